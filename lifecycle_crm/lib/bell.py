@@ -37,7 +37,7 @@ def is_embedded(url: str) -> bool:
 
 
 def transport_options(url: str, *, patience: float = 30) -> dict[str, Any]:
-    """What kombu's transport for ``url`` understands. The embedded one hands them all to SQLAlchemy, which is strict."""
+    """What kombu's transport for ``url`` understands. The embedded one hands all of it to SQLAlchemy."""
     if is_embedded(url):
         return {"connect_args": {"timeout": patience}}
     if urlsplit(url).scheme in ("redis", "rediss"):
@@ -126,7 +126,7 @@ def flush(seconds: float = 5) -> bool:
 
 
 def reset() -> None:
-    """Forget connection and thread: in a forked child, which must not use its parent's, and when the address changes."""
+    """Forget connection and thread: in a forked child, which may not use its parent's, and when the URL changes."""
     global _ringer
     _ringer = _Ringer()
 
@@ -138,7 +138,7 @@ def _forked() -> None:
     reset()
     transport = sys.modules.get("kombu.transport.sqlalchemy")
     if transport is not None:
-        # kombu keeps engines per process and a SQLite connection may not cross a fork. Kept, not closed: closing is use.
+        # A SQLite connection may not cross a fork, and kombu caches engines. Kept, not closed: closing is use.
         _parents.append(transport.Channel._engines)
         transport.Channel._engines = {}
 

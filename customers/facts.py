@@ -1,0 +1,338 @@
+"""One row of facts per customer, refreshed set-based: the same statements serve one customer and a million.
+
+How a batch goes, inside one transaction::
+
+    with facts.batch():
+        facts.take_dirty(low, high, as_of=…)       # which customers; their dirty rows are gone when we commit
+        facts.refresh(as_of=…)                     # their own rows
+        loyalty.standing.hand_down(as_of=…)        # numbers from higher floors, same shape
+        facts.score(as_of=…)                       # RFM from stored cut points
+
+Only what happened before ``as_of`` counts, so a night that runs late, and a replay, see what their day knew. A row whose
+values did not change is not written. A refreshed customer is due for review (``next_review_at = as_of``): that is how the
+stages learn who changed.
+
+Scores: Hughes, *Strategic Database Marketing* (1994) for RFM by quintiles; here the quintiles are stored cut points, so
+equal customers score equally and a score depends on the customer and the date alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+
+from customers.models import CustomerFacts, DirtyCustomer, RfmCuts
+from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.moments import DAY, epoch, parameter, seconds
+
+PICKED = "picked_customers"
+"""Temporary table ``(customer_id, is_dirty, is_history)`` of the batch at hand; every hand-down joins it."""
+
+CUTS_MAX_AGE_DAYS = 28
+
+
+def mark(customers: Iterable[int], *, occurred_at: datetime, is_history: bool = False) -> None:
+    """Write that the facts of these customers are behind. Call it in the transaction that made them so."""
+    moment = occurred_at
+    DirtyCustomer.objects.bulk_create(
+        [DirtyCustomer(customer_id=pk, occurred_at=moment, is_history=is_history) for pk in customers], batch_size=2000
+    )
+
+
+def mark_each(rows: Iterable[tuple[int, datetime, bool]]) -> None:
+    """``mark`` for rows of ``(customer id, when it happened, is it history)``."""
+    DirtyCustomer.objects.bulk_create(
+        [DirtyCustomer(customer_id=pk, occurred_at=at, is_history=old) for pk, at, old in rows], batch_size=2000
+    )
+
+
+# --- Which customers --------------------------------------------------------------------------------------------------
+
+
+def _bool(value: bool) -> str:
+    """A boolean literal both databases take."""
+    if connection.vendor == "postgresql":
+        return "true" if value else "false"
+    return "1" if value else "0"
+
+
+def _any(column: str) -> str:
+    return f"bool_or({column})" if connection.vendor == "postgresql" else f"max({column})"
+
+
+@contextmanager
+def batch() -> Iterator[None]:
+    """An empty batch, private to the transaction we are in."""
+    if not connection.in_atomic_block:
+        raise RuntimeError("facts.batch needs a transaction: the batch and its effect are one.")
+    batches.execute(
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {PICKED} "
+        "(customer_id bigint PRIMARY KEY, is_dirty boolean NOT NULL, is_history boolean NOT NULL)"
+    )
+    batches.execute(f"DELETE FROM {PICKED}")
+    yield
+
+
+def take_dirty(low: int, high: int, *, as_of: datetime) -> int:
+    """Put customers with ids in ``[low, high)`` that something happened to before ``as_of`` into the batch.
+
+    Their dirty rows are deleted in the same breath: PostgreSQL deletes exactly the rows it returns, so a row that
+    commits meanwhile stays for the next batch; SQLite has one writer, so nothing can come between two statements.
+    """
+    return _take("customer_id >= %s AND customer_id < %s", [low, high], as_of)
+
+
+def take_dirty_of(customers: Sequence[int], *, as_of: datetime) -> int:
+    """``take_dirty`` for these customers."""
+    ids = ", ".join(str(int(pk)) for pk in customers) or "NULL"
+    return _take(f"customer_id IN ({ids})", [], as_of)
+
+
+def _take(where: str, params: list[Any], as_of: datetime) -> int:
+    where, params = f"{where} AND occurred_at < %s", [*params, seconds(as_of)]
+    rows = f"SELECT customer_id, {_bool(True)}, {_any('is_history')}"
+    known = "customer_id IN (SELECT id FROM customers_customer) GROUP BY customer_id"
+    if connection.vendor == "postgresql":
+        count = batches.execute(
+            f"WITH gone AS (DELETE FROM customers_dirtycustomer WHERE {where} RETURNING customer_id, is_history) "
+            f"INSERT INTO {PICKED} {rows} FROM gone WHERE {known}",
+            params,
+        )
+    else:
+        count = batches.execute(
+            f"INSERT INTO {PICKED} {rows} FROM customers_dirtycustomer WHERE {where} AND {known}", params
+        )
+        batches.execute(f"DELETE FROM customers_dirtycustomer WHERE {where}", params)
+    _settle(count)
+    return count
+
+
+def add_everyone(low: int, high: int, *, as_of: datetime) -> int:
+    """Add all customers with ids in ``[low, high)`` that were known before ``as_of``."""
+    count = batches.execute(
+        f"INSERT INTO {PICKED} SELECT id, {_bool(False)}, {_bool(False)} FROM customers_customer "
+        "WHERE id >= %s AND id < %s AND known_since < %s ON CONFLICT (customer_id) DO NOTHING",
+        [low, high, parameter(as_of)],
+    )
+    _settle(count)
+    return count
+
+
+def add_due(low: int, high: int, *, as_of: datetime) -> int:
+    """Add customers with ids in ``[low, high)`` whose review has come."""
+    return _add_due("customer_id >= %s AND customer_id < %s", [low, high], as_of)
+
+
+def add_due_of(customers: Sequence[int], *, as_of: datetime) -> int:
+    """``add_due`` for these customers."""
+    ids = ", ".join(str(int(pk)) for pk in customers) or "NULL"
+    return _add_due(f"customer_id IN ({ids})", [], as_of)
+
+
+def _add_due(where: str, params: list[Any], as_of: datetime) -> int:
+    count = batches.execute(
+        f"INSERT INTO {PICKED} SELECT customer_id, {_bool(False)}, {_bool(False)} FROM customers_customerfacts "
+        f"WHERE {where} AND next_review_at <= %s ON CONFLICT (customer_id) DO NOTHING",
+        [*params, seconds(as_of)],
+    )
+    _settle(count)
+    return count
+
+
+def _settle(count: int) -> None:
+    """Lock the batch's facts in key order, so that two batches cannot wait for each other in a circle, and let the
+    planner know how large the batch is."""
+    if connection.vendor != "postgresql" or count == 0:
+        return
+    batches.rows(
+        f"SELECT 1 FROM customers_customerfacts WHERE customer_id IN (SELECT customer_id FROM {PICKED}) "
+        "ORDER BY customer_id FOR UPDATE"
+    )
+    if count > 200:
+        batches.execute(f"ANALYZE {PICKED}")
+
+
+# --- Their own rows ---------------------------------------------------------------------------------------------------
+
+_OWN = ("orders", "first_order_at", "last_order_at", "spend_minor", "gap_seconds", "engaged_at", "may_email")
+
+
+def differs(left: str, right: str) -> str:
+    """SQL: the two differ, where NULL equals NULL."""
+    operator = "IS DISTINCT FROM" if connection.vendor == "postgresql" else "IS NOT"
+    return f"{left} {operator} {right}"
+
+
+def refresh(*, as_of: datetime) -> int:
+    """Recompute the batch's own facts from orders, events and consents before ``as_of``; how many rows were written."""
+    moment = parameter(as_of)
+    changed = " OR ".join(differs(f"f.{name}", f"excluded.{name}") for name in _OWN)
+    updates = ", ".join(f"{name} = excluded.{name}" for name in _OWN)
+    counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
+    either = (
+        "(f.is_quiet OR excluded.is_quiet)"
+        if connection.vendor == "postgresql"
+        else "max(f.is_quiet, excluded.is_quiet)"
+    )
+    return batches.execute(
+        f"""
+        INSERT INTO customers_customerfacts AS f
+            (customer_id, orders, first_order_at, last_order_at, spend_minor, gap_seconds, engaged_at, may_email,
+             next_review_at, is_quiet, points, tier, open_cases, stage)
+        SELECT p.customer_id, coalesce(o.n, 0), o.first_at, o.last_at, coalesce(o.spend, 0),
+               CASE WHEN o.n > 1 THEN (o.last_at - o.first_at) / (o.n - 1) END,
+               e.last_at, coalesce(c.is_granted, {_bool(False)}),
+               CASE WHEN p.is_dirty THEN %s END, p.is_history, 0, '', 0, ''
+        FROM {PICKED} p
+        LEFT JOIN (
+            SELECT customer_id, count(*) AS n, {epoch("min(placed_at)")} AS first_at, {epoch("max(placed_at)")} AS last_at,
+                   sum(base_minor) AS spend
+            FROM customers_order
+            WHERE {counted} AND placed_at < %s AND customer_id IN (SELECT customer_id FROM {PICKED})
+            GROUP BY customer_id
+        ) o ON o.customer_id = p.customer_id
+        LEFT JOIN (
+            SELECT customer_id, {epoch("max(occurred_at)")} AS last_at
+            FROM customers_event
+            WHERE occurred_at < %s AND customer_id IN (SELECT customer_id FROM {PICKED})
+            GROUP BY customer_id
+        ) e ON e.customer_id = p.customer_id
+        LEFT JOIN (
+            SELECT customer_id, is_granted,
+                   row_number() OVER (PARTITION BY customer_id ORDER BY occurred_at DESC, id DESC) AS place
+            FROM customers_consent
+            WHERE purpose = 'marketing' AND channel = 'email' AND occurred_at < %s
+              AND customer_id IN (SELECT customer_id FROM {PICKED})
+        ) c ON c.customer_id = p.customer_id AND c.place = 1
+        WHERE true
+        ORDER BY p.customer_id
+        ON CONFLICT (customer_id) DO UPDATE SET {updates}, next_review_at = %s, is_quiet = {either}
+        WHERE excluded.next_review_at IS NOT NULL OR {changed}
+        """,
+        [seconds(as_of), moment, moment, moment, seconds(as_of)],
+    )
+
+
+def hand_down(columns: dict[str, str], source: str, params: Sequence[Any] = ()) -> int:
+    """Write numbers of a higher floor into the batch's facts, only where they differ; how many rows were written.
+
+    ``source`` is a SELECT that yields ``customer_id`` and the values; ``columns`` maps a facts column to the SQL
+    expression over it (alias ``s``), such as ``{"points": "coalesce(s.balance, 0)"}``. Customers of the batch that the
+    source does not name are seen as a row of NULLs. A changed customer is due for review at once: the statement sets
+    ``next_review_at`` to 0, "as soon as anybody looks".
+    """
+    changed = " OR ".join(differs(f"customers_customerfacts.{name}", f"n.{name}") for name in columns)
+    sets = ", ".join(f"{name} = n.{name}" for name in columns)
+    values = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
+    return batches.execute(
+        f"""
+        UPDATE customers_customerfacts SET {sets}, next_review_at = 0
+        FROM (
+            SELECT p.customer_id, {values} FROM {PICKED} p LEFT JOIN ({source}) s ON s.customer_id = p.customer_id
+        ) AS n
+        WHERE customers_customerfacts.customer_id = n.customer_id AND ({changed})
+        """,
+        params,
+    )
+
+
+# --- RFM --------------------------------------------------------------------------------------------------------------
+
+
+def cuts(on: date) -> RfmCuts | None:
+    """The cut points in force on a date."""
+    return RfmCuts.objects.filter(computed_on__lte=on).order_by("-computed_on").first()
+
+
+def renew_cuts(on: date) -> RfmCuts | None:
+    """Take new cut points from the buyers of that date if the last are older than four weeks; ``None`` if they are not.
+
+    Quintiles of days since the last order, of orders and of spend over all buyers. Raising a cut that equals the one
+    below it keeps the five classes apart when most people have one order.
+    """
+    last = cuts(on)
+    if last is not None and (on - last.computed_on).days < CUTS_MAX_AGE_DAYS:
+        return None
+    end = seconds(clock.day_end(on))
+    buyers = CustomerFacts.objects.filter(orders__gt=0)
+    count = buyers.count()
+    if count == 0:
+        return None
+
+    def quintiles(column: str) -> list[int]:
+        ordered = buyers.order_by(column).values_list(column, flat=True)
+        picks = [ordered[min(count - 1, count * fifth // 5)] for fifth in (1, 2, 3, 4)]
+        return [seconds(v) if isinstance(v, datetime) else v for v in picks]
+
+    def apart(values: list[int]) -> list[int]:
+        for i in range(1, 4):
+            values[i] = max(values[i], values[i - 1] + 1)
+        return values
+
+    recency = apart(sorted(max(0, (end - at) // DAY) for at in quintiles("last_order_at")))
+    return RfmCuts.objects.create(
+        computed_on=on,
+        recency_days=recency,
+        frequency=apart(quintiles("orders")),
+        monetary_minor=apart(quintiles("spend_minor")),
+        buyers=count,
+    )
+
+
+def score(*, as_of: datetime) -> int:
+    """Write the batch's RFM scores from the stored cuts; how many rows changed."""
+    current = cuts(clock.business_date(as_of))
+    if current is None:
+        return 0
+    now = seconds(as_of)
+    bounds = [now - (days + 1) * DAY for days in current.recency_days]
+    f, m = current.frequency, current.monetary_minor
+    recency = (
+        "CASE WHEN last_order_at IS NULL THEN NULL "
+        + " ".join(f"WHEN last_order_at > {bound} THEN {5 - i}" for i, bound in enumerate(bounds))
+        + " ELSE 1 END"
+    )
+    frequency = (
+        "CASE WHEN orders = 0 THEN NULL "
+        + " ".join(f"WHEN orders <= {cut} THEN {i + 1}" for i, cut in enumerate(f))
+        + " ELSE 5 END"
+    )
+    monetary = (
+        "CASE WHEN orders = 0 THEN NULL "
+        + " ".join(f"WHEN spend_minor <= {cut} THEN {i + 1}" for i, cut in enumerate(m))
+        + " ELSE 5 END"
+    )
+    changed = " OR ".join(
+        differs(name, f"({sql})")
+        for name, sql in (("recency", recency), ("frequency", frequency), ("monetary", monetary))
+    )
+    return batches.execute(
+        f"UPDATE customers_customerfacts SET recency = {recency}, frequency = {frequency}, monetary = {monetary} "
+        f"WHERE customer_id IN (SELECT customer_id FROM {PICKED}) AND ({changed})"
+    )
+
+
+def next_recency_change(current: RfmCuts | None, as_of: datetime) -> str:
+    """SQL over the facts: the first second after ``as_of`` at which the recency score falls, NULL if it is at 1."""
+    if current is None:
+        return "NULL"
+    now = seconds(as_of)
+    whens = " ".join(
+        f"WHEN last_order_at + {(days + 1) * DAY} > {now} THEN last_order_at + {(days + 1) * DAY}"
+        for days in current.recency_days
+    )
+    return f"CASE {whens} END"
+
+
+def refresh_now(customers: Sequence[int]) -> None:
+    """Bring the own facts of a few customers up to this second."""
+    now = clock.now()
+    mark(customers, occurred_at=now - timedelta(seconds=1))
+    with transaction.atomic(), batch():
+        take_dirty_of(customers, as_of=now)
+        refresh(as_of=now)
+        score(as_of=now)

@@ -1,0 +1,51 @@
+"""All code asks the time here, and the business day is decided here.
+
+A business date D covers local midnight to local midnight in the shop's zone. ``day_end(D)`` is the instant from which a
+night for D decides: decisions come from that instant, never from ``now()``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.utils import timezone
+
+
+def now() -> datetime:
+    """The present instant, aware, in UTC."""
+    return timezone.now()
+
+
+def zone() -> ZoneInfo:
+    return ZoneInfo(settings.SHOP_TIME_ZONE)
+
+
+def business_date(moment: datetime) -> date:
+    """The business date an aware instant belongs to."""
+    return moment.astimezone(zone()).date()
+
+
+def today() -> date:
+    return business_date(now())
+
+
+def last_complete_day() -> date:
+    return today() - timedelta(days=1)
+
+
+def day_start(day: date) -> datetime:
+    return datetime.combine(day, time.min, tzinfo=zone()).astimezone(UTC)
+
+
+def day_end(day: date) -> datetime:
+    """The first instant after ``day``: exclusive end, so a fact at exactly this instant belongs to the next day."""
+    return day_start(day + timedelta(days=1))
+
+
+def days(first: date, last: date) -> Iterator[date]:
+    """Every date from ``first`` to ``last``, both included."""
+    for offset in range((last - first).days + 1):
+        yield first + timedelta(days=offset)

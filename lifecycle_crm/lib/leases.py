@@ -1,0 +1,57 @@
+"""Exclusive work by a lease row: conditional updates only, so it holds on SQLite and behind a connection pooler."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+
+from lifecycle_crm.lib import clock
+from lifecycle_crm.lib.models import Lease
+
+
+def new_owner() -> str:
+    """A name for this worker that no other process, past or present, shares."""
+    return f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def take(name: str, owner: str, seconds: int) -> int | None:
+    """Take or renew the lease; the fencing token if it is ours now, ``None`` if somebody else holds it."""
+    now = clock.now()
+    until = now + timedelta(seconds=seconds)
+    mine = Lease.objects.filter(name=name, owner=owner)
+    if mine.filter(until__gt=now).update(until=until) == 1:
+        return mine.values_list("token", flat=True).get()
+    if Lease.objects.filter(name=name, until__lte=now).update(owner=owner, until=until, token=F("token") + 1) == 1:
+        return Lease.objects.values_list("token", flat=True).get(name=name)
+    if Lease.objects.filter(name=name).exists():
+        return None
+    try:
+        with transaction.atomic():
+            Lease.objects.create(name=name, owner=owner, token=1, until=until)
+    except IntegrityError:  # somebody created it between the two statements
+        return None
+    return 1
+
+
+def release(name: str, owner: str) -> None:
+    Lease.objects.filter(name=name, owner=owner).update(until=clock.now())
+
+
+@contextmanager
+def only_one(name: str, seconds: int) -> Iterator[str | None]:
+    """``with only_one("night", 600) as owner``: ``owner`` is our name if we hold it, ``None`` if we must not work."""
+    owner = new_owner()
+    if take(name, owner, seconds) is None:
+        yield None
+        return
+    try:
+        yield owner
+    finally:
+        release(name, owner)

@@ -1,0 +1,70 @@
+"""Instants as whole seconds since 1970, so that one SQL does time arithmetic on both databases.
+
+Raw tables keep ordinary ``DateTimeField``. The narrow facts table keeps ``MomentField``: a bigint in the database, an
+aware ``datetime`` in Python. ``last_order_at + 3 * gap_seconds <= :as_of`` is then the same statement on SQLite and on
+PostgreSQL, exact to the second.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import connection, models
+
+DAY = 86_400
+"""Seconds in a day. "Days since" means elapsed 24-hour days, so daylight saving cannot make a day count twice."""
+
+
+def seconds(moment: datetime) -> int:
+    """Whole seconds since 1970, rounded down."""
+    return int(moment.timestamp() // 1)
+
+
+def from_seconds(value: int) -> datetime:
+    return datetime.fromtimestamp(value, tz=UTC)
+
+
+def epoch(expression: str) -> str:
+    """SQL that turns a ``DateTimeField`` column into whole seconds since 1970, rounded down.
+
+    The text goes through a cursor with parameters, so the percent sign of SQLite's format is doubled.
+    """
+    if connection.vendor == "postgresql":
+        return f"floor(extract(epoch from {expression}))::bigint"
+    return f"CAST(strftime('%%s', {expression}) AS INTEGER)"
+
+
+def parameter(moment: datetime) -> Any:
+    """An instant as a raw-SQL parameter that compares with a ``DateTimeField`` column."""
+    return connection.ops.adapt_datetimefield_value(moment)
+
+
+class MomentField(models.BigIntegerField):
+    """An instant: a bigint of seconds since 1970 in the database, an aware UTC datetime in Python."""
+
+    description = "Instant in whole seconds since 1970"
+
+    def from_db_value(self, value: int | None, expression: Any, connection: Any) -> datetime | None:
+        return None if value is None else from_seconds(value)
+
+    def to_python(self, value: Any) -> Any:
+        if value is None or isinstance(value, datetime):
+            return value
+        if isinstance(value, str) and not value.lstrip("-").isdigit():
+            return datetime.fromisoformat(value)
+        return from_seconds(int(value))
+
+    def get_prep_value(self, value: Any) -> int | None:
+        if value is None:
+            return None
+        return seconds(value) if isinstance(value, datetime) else int(value)
+
+    def value_to_string(self, obj: models.Model) -> str:
+        value = self.value_from_object(obj)
+        return "" if value is None else value.isoformat()
+
+    def formfield(self, **kwargs: Any) -> Any:
+        from django import forms
+
+        return models.Field.formfield(self, form_class=forms.DateTimeField, **kwargs)
