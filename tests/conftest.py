@@ -1,0 +1,153 @@
+"""What every test stands on: a known environment, a closed network, and real servers.
+
+``pytest`` alone runs on SQLite; ``TEST_DATABASE=postgresql pytest`` on PostgreSQL; ``make test`` on both at once, one
+process each (``--dist=each``). The variables read here:
+
+``TEST_DATABASE``   ``sqlite`` (default) or ``postgresql``
+``TEST_ELSEWHERE``  markers that another process of this run takes: ``gate``, ``browser``
+``TEST_EXPECT``     databases and markers of which at least one test must have passed; with it a skip is a failure too
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests import network, servers
+
+pytest_plugins = ["tests.fixtures"]
+
+DATABASE = os.environ.get("TEST_DATABASE", "sqlite")
+if DATABASE not in ("sqlite", "postgresql"):
+    raise pytest.UsageError(f"TEST_DATABASE={DATABASE!r} is unknown. Use sqlite or postgresql.")
+ELSEWHERE = {word for word in os.environ.get("TEST_ELSEWHERE", "").split(",") if word}
+EXPECT = {word for word in os.environ.get("TEST_EXPECT", "").split(",") if word}
+IS_XDIST_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+
+_var = Path(tempfile.mkdtemp(prefix="crm-tests-"))
+_ran: Counter[str] = Counter()
+_servers: list[servers.Server] = []
+_found: list[str] = []
+
+# A developer's .env must not leak into the tests (an EMAIL_URL there would send real mail), and the tests must not
+# touch a developer's var/. What is set here wins over .env; Django reads it later, in pytest-django's pytest_configure.
+GIVEN = {name: os.environ.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
+os.environ.update(
+    DJANGO_SETTINGS_MODULE="lifecycle_crm.settings",
+    # The synchronous Playwright runs an event loop in the thread of the test, which Django would take for async code.
+    DJANGO_ALLOW_ASYNC_UNSAFE="true",
+    ENVIRONMENT="local",
+    DEBUG="0",
+    VAR_DIR=str(_var),
+    SECRET_KEY="only-for-tests-" + "x" * 40,
+    SITE_URL="http://127.0.0.1:8000",
+    ALLOWED_HOSTS="127.0.0.1,localhost,testserver",
+    REDIS_URL="",
+    CELERY_BROKER_URL=f"sqla+sqlite:///{_var / 'broker.sqlite3'}",
+    EMAIL_URL="local:",
+    SHOP_NAME="Test shop",
+    SHOP_CURRENCY="USD",
+    SHOP_TIME_ZONE="Europe/Stockholm",
+    SHOP_ADDRESS="1 Test Street, 111 11 Stockholm",
+    SHOP_LANGUAGE="en",
+    LOG_LEVEL="WARNING",
+)
+for name in ("EMAIL_FROM", "NIGHT_HOUR", "CSRF_TRUSTED_ORIGINS"):
+    os.environ.pop(name, None)
+
+
+def _runs_postgresql(config: pytest.Config) -> bool:
+    return DATABASE == "postgresql" or any("postgresql" in spec for spec in config.getoption("tx", default=None) or [])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    for line in (
+        "browser: drives a real Chromium",
+        "worker: starts real worker processes or servers of its own",
+        "gate: checks the source (lint, types, imports, migrations)",
+        "postgresql: only means something on PostgreSQL",
+        "sqlite: only means something on SQLite",
+    ):
+        config.addinivalue_line("markers", line)
+    network.close_all_but_loopback()
+    if not IS_XDIST_WORKER and not config.option.collectonly and not config.option.help:
+        if _runs_postgresql(config):
+            if GIVEN["DATABASE_URL"]:
+                os.environ["TEST_DATABASE_URL"] = GIVEN["DATABASE_URL"]
+            server = servers.postgresql()
+            _servers.append(server)
+            os.environ["TEST_DATABASE_URL"] = server.url
+            _found.append(f"PostgreSQL: {server.how}")
+        if GIVEN["REDIS_URL"]:
+            os.environ["TEST_REDIS_URL"] = GIVEN["REDIS_URL"]
+        if EXPECT:
+            # A run of everything needs both: find (or install) them before the first test and say which it took.
+            server = servers.redis()
+            _servers.append(server)
+            os.environ["TEST_REDIS_URL"] = server.url
+            _found.append(f"Redis: {server.how}")
+            _found.append(f"Browser: {servers.browser().how}")
+    if DATABASE == "postgresql" and "TEST_DATABASE_URL" in os.environ:
+        os.environ["DATABASE_URL"] = os.environ["TEST_DATABASE_URL"]
+    else:
+        os.environ["DATABASE_URL"] = f"sqlite:///{_var / 'crm.sqlite3'}"
+
+
+def pytest_report_header() -> list[str]:
+    return _found
+
+
+def pytest_unconfigure() -> None:
+    for server in reversed(_servers):
+        server.stop()
+    shutil.rmtree(_var, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    other = "postgresql" if DATABASE == "sqlite" else "sqlite"
+    not_here = {other, *ELSEWHERE}
+    here, away = [], []
+    for item in items:
+        (away if not_here & {mark.name for mark in item.iter_markers()} else here).append(item)
+    if away:
+        config.hook.pytest_deselected(items=away)
+        items[:] = here
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Counted where the run is led: which database and which kinds of test really ran."""
+    if not EXPECT or IS_XDIST_WORKER:
+        return
+    if report.skipped:
+        _ran["skipped"] += 1
+    if report.when == "call" and report.passed:
+        node = getattr(report, "node", None)
+        _ran[node.gateway.id if node is not None else DATABASE] += 1
+        _ran.update(set(report.keywords) & {"browser", "worker", "gate"})
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if EXPECT and not IS_XDIST_WORKER and (_missing() or _ran["skipped"]) and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _missing() -> list[str]:
+    return sorted(word for word in EXPECT if not _ran[word])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not EXPECT or IS_XDIST_WORKER:
+        return
+    counts = ", ".join(f"{word} {_ran[word]}" for word in sorted(EXPECT))
+    terminalreporter.write_line(f"Passed by lane: {counts}.")
+    for word in _missing():
+        terminalreporter.write_line(f"FAILED: no test of the lane {word!r} passed.", red=True)
+    if _ran["skipped"]:
+        terminalreporter.write_line(f"FAILED: {_ran['skipped']} tests were skipped; here nothing may be.", red=True)
