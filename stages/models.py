@@ -136,7 +136,7 @@ class Chunk(models.Model):
 
 
 class StageTransition(models.Model):
-    """One move of one customer, with what decided it. Append-only but for ``reacted_at``.
+    """One move of one customer, with what decided it. Append-only.
 
     ``evidence`` holds the value of every fact the rule set looked at, so the reason, and why other rules did not
     decide, can be said at any later time in any language.
@@ -164,7 +164,6 @@ class StageTransition(models.Model):
         _("quiet"), default=False, help_text=_("Follows from loaded history or a quiet run: starts no message.")
     )
     recorded_at = models.DateTimeField(default=clock.now, editable=False)
-    reacted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
         verbose_name = _("move between stages")
@@ -184,7 +183,6 @@ class StageTransition(models.Model):
             models.Index(fields=["customer", "id"], name="stages_transition_customer"),
             models.Index(fields=["business_date", "from_stage", "to_stage"], name="stages_transition_flow"),
             models.Index(fields=["night", "to_stage"], name="stages_transition_night"),
-            models.Index(fields=["id"], condition=Q(reacted_at=None), name="stages_transition_to_react"),
         ]
 
     def __str__(self) -> str:

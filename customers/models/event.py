@@ -31,7 +31,7 @@ class Event(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["customer", "name", "occurred_at"], name="customers_event_facts"),
-            models.Index(fields=["id"], condition=Q(reacted_at=None), name="customers_event_to_react"),
+            models.Index(fields=["occurred_at", "id"], condition=Q(reacted_at=None), name="customers_event_to_react"),
         ]
 
     def __str__(self) -> str:

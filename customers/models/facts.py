@@ -76,7 +76,7 @@ class DirtyCustomer(models.Model):
     class Meta:
         verbose_name = _("customer to refresh")
         verbose_name_plural = _("customers to refresh")
-        indexes: ClassVar = [models.Index(fields=["customer_id", "occurred_at"], name="customers_dirty_customer")]
+        indexes: ClassVar = [models.Index(fields=["occurred_at", "customer_id"], name="customers_dirty_when")]
 
     def __str__(self) -> str:
         return f"#{self.customer_id}"

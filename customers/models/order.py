@@ -71,7 +71,7 @@ class Order(models.Model):
                 name="customers_order_facts",
             ),
             models.Index(fields=["placed_at"], name="customers_order_placed"),
-            models.Index(fields=["id"], condition=Q(reacted_at=None), name="customers_order_to_react"),
+            models.Index(fields=["placed_at", "id"], condition=Q(reacted_at=None), name="customers_order_to_react"),
         ]
 
     def __str__(self) -> str:
@@ -114,7 +114,7 @@ class Refund(models.Model):
             models.CheckConstraint(condition=Q(amount_minor__gte=0), name="customers_refund_amount_not_negative"),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["id"], condition=Q(reacted_at=None), name="customers_refund_to_react")
+            models.Index(fields=["occurred_at", "id"], condition=Q(reacted_at=None), name="customers_refund_react")
         ]
 
     def __str__(self) -> str:
