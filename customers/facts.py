@@ -53,7 +53,7 @@ def mark_each(rows: Iterable[tuple[int, datetime, bool]]) -> None:
 # --- Which customers --------------------------------------------------------------------------------------------------
 
 
-def _bool(value: bool) -> str:
+def bool_literal(value: bool) -> str:
     """A boolean literal both databases take."""
     if connection.vendor == "postgresql":
         return "true" if value else "false"
@@ -94,7 +94,7 @@ def take_dirty_of(customers: Sequence[int], *, as_of: datetime) -> int:
 
 def _take(where: str, params: list[Any], as_of: datetime) -> int:
     where, params = f"{where} AND occurred_at < %s", [*params, seconds(as_of)]
-    rows = f"SELECT customer_id, {_bool(True)}, {_any('is_history')}"
+    rows = f"SELECT customer_id, {bool_literal(True)}, {_any('is_history')}"
     known = "customer_id IN (SELECT id FROM customers_customer) GROUP BY customer_id"
     if connection.vendor == "postgresql":
         count = batches.execute(
@@ -114,7 +114,7 @@ def _take(where: str, params: list[Any], as_of: datetime) -> int:
 def add_everyone(low: int, high: int, *, as_of: datetime) -> int:
     """Add all customers with ids in ``[low, high)`` that were known before ``as_of``."""
     count = batches.execute(
-        f"INSERT INTO {PICKED} SELECT id, {_bool(False)}, {_bool(False)} FROM customers_customer "
+        f"INSERT INTO {PICKED} SELECT id, {bool_literal(False)}, {bool_literal(False)} FROM customers_customer "
         "WHERE id >= %s AND id < %s AND known_since < %s ON CONFLICT (customer_id) DO NOTHING",
         [low, high, parameter(as_of)],
     )
@@ -135,7 +135,7 @@ def add_due_of(customers: Sequence[int], *, as_of: datetime) -> int:
 
 def _add_due(where: str, params: list[Any], as_of: datetime) -> int:
     count = batches.execute(
-        f"INSERT INTO {PICKED} SELECT customer_id, {_bool(False)}, {_bool(False)} FROM customers_customerfacts "
+        f"INSERT INTO {PICKED} SELECT customer_id, {bool_literal(False)}, {bool_literal(False)} FROM customers_customerfacts "
         f"WHERE {where} AND next_review_at <= %s ON CONFLICT (customer_id) DO NOTHING",
         [*params, seconds(as_of)],
     )
@@ -185,7 +185,7 @@ def refresh(*, as_of: datetime) -> int:
              next_review_at, is_quiet, points, tier, open_cases, stage)
         SELECT p.customer_id, coalesce(o.n, 0), o.first_at, o.last_at, coalesce(o.spend, 0),
                CASE WHEN o.n > 1 THEN (o.last_at - o.first_at) / (o.n - 1) END,
-               e.last_at, coalesce(c.is_granted, {_bool(False)}),
+               e.last_at, coalesce(c.is_granted, {bool_literal(False)}),
                CASE WHEN p.is_dirty THEN %s END, p.is_history, 0, '', 0, ''
         FROM {PICKED} p
         LEFT JOIN (
@@ -214,6 +214,28 @@ def refresh(*, as_of: datetime) -> int:
         WHERE excluded.next_review_at IS NOT NULL OR {changed}
         """,
         [seconds(as_of), moment, moment, moment, seconds(as_of)],
+    )
+
+
+def mark_later(*, as_of: datetime) -> int:
+    """Mark those of the batch to whom something happened at ``as_of`` or after, for the next batch to see.
+
+    A night that runs late refreshes facts as of its day; what a customer did since must not be forgotten by that.
+    """
+    return batches.execute(
+        f"""
+        INSERT INTO customers_dirtycustomer (customer_id, occurred_at, is_history)
+        SELECT p.customer_id, later.at, {bool_literal(False)}
+        FROM {PICKED} p JOIN (
+            SELECT customer_id, {epoch("max(moment)")} AS at FROM (
+                SELECT customer_id, placed_at AS moment FROM customers_order WHERE placed_at >= %s
+                UNION ALL SELECT customer_id, occurred_at FROM customers_event WHERE occurred_at >= %s
+                UNION ALL SELECT customer_id, occurred_at FROM customers_consent WHERE occurred_at >= %s
+            ) AS happened
+            WHERE customer_id IN (SELECT customer_id FROM {PICKED}) GROUP BY customer_id
+        ) later ON later.customer_id = p.customer_id
+        """,
+        [parameter(as_of)] * 3,
     )
 
 
@@ -330,7 +352,7 @@ def next_recency_change(current: RfmCuts | None, as_of: datetime) -> str:
 
 def refresh_now(customers: Sequence[int]) -> None:
     """Bring the own facts of a few customers up to this second."""
-    now = clock.now()
+    now = clock.whole_now()
     mark(customers, occurred_at=now - timedelta(seconds=1))
     with transaction.atomic(), batch():
         take_dirty_of(customers, as_of=now)

@@ -19,6 +19,12 @@ def now() -> datetime:
     return timezone.now()
 
 
+def whole_now() -> datetime:
+    """The present instant rounded up to a whole second: decisions at it see everything that has happened."""
+    moment = now()
+    return moment.replace(microsecond=0) + timedelta(seconds=1) if moment.microsecond else moment
+
+
 def zone() -> ZoneInfo:
     return ZoneInfo(settings.SHOP_TIME_ZONE)
 
