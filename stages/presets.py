@@ -1,0 +1,142 @@
+"""The rules a shop starts with. Numbers come from the shop's own rhythm, are stored in the rule set and shown as numbers.
+
+``rhythm`` is the median over repeat buyers of their mean gap between orders, in days. A customer is quiet when nothing was
+heard for 2.5 of their own usual gaps; who has ordered once has no gap yet and gets the longest wait.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext_noop as _
+
+from customers.models import CustomerFacts
+from lifecycle_crm.lib import clock
+from lifecycle_crm.lib.moments import DAY
+from stages.models import RuleSet
+
+QUIET_GAPS = 2.5
+FLOOR_DAYS = 45
+"""Nobody is called quiet sooner: a delivery, a holiday and a pay day fit in."""
+CEILING_DAYS = 365
+FALLBACK_RHYTHM = 60
+
+
+def rhythm_days() -> tuple[int, int]:
+    """The shop's median gap between orders in days, and the number of repeat buyers it was taken from.
+
+    Below 30 repeat buyers the median says little; then the rhythm is 60 days.
+    """
+    gaps = CustomerFacts.objects.filter(gap_seconds__gt=0).order_by("gap_seconds")
+    count = gaps.count()
+    if count < 30:
+        return FALLBACK_RHYTHM, count
+    return max(1, round(gaps.values_list("gap_seconds", flat=True)[count // 2] / DAY)), count
+
+
+def default_rules(rhythm: int) -> list[dict[str, Any]]:
+    """The default rule set for a shop of this rhythm in days."""
+    low = min(max(FLOOR_DAYS, round(1.5 * rhythm)), CEILING_DAYS)
+    high = min(max(round(3 * rhythm), low + 30), CEILING_DAYS)
+    quiet: dict[str, Any] = {"gaps": QUIET_GAPS, "at_least": low, "at_most": high}
+    heard = {"fact": "engaged_at", "op": "days_since_lt", "value": low}
+    clicked = {"fact": "clicked_at", "op": "days_since_lt", "value": low}
+    answered = {"fact": "answered_at", "op": "days_since_lt", "value": low}
+    evidence = {
+        "any": [
+            {
+                "all": [
+                    {"fact": "nps_score", "op": "gte", "value": 9},
+                    {"fact": "answered_at", "op": "days_since_lt", "value": 365},
+                ]
+            },
+            {"did": "referral", "op": "gte", "times": 1, "days": 365},
+            {"did": "review", "op": "gte", "times": 1, "days": 365},
+        ]
+    }
+    return [
+        {
+            "key": "goes_quiet",
+            "name": _("Goes quiet"),
+            "to": "dormant",
+            "when": {
+                "all": [
+                    {"fact": "last_order_at", "op": "days_since_gte", "value": quiet},
+                    {"not": heard},
+                    {"not": clicked},
+                    {"not": answered},
+                ]
+            },
+        },
+        {
+            "key": "interest_fades",
+            "name": _("Interest fades"),
+            "to": "dormant",
+            "when": {
+                "all": [
+                    {"fact": "orders", "op": "eq", "value": 0},
+                    {"fact": "engaged_at", "op": "days_since_gte", "value": high},
+                ]
+            },
+        },
+        {
+            "key": "speaks_for_us",
+            "name": _("Speaks for us"),
+            "to": "advocate",
+            "when": {"all": [{"fact": "orders", "op": "gte", "value": 2}, evidence]},
+        },
+        {
+            "key": "still_speaks_for_us",
+            "name": _("Still speaks for us"),
+            "to": "advocate",
+            "from": ["advocate"],
+            "when": {
+                "all": [
+                    {"fact": "stage_since", "op": "days_since_lt", "value": 90},
+                    {
+                        "any": [
+                            {"fact": "nps_score", "op": "is_not_set"},
+                            {"fact": "nps_score", "op": "gte", "value": 7},
+                        ]
+                    },
+                ]
+            },
+        },
+        {
+            "key": "buys_on_rhythm",
+            "name": _("Buys on their rhythm"),
+            "to": "retain",
+            "when": {"fact": "orders", "op": "gte", "value": 2},
+        },
+        {
+            "key": "has_started",
+            "name": _("Has started"),
+            "to": "nurture",
+            "when": {"fact": "orders", "op": "gte", "value": 1},
+        },
+        {
+            "key": "shows_interest",
+            "name": _("Shows interest"),
+            "to": "acquire",
+            "when": {"fact": "engaged_at", "op": "is_set"},
+        },
+        {"key": "is_known", "name": _("Is known"), "to": "reach", "when": {"all": []}},
+    ]
+
+
+def install() -> RuleSet:
+    """Publish the default rules if the shop has none; the published rule set."""
+    with transaction.atomic():
+        current = RuleSet.objects.filter(state=RuleSet.State.PUBLISHED).first()
+        if current is not None:
+            return current
+        rhythm, repeaters = rhythm_days()
+        return RuleSet.objects.create(
+            version=(RuleSet.objects.order_by("-version").values_list("version", flat=True).first() or 0) + 1,
+            name="Default rules",
+            state=RuleSet.State.PUBLISHED,
+            rules=default_rules(rhythm),
+            note=f"Usual gap between orders: {rhythm} days, from {repeaters} repeat buyers.",
+            published_at=clock.now(),
+        )
