@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import django
 import pytest
 
 from tests import network, servers
@@ -35,7 +36,7 @@ _servers: list[servers.Server] = []
 _found: list[str] = []
 
 # A developer's .env must not leak into the tests (an EMAIL_URL there would send real mail), and the tests must not
-# touch a developer's var/. What is set here wins over .env; Django reads it later, in pytest-django's pytest_configure.
+# touch a developer's var/. What is set here wins over .env; Django reads it later, in pytest_configure below.
 GIVEN = {name: os.environ.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
 os.environ.update(
     DJANGO_SETTINGS_MODULE="lifecycle_crm.settings",
@@ -50,6 +51,9 @@ os.environ.update(
     REDIS_URL="",
     CELERY_BROKER_URL=f"sqla+sqlite:///{_var / 'broker.sqlite3'}",
     EMAIL_URL="local:",
+    EMAIL_FROM="Test shop <hello@shop.example>",
+    CSRF_TRUSTED_ORIGINS="http://127.0.0.1:8000",
+    NIGHT_HOUR="2",
     SHOP_NAME="Test shop",
     SHOP_CURRENCY="USD",
     SHOP_TIME_ZONE="Europe/Stockholm",
@@ -57,8 +61,6 @@ os.environ.update(
     SHOP_LANGUAGE="en",
     LOG_LEVEL="WARNING",
 )
-for name in ("EMAIL_FROM", "NIGHT_HOUR", "CSRF_TRUSTED_ORIGINS"):
-    os.environ.pop(name, None)
 
 
 def _runs_postgresql(config: pytest.Config) -> bool:
@@ -97,6 +99,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["DATABASE_URL"] = os.environ["TEST_DATABASE_URL"]
     else:
         os.environ["DATABASE_URL"] = f"sqlite:///{_var / 'crm.sqlite3'}"
+    django.setup()
 
 
 def pytest_report_header() -> list[str]:

@@ -41,7 +41,11 @@ def transport_options(url: str, *, patience: float = 30) -> dict[str, Any]:
     if is_embedded(url):
         return {"connect_args": {"timeout": patience}}
     if urlsplit(url).scheme in ("redis", "rediss"):
-        return {"visibility_timeout": 3600, "socket_connect_timeout": min(patience, 10), "socket_keepalive": True}
+        options: dict[str, Any] = {"visibility_timeout": 3600, "socket_keepalive": True}
+        if patience < 30:
+            # Not for a worker: its blocking read is supposed to wait.
+            options |= {"socket_connect_timeout": patience, "socket_timeout": patience}
+        return options
     return {}
 
 
@@ -98,6 +102,8 @@ class _Ringer:
             app.config_from_object("django.conf:settings", namespace="CELERY")
             app.conf.broker_transport_options = transport_options(settings.CELERY_BROKER_URL, patience=1)
             app.conf.broker_connection_timeout = 1
+            # Said outright, because Celery prefers the environment's CELERY_BROKER_URL to the settings it was given.
+            app.conf.broker_write_url = settings.CELERY_BROKER_URL
             self.app = app
         return self.app
 
