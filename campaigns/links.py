@@ -1,0 +1,98 @@
+"""Signed links in messages. A link says who and which message; the signature says that we wrote it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.core import signing
+from django.db import transaction
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from campaigns.models import Message, Purpose, Suppression
+from customers import consent
+from customers.models import Consent, Customer, email_key
+from lifecycle_crm.lib import clock
+from lifecycle_crm.lib.errors import Gone
+
+_unsubscribe = signing.Signer(salt="campaigns.unsubscribe", sep="~")
+# Never expires: a message may lie in somebody's inbox for years, and its way out must still work.
+
+_PURPOSES = {"m": Purpose.MARKETING, "s": Purpose.SURVEY}
+_LETTERS = {purpose: letter for letter, purpose in _PURPOSES.items()}
+
+
+@dataclass(frozen=True)
+class WayOut:
+    """What an unsubscribe link names."""
+
+    customer: Customer
+    purpose: str
+    channel: str
+    address: str
+
+
+def unsubscribe_url(*, customer_id: int, message_id: int, purpose: str) -> str:
+    """The address of the page with the button, which is also what a mail program posts to; "" for a service notice."""
+    letter = _LETTERS.get(Purpose(purpose))
+    if letter is None:
+        return ""
+    token = _unsubscribe.sign(f"{customer_id:x}-{message_id:x}-{letter}")
+    return settings.SITE_URL + reverse("campaigns:unsubscribe", args=[token])
+
+
+def find(token: str) -> WayOut:
+    """What the link names. Raises ``Gone`` for one that we did not write or whose customer is no more."""
+    try:
+        customer_id, message_id, letter = _unsubscribe.unsign(token).split("-")
+        purpose = _PURPOSES[letter]
+        customer = Customer.objects.get(pk=int(customer_id, 16))
+        message = Message.objects.filter(pk=int(message_id, 16), customer=customer).first()
+    except (signing.BadSignature, ValueError, KeyError, OverflowError, Customer.DoesNotExist):
+        raise Gone(_("This link is no longer valid. Use the link in the newest message from us.")) from None
+    return WayOut(
+        customer, purpose, message.channel if message else "email", message.address if message else customer.email
+    )
+
+
+def unsubscribe(*, token: str, ip: str | None = None) -> bool:
+    """Take the customer's consent back and stop their address. True for the one request that changed something.
+
+    However often and however many at once: one row on the stop list, one statement in the consent ledger. Who has agreed
+    again since can take it back again.
+    """
+    way = find(token)
+    key = email_key(way.address) or way.customer.email_key or f"customer-{way.customer.pk}"
+    with transaction.atomic():
+        now = clock.now()
+        is_ours = Suppression.add(email_key=key, reason=Suppression.Reason.UNSUBSCRIBED, diagnostic="link", at=now)
+        said = consent.current([way.customer.pk], purpose=way.purpose, channel=way.channel, as_of=now)
+        last = said.get(way.customer.pk)
+        if not is_ours and last is not None and last.is_granted:
+            is_ours = bool(
+                Suppression.objects.filter(
+                    email_key=key, reason=Suppression.Reason.UNSUBSCRIBED, created_at__lt=last.occurred_at
+                ).update(created_at=now)
+            )
+        if not is_ours:
+            return False
+        consent.record(
+            customer=way.customer,
+            purpose=way.purpose,
+            channel=way.channel,
+            is_granted=False,
+            source="unsubscribe",
+            ip=ip,
+            language=way.customer.speaks(),
+            occurred_at=now,
+        )
+    return True
+
+
+def has_left(way: WayOut) -> bool:
+    """Whether the last thing they said is no."""
+    said: Consent | None = consent.current([way.customer.pk], purpose=way.purpose, channel=way.channel).get(
+        way.customer.pk
+    )
+    return said is not None and not said.is_granted
