@@ -306,7 +306,7 @@ def renew_cuts(on: date) -> RfmCuts | None:
 
 
 def score(*, as_of: datetime) -> int:
-    """Write the batch's RFM scores from the stored cuts; how many rows changed."""
+    """Write the batch's RFM scores from the stored cuts; how many rows changed. Rules may look at them: review is due."""
     current = cuts(clock.business_date(as_of))
     if current is None:
         return 0
@@ -333,7 +333,8 @@ def score(*, as_of: datetime) -> int:
         for name, sql in (("recency", recency), ("frequency", frequency), ("monetary", monetary))
     )
     return batches.execute(
-        f"UPDATE customers_customerfacts SET recency = {recency}, frequency = {frequency}, monetary = {monetary} "
+        f"UPDATE customers_customerfacts SET recency = {recency}, frequency = {frequency}, monetary = {monetary}, "
+        f"next_review_at = {now} "
         f"WHERE customer_id IN (SELECT customer_id FROM {PICKED}) AND ({changed})"
     )
 

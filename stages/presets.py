@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils.translation import gettext_noop as _
 
-from customers.models import CustomerFacts
-from lifecycle_crm.lib import clock
-from lifecycle_crm.lib.moments import DAY
+from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.moments import DAY, epoch
 from stages.models import RuleSet
 
 QUIET_GAPS = 2.5
@@ -26,13 +25,19 @@ FALLBACK_RHYTHM = 60
 def rhythm_days() -> tuple[int, int]:
     """The shop's median gap between orders in days, and the number of repeat buyers it was taken from.
 
-    Below 30 repeat buyers the median says little; then the rhythm is 60 days.
+    Read from the orders themselves, so that it is known before the first night. Below 30 repeat buyers the median says
+    little; then the rhythm is 60 days.
     """
-    gaps = CustomerFacts.objects.filter(gap_seconds__gt=0).order_by("gap_seconds")
-    count = gaps.count()
+    counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
+    span = f"{epoch('max(placed_at)')} - {epoch('min(placed_at)')}"
+    gaps = f"SELECT ({span}) / (count(*) - 1) AS gap FROM customers_order WHERE {counted} GROUP BY customer_id HAVING count(*) > 1"
+    count = batches.rows(f"SELECT count(*) FROM ({gaps}) g WHERE gap > 0")[0][0]
     if count < 30:
         return FALLBACK_RHYTHM, count
-    return max(1, round(gaps.values_list("gap_seconds", flat=True)[count // 2] / DAY)), count
+    median = batches.rows(f"SELECT gap FROM ({gaps}) g WHERE gap > 0 ORDER BY gap LIMIT 1 OFFSET %s", [count // 2])[0][
+        0
+    ]
+    return max(1, round(median / DAY)), count
 
 
 def default_rules(rhythm: int) -> list[dict[str, Any]]:

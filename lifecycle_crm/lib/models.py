@@ -47,3 +47,19 @@ class Note(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class SetAside(models.Model):
+    """One row that three tries could not process: named, out of the way, and never forgotten."""
+
+    kind = models.CharField(max_length=60)
+    object_id = models.BigIntegerField()
+    attempts = models.PositiveSmallIntegerField(default=0)
+    error = models.CharField(max_length=500, blank=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["kind", "object_id"], name="ground_set_aside_once")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} #{self.object_id} after {self.attempts} tries"

@@ -1,0 +1,368 @@
+"""The night: one run per business date, made of steps, cut into chunks, resumable at any point.
+
+Every decision is made for the end of that date (``as_of``), never for "now". A chunk is claimed by lease; its effect and its
+completion are one transaction; so a killed night goes on where it was, a second run of a finished date finds nothing to do,
+and any number of processes may work on one night together.
+
+Points come before facts, because the balance is a fact; scores after facts, because cut points are taken from them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
+
+from campaigns import reactivation
+from customers import facts
+from customers.models import Customer, RfmCuts
+from lifecycle_crm import reactions
+from lifecycle_crm.dashboard import rollups
+from lifecycle_crm.lib import batches, bell, clock, leases
+from lifecycle_crm.lib.errors import Conflict, InvalidInput
+from loyalty import ledger
+from stages import engine, presets
+from stages.models import Chunk, Night, StageTransition
+
+logger = logging.getLogger(__name__)
+
+WIDTH = 5_000
+"""Customers per chunk: small enough for flat memory and short transactions, large enough for set-based speed."""
+LEASE_SECONDS = 300
+TRIES = 3
+
+Result = dict[str, int]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """``is_whole``: one chunk for everything. ``commits``: the work commits by itself, batch by batch, and is keyed."""
+
+    name: str
+    work: Callable[[Night, int, int], Result]
+    is_whole: bool = False
+    commits: bool = False
+
+
+# --- The steps --------------------------------------------------------------------------------------------------------
+
+
+def _reactions(night: Night, low: int, high: int) -> Result:
+    return dict(reactions.drain(as_of=night.as_of))
+
+
+def _points(night: Night, low: int, high: int) -> Result:
+    return {
+        "activated": ledger.activate_due(as_of=night.as_of, low=low, high=high),
+        "expired": ledger.expire_due(as_of=night.as_of, low=low, high=high),
+    }
+
+
+def _facts(night: Night, low: int, high: int) -> Result:
+    with facts.batch():
+        refreshed = facts.take_dirty(low, high, as_of=night.as_of)
+        if night.is_full:
+            refreshed += facts.add_everyone(low, high, as_of=night.as_of)
+        if refreshed:
+            reactions.hand_down(as_of=night.as_of)
+            facts.mark_later(as_of=night.as_of)
+    return {"refreshed": refreshed}
+
+
+def _scores(night: Night, low: int, high: int) -> Result:
+    return {"cuts_renewed": int(facts.renew_cuts(night.business_date) is not None)}
+
+
+def _stages(night: Night, low: int, high: int) -> Result:
+    with facts.batch():
+        if night.is_full or RfmCuts.objects.filter(computed_on=night.business_date).exists():
+            # New cut points score everybody anew; the engine still looks only at those who are due afterwards.
+            facts.add_everyone(low, high, as_of=night.as_of)
+        else:
+            facts.add_due(low, high, as_of=night.as_of)
+        facts.score(as_of=night.as_of)
+        outcome = engine.evaluate(rule_set=night.rule_set, as_of=night.as_of, night=night, is_quiet=night.is_quiet)
+    return {"evaluated": outcome.evaluated, "moved": outcome.moved}
+
+
+def _winback(night: Night, low: int, high: int) -> Result:
+    if night.is_quiet:
+        return {}
+    return dict(reactivation.plan_night(night_id=night.pk, as_of=night.as_of, low=low, high=high))
+
+
+def _rollups(night: Night, low: int, high: int) -> Result:
+    rollups.roll(night.business_date)
+    return {}
+
+
+STEPS: tuple[Step, ...] = (
+    Step("reactions", _reactions, is_whole=True, commits=True),
+    Step("points", _points),
+    Step("facts", _facts),
+    Step("scores", _scores, is_whole=True),
+    Step("stages", _stages),
+    Step("winback", _winback),
+    Step("rollups", _rollups, is_whole=True),
+)
+_BY_NAME = {step.name: step for step in STEPS}
+
+
+# --- Starting ---------------------------------------------------------------------------------------------------------
+
+
+def start(day: date, *, is_full: bool = False, is_quiet: bool = False) -> Night:
+    """The night of ``day``: a new one with its chunks, or the one that exists. Raises for a day that is not over."""
+    if day >= clock.today():
+        raise InvalidInput(
+            f"{day} is not over yet in {settings.SHOP_TIME_ZONE}. The last complete day is {clock.last_complete_day()}.",
+            code="future_night",
+        )
+    if existing := Night.objects.filter(business_date=day).first():
+        return existing
+    if later := Night.objects.filter(business_date__gt=day).order_by("-business_date").first():
+        raise Conflict(
+            f"The night of {later.business_date} has been run, so {day} cannot be decided any more: history is not "
+            f"rewritten. Choose a date after {later.business_date}.",
+            code="night_passed",
+        )
+    if open_night := Night.objects.filter(business_date__lt=day).exclude(state=Night.State.DONE).first():
+        raise Conflict(
+            f"The night of {open_night.business_date} is not finished. Run it first: nights go in order.",
+            code="night_unfinished",
+        )
+    rule_set = presets.install()
+    try:
+        with transaction.atomic():
+            night = Night.objects.create(
+                business_date=day, as_of=clock.day_end(day), rule_set=rule_set, is_full=is_full, is_quiet=is_quiet
+            )
+            ranges = batches.id_ranges(Customer, WIDTH)
+            Chunk.objects.bulk_create(
+                Chunk(night=night, step=step.name, position=position, low=low, high=high)
+                for position, step in enumerate(STEPS)
+                for low, high in ([(0, 0)] if step.is_whole else ranges)
+            )
+    except IntegrityError:  # another process started the same date at the same time
+        return Night.objects.get(business_date=day)
+    return night
+
+
+# --- Working ----------------------------------------------------------------------------------------------------------
+
+
+def work(night: Night, *, seconds: float | None = None, progress: Progress | None = None) -> bool:
+    """Do chunks of this night until it is finished (true) or the time is up (false)."""
+    owner = leases.new_owner()
+    deadline = None if seconds is None else time.monotonic() + seconds
+    announced = ""
+    while deadline is None or time.monotonic() < deadline:
+        chunk = _claim(night, owner)
+        if chunk is not None:
+            if progress and chunk.step != announced:
+                announced = chunk.step
+                progress(announced)
+            _do(night, chunk, owner)
+            continue
+        if not night.chunks.exclude(state__in=[Chunk.State.DONE, Chunk.State.FAILED]).exists():
+            return _finish(night)
+        time.sleep(0.2)  # the rest of this step is in other hands
+    return False
+
+
+def _claim(night: Night, owner: str) -> Chunk | None:
+    """The next chunk of the earliest unfinished step, ours now; ``None`` if all that is left is in other hands."""
+    open_chunks = night.chunks.exclude(state__in=[Chunk.State.DONE, Chunk.State.FAILED]).order_by("position", "low")
+    first = open_chunks.first()
+    if first is None:
+        return None
+    now = clock.now()
+    free = Q(state=Chunk.State.WAITING) | Q(state=Chunk.State.RUNNING, lease_until__lt=now)
+    for chunk in open_chunks.filter(free, position=first.position)[:20]:
+        if chunk.attempts >= TRIES and _split_or_give_up(chunk):
+            return _claim(night, owner)
+        # The attempt is counted before the work, so a chunk that kills its worker is noticed.
+        if Chunk.objects.filter(free, pk=chunk.pk, attempts=chunk.attempts).update(
+            state=Chunk.State.RUNNING,
+            owner=owner,
+            lease_until=now + timedelta(seconds=LEASE_SECONDS),
+            attempts=F("attempts") + 1,
+        ):
+            chunk.refresh_from_db()
+            return chunk
+    return None
+
+
+class _Fenced(Exception):
+    """Our lease ran out and somebody else has the chunk: what we did must not count."""
+
+
+def _do(night: Night, chunk: Chunk, owner: str) -> None:
+    step = _BY_NAME[chunk.step]
+    began = time.monotonic()
+
+    def settle(result: Result) -> None:
+        mine = Chunk.objects.filter(pk=chunk.pk, owner=owner, state=Chunk.State.RUNNING)
+        if not mine.update(state=Chunk.State.DONE, result=result, seconds=time.monotonic() - began, error=""):
+            raise _Fenced
+
+    try:
+        if step.commits:
+            settle(step.work(night, chunk.low, chunk.high))
+        else:
+            with transaction.atomic():
+                settle(step.work(night, chunk.low, chunk.high))
+    except _Fenced:
+        logger.warning("Night %s: lost the lease of %s", night.business_date, chunk)
+    except Exception as problem:
+        logger.exception("Night %s: %s failed", night.business_date, chunk)
+        Chunk.objects.filter(pk=chunk.pk, owner=owner).update(
+            state=Chunk.State.WAITING, error=f"{type(problem).__name__}: {problem}"[:500]
+        )
+
+
+def _split_or_give_up(chunk: Chunk) -> bool:
+    """After three tries: halve the range to corner what is wrong with it; a single customer is set aside and named."""
+    with transaction.atomic():
+        width = chunk.high - chunk.low
+        mine = Chunk.objects.filter(pk=chunk.pk, attempts=chunk.attempts).exclude(state=Chunk.State.DONE)
+        if width <= 1:
+            return bool(mine.update(state=Chunk.State.FAILED))
+        middle = chunk.low + width // 2
+        if not mine.update(high=middle, attempts=0, state=Chunk.State.WAITING, owner=""):
+            return False
+        Chunk.objects.create(
+            night_id=chunk.night_id, step=chunk.step, position=chunk.position, low=middle, high=chunk.high
+        )
+    return True
+
+
+def _finish(night: Night) -> bool:
+    counts: Counter[str] = Counter()
+    for result in night.chunks.values_list("result", flat=True):
+        counts.update(result)
+    failed = list(night.chunks.filter(state=Chunk.State.FAILED))
+    whole = [c for c in failed if _BY_NAME[c.step].is_whole]
+    counts["set_aside"] = len(failed)
+    state = Night.State.FAILED if whole else Night.State.DONE
+    error = "; ".join(f"{c.step}: {c.error}" for c in failed)[:500]
+    Night.objects.filter(pk=night.pk, state=Night.State.RUNNING).update(
+        state=state, counts=dict(counts), finished_at=clock.now(), error=error
+    )
+    night.refresh_from_db()
+    bell.ring("campaigns.tasks.send_due")
+    return True
+
+
+# --- The doors' verbs -------------------------------------------------------------------------------------------------
+
+
+def run(
+    day: date,
+    *,
+    is_full: bool = False,
+    is_quiet: bool = False,
+    seconds: float | None = None,
+    progress: Progress | None = None,
+) -> Night:
+    """Run, or go on with, the night of ``day``. A finished night is returned as it is."""
+    night = start(day, is_full=is_full, is_quiet=is_quiet)
+    if night.state == Night.State.FAILED:
+        # Somebody looked into it and runs it again: what was given up gets new tries.
+        night.chunks.filter(state=Chunk.State.FAILED).update(state=Chunk.State.WAITING, attempts=0)
+        Night.objects.filter(pk=night.pk, state=Night.State.FAILED).update(state=Night.State.RUNNING, error="")
+        night.refresh_from_db()
+    if night.state == Night.State.RUNNING:
+        work(night, seconds=seconds, progress=progress)
+        night.refresh_from_db()
+    return night
+
+
+def replay(first: date, last: date, *, progress: Progress | None = None) -> int:
+    """Quiet nights from ``first`` to ``last`` in order, as of their dates; how many were run."""
+    if first > last:
+        raise InvalidInput(f"The replay would begin ({first}) after it ends ({last}).")
+    count = 0
+    for day in clock.days(first, last):
+        night = run(day, is_quiet=True)
+        if night.state != Night.State.DONE:
+            raise Conflict(f"The night of {day} stopped: {night.error or 'it is not finished'}. The replay ends here.")
+        count += 1
+        if progress and (day.day == 1 or day == last):
+            progress(f"{day}")
+    return count
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a night would do: counts, and the moves as ``(customer id, name, from, to, rule)``."""
+
+    counts: dict[str, Any]
+    moves: list[tuple[int, str, str, str, str]]
+    flows: Counter[tuple[str, str]]
+
+
+class _Undo(Exception):
+    pass
+
+
+def preview(day: date, *, is_full: bool = False) -> Preview:
+    """The night of ``day`` inside a transaction that is rolled back: the same code, and nothing stays."""
+    found: list[Preview] = []
+    if done := Night.objects.filter(business_date=day, state=Night.State.DONE).first():
+        return Preview(done.counts, [], Counter())
+    try:
+        with transaction.atomic():
+            night = run(day, is_full=is_full)
+            moves = StageTransition.objects.filter(night=night).select_related("customer").order_by("id")
+            found.append(
+                Preview(
+                    night.counts,
+                    [(m.customer_id, str(m.customer), m.from_stage, m.to_stage, m.rule) for m in moves],
+                    Counter((m.from_stage, m.to_stage) for m in moves),
+                )
+            )
+            raise _Undo
+    except _Undo:
+        pass
+    return found[0]
+
+
+def pending(now: datetime | None = None) -> list[date]:
+    """Business dates whose night is due and not finished, oldest first."""
+    local = (now or clock.now()).astimezone(ZoneInfo(settings.SHOP_TIME_ZONE))
+    last = local.date() - timedelta(days=1 if local.hour >= settings.NIGHT_HOUR else 2)
+    unfinished = list(
+        Night.objects.filter(state=Night.State.RUNNING)
+        .order_by("business_date")
+        .values_list("business_date", flat=True)
+    )
+    newest = Night.objects.order_by("-business_date").values_list("business_date", flat=True).first()
+    if newest is None:
+        return [last] if Customer.objects.exists() else []
+    return unfinished + list(clock.days(newest + timedelta(days=1), last))
+
+
+def tick(*, seconds: float = 480) -> list[Night]:
+    """Run what is due, oldest first, for about so long. What is left is due again at the next tick."""
+    deadline = time.monotonic() + seconds
+    nights: list[Night] = []
+    for day in pending():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        night = run(day, seconds=left)
+        nights.append(night)
+        if night.state != Night.State.DONE:
+            break
+    return nights

@@ -1,0 +1,137 @@
+"""What happens after a fact is written. Read this file second, after the README.
+
+A fact (an order, a refund, an answer) is a row with ``reacted_at``. ``drain`` takes a thousand at a time, oldest first,
+calls the set-based verbs listed in ``AFTER`` and marks the rows in the same transaction. It is at-least-once, so every verb
+is keyed. ``settle`` then brings the customers that anything happened to up to date: facts, numbers from every floor, stage.
+
+Celery only makes this sooner; what a lost ring left behind, the sweep or the night finds.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import models, transaction
+
+from campaigns import engagement
+from customers import facts
+from customers.models import DirtyCustomer, Order, Refund
+from feedback import cases, scores
+from feedback.models import Response
+from lifecycle_crm.lib import clock, leases
+from lifecycle_crm.lib.models import SetAside
+from loyalty import earning
+from loyalty import standing as points_standing
+from stages import engine, rules
+
+logger = logging.getLogger(__name__)
+
+Verb = Callable[[Sequence[int]], Any]
+
+AFTER: dict[type[models.Model], tuple[str, list[Verb]]] = {
+    # fact: (when it happened, what follows). In this order: a refund follows the order it gives back.
+    Order: ("placed_at", [earning.award_for_orders]),
+    Refund: ("occurred_at", [earning.reverse_for_refunds]),
+    Response: ("answered_at", [cases.open_for_responses]),
+}
+
+HAND_DOWNS: list[Callable[..., Any]] = [points_standing.hand_down, scores.hand_down, engagement.hand_down]
+"""Numbers of the higher floors on their way into the customer's facts."""
+
+BATCH = 1000
+TRIES = 3
+
+
+def drain(*, as_of: datetime) -> Counter[str]:
+    """React to every fact from before ``as_of`` that nobody reacted to yet; how many of each kind."""
+    done: Counter[str] = Counter()
+    for model, (moment, verbs) in AFTER.items():
+        while count := _drain_batch(model, moment, verbs, as_of):
+            done[model._meta.model_name or ""] += count
+    return done
+
+
+def _drain_batch(model: type[models.Model], moment: str, verbs: list[Verb], as_of: datetime) -> int:
+    kind = model._meta.label_lower
+    given_up = SetAside.objects.filter(kind=kind, attempts__gte=TRIES).values("object_id")
+    waiting = (
+        model._default_manager.filter(**{"reacted_at": None, f"{moment}__lt": as_of})
+        .exclude(pk__in=given_up)
+        .order_by(moment, "pk")
+    )
+    ids = list(waiting.values_list("pk", flat=True)[:BATCH])
+    if not ids:
+        return 0
+    try:
+        _react(model, verbs, ids)
+    except Exception:
+        if len(ids) == 1:
+            _set_aside(model, ids[0])
+        else:
+            # One of them is poison: find it by taking them one at a time, so that the others go on.
+            for pk in ids:
+                try:
+                    _react(model, verbs, [pk])
+                except Exception:
+                    _set_aside(model, pk)
+    return len(ids)
+
+
+def _react(model: type[models.Model], verbs: list[Verb], ids: list[int]) -> None:
+    with transaction.atomic():
+        for verb in verbs:
+            verb(ids)
+        model._default_manager.filter(pk__in=ids, reacted_at=None).update(reacted_at=clock.now())
+
+
+def _set_aside(model: type[models.Model], pk: int) -> None:
+    kind = model._meta.label_lower
+    logger.exception("Reacting to %s #%s failed", kind, pk)
+    row, _created = SetAside.objects.get_or_create(kind=kind, object_id=pk)
+    SetAside.objects.filter(pk=row.pk).update(attempts=models.F("attempts") + 1, updated_at=clock.now())
+
+
+def hand_down(*, as_of: datetime) -> None:
+    """Bring the batch's facts up to ``as_of``: their own rows, then what each higher floor knows of them."""
+    facts.refresh(as_of=as_of)
+    for step in HAND_DOWNS:
+        step(as_of=as_of)
+
+
+def settle(*, limit: int = BATCH) -> int:
+    """Refresh and place up to ``limit`` customers that something happened to; how many."""
+    now = clock.whole_now()
+    marked = DirtyCustomer.objects.filter(occurred_at__lt=now).order_by("occurred_at", "id")
+    customers = sorted(set(marked.values_list("customer_id", flat=True)[:limit]))
+    if not customers:
+        return 0
+    with transaction.atomic(), facts.batch():
+        count = facts.take_dirty_of(customers, as_of=now)
+        if count:
+            hand_down(as_of=now)
+            facts.score(as_of=now)
+            engine.evaluate(rule_set=rules.published(), as_of=now)
+    return len(customers)
+
+
+def run(*, seconds: float = 60) -> Counter[str]:
+    """React and settle until nothing waits or the time is up. One process at a time."""
+    done: Counter[str] = Counter()
+    deadline = time.monotonic() + seconds
+    with leases.only_one("reactions", 120) as owner:
+        if owner is None:
+            return done
+        while time.monotonic() < deadline:
+            reacted = drain(as_of=clock.whole_now())
+            settled = settle()
+            done += reacted
+            done["customers"] += settled
+            if not settled and not reacted:
+                break
+            leases.take("reactions", owner, 120)
+    return +done

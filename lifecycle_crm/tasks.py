@@ -1,0 +1,24 @@
+"""What beat and the bell ring for. The work is found in the database."""
+
+from __future__ import annotations
+
+import logging
+
+from celery import shared_task
+
+from lifecycle_crm import night, reactions
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name="lifecycle_crm.tasks.react")
+def react() -> None:
+    done = reactions.run()
+    if done:
+        logger.info("Reacted: %s", dict(done))
+
+
+@shared_task(name="lifecycle_crm.tasks.night_tick")
+def night_tick() -> None:
+    for run in night.tick():
+        logger.info("Night of %s: %s %s", run.business_date, run.state, run.counts)
