@@ -18,6 +18,7 @@ from pathlib import Path
 
 import django
 import pytest
+from django.conf import settings
 
 from tests import network, servers
 
@@ -100,6 +101,9 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         os.environ["DATABASE_URL"] = f"sqlite:///{_var / 'crm.sqlite3'}"
     django.setup()
+    # Served from the source folders: tests of pages must not depend on what was collected last (tests/roof/test_run.py
+    # collects for real, with the manifest).
+    settings.STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
 
 
 def pytest_report_header() -> list[str]:

@@ -75,7 +75,7 @@ class Command(BaseCommand):
             call_command("migrate", interactive=False, verbosity=0)
         if _static_files_changed():
             with self.step("static files are collected"):
-                call_command("collectstatic", interactive=False, verbosity=0, clear=True)
+                call_command("collectstatic", interactive=False, verbosity=0)
                 _static_stamp().write_text(_static_fingerprint(), encoding="utf-8")
         if not empty:
             with self.step("sample shop is there"):
