@@ -69,16 +69,16 @@ def _drain_batch(model: type[models.Model], moment: str, verbs: list[Verb], as_o
         return 0
     try:
         _react(model, verbs, ids)
-    except Exception:
+    except Exception as problem:
         if len(ids) == 1:
-            _set_aside(model, ids[0])
+            _set_aside(model, ids[0], problem)
         else:
             # One of them is poison: find it by taking them one at a time, so that the others go on.
             for pk in ids:
                 try:
                     _react(model, verbs, [pk])
-                except Exception:
-                    _set_aside(model, pk)
+                except Exception as poison:
+                    _set_aside(model, pk, poison)
     return len(ids)
 
 
@@ -89,11 +89,13 @@ def _react(model: type[models.Model], verbs: list[Verb], ids: list[int]) -> None
         model._default_manager.filter(pk__in=ids, reacted_at=None).update(reacted_at=clock.now())
 
 
-def _set_aside(model: type[models.Model], pk: int) -> None:
+def _set_aside(model: type[models.Model], pk: int, problem: Exception) -> None:
     kind = model._meta.label_lower
-    logger.exception("Reacting to %s #%s failed", kind, pk)
+    logger.error("Reacting to %s #%s failed", kind, pk, exc_info=problem)
     row, _created = SetAside.objects.get_or_create(kind=kind, object_id=pk)
-    SetAside.objects.filter(pk=row.pk).update(attempts=models.F("attempts") + 1, updated_at=clock.now())
+    SetAside.objects.filter(pk=row.pk).update(
+        attempts=models.F("attempts") + 1, error=f"{type(problem).__name__}: {problem}"[:500], updated_at=clock.now()
+    )
 
 
 def hand_down(*, as_of: datetime) -> None:
