@@ -42,7 +42,7 @@ def find(token: str) -> Invitation:
     """The invitation a token belongs to, open or not. Raises ``LinkGone`` for one that we did not make."""
     nonce, signature = token[:_NONCE_LENGTH], token[_NONCE_LENGTH:]
     secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
-    if not any([constant_time_compare(signature, _signature(nonce, secret)) for secret in secrets]):
+    if not any(constant_time_compare(signature, _signature(nonce, secret)) for secret in secrets):
         raise LinkGone
     invitation = Invitation.objects.select_related("survey", "customer").filter(nonce=nonce).first()
     if invitation is None:
