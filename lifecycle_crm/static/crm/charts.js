@@ -110,7 +110,7 @@
       boundaryGap: data.kind === "bar",
       axisLine: { lineStyle: { color: token("control") } },
       axisTick: { show: false },
-      axisLabel: { ...text(12), hideOverlap: true },
+      axisLabel: { ...text(12), hideOverlap: true, margin: 12 },
     };
     return { value, category };
   };
