@@ -36,7 +36,7 @@ class Result:
     """The answer to one item: its place in the request, the name the caller gave it, and what came of it.
 
     ``id`` is our id of the customer, order or event, also for a duplicate; ``None`` for an error. ``code`` and
-    ``message`` (one sentence) say why an item was refused.
+    ``message`` (one sentence) say why an item was refused, ``field`` which of its values it is about.
     """
 
     index: int
@@ -45,10 +45,18 @@ class Result:
     code: str = ""
     message: str = ""
     id: int | None = None
+    field: str = ""
 
     @classmethod
     def refused(cls, index: int, ref: object, problem: DomainError) -> Result:
-        return cls(index, str(ref or "")[:200], Status.ERROR, problem.code, problem.message)
+        return cls(
+            index,
+            str(ref or "")[:200],
+            Status.ERROR,
+            problem.code,
+            problem.message,
+            field=problem.extra.get("field", ""),
+        )
 
 
 def moment(value: object, name: str) -> datetime:

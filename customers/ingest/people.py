@@ -26,7 +26,8 @@ class CustomerIn:
     """A customer as a shop describes them. ``None`` leaves a field as it is; an empty string empties it.
 
     One of ``customer_id`` (ours), ``external_id`` (the source's) and ``email`` must name them. ``may_email`` is a
-    statement of consent to offers by e-mail; it is recorded when it differs from the one in force.
+    statement of consent to offers by e-mail; it is recorded when it differs from the one in force. ``attributes`` are
+    laid over the ones there; a value of ``None`` removes one.
     """
 
     customer_id: int | None = None
@@ -333,6 +334,9 @@ def _apply(plan: _Plan, values: dict[str, Any]) -> bool:
     # A first name that was only taken from the name follows the name.
     follows = bool(customer.name) and customer.given_name == customer.name.split()[0][:100]
     for name, value in values.items():
+        if name == "attributes":
+            merged = {**customer.attributes, **value}
+            value = {key: one for key, one in merged.items() if one is not None}
         if getattr(customer, name) != value:
             setattr(customer, name, value)
             plan.changed.add(name)
