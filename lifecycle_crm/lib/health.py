@@ -69,6 +69,11 @@ def worker_age() -> float | None:
     return None if then is None else max(0.0, time.time() - then)
 
 
+def worker_is_well() -> bool:
+    age = worker_age()
+    return age is not None and age <= WORKER_LIMIT_SECONDS
+
+
 def _database() -> dict[str, Any]:
     try:
         with connection.cursor() as cursor:
