@@ -221,7 +221,7 @@
     chart.setOption(builders[figure.dataset.chart](data));
     chart.on("click", (hit) => {
       const url = hit.data?.url;
-      if (typeof url === "string" && url.startsWith("/") && !url.startsWith("//")) location.assign(url);
+      if (typeof url === "string" && /^([?]|[/](?![/]))/.test(url)) location.assign(url); // only pages of this site
     });
     drawn.set(figure, chart);
     figure.dataset.drawn = "1";

@@ -15,7 +15,10 @@
     node.click();
     return true;
   };
-  const rows = () => [...document.querySelectorAll("[data-rows] > *")].filter((row) => row.querySelector("a[href]"));
+  const rows = () =>
+    [...document.querySelectorAll("[data-rows] > *")].filter(
+      (row) => row.querySelector("a[href]") && !row.closest("figure, details:not([open])"),
+    );
   const current = (list) => list.findIndex((row) => row.contains(document.activeElement));
   const move = (step) => {
     const list = rows();
