@@ -1,0 +1,35 @@
+"""What the ledger refuses. Each sentence says what, where and how to fix."""
+
+from __future__ import annotations
+
+from lifecycle_crm.lib.errors import Conflict, InvalidInput, NotFound
+
+
+class NoProgramme(Conflict):
+    code = "no_programme"
+
+
+class NotAMember(NotFound):
+    code = "not_a_member"
+
+
+class InsufficientPoints(Conflict):
+    code = "insufficient_points"
+
+
+class AccountFrozen(Conflict):
+    code = "account_frozen"
+
+
+class NotReversible(Conflict):
+    code = "not_reversible"
+
+
+class KeyReused(InvalidInput):
+    """The key belongs to another movement: a client sent two different requests under one ``Idempotency-Key``."""
+
+    code = "idempotency_key_reused"
+
+
+class LedgerBroken(RuntimeError):
+    """Our own arithmetic does not close. Never a user's fault: the transaction is given up and nothing is written."""
