@@ -29,7 +29,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from customers import identity, ingest
-from customers.ingest import CustomerIn, OrderIn, Result, Status
+from customers.ingest import CustomerIn, OrderIn, Status
 from customers.models import ImportRow, ImportRun, search_text
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import bell, clock, leases, money
@@ -696,6 +696,7 @@ class Columns:
             currency=currency,
             external_id=self.cell(cells, "customer_id"),
             email=self.cell(cells, "email"),
+            customer_name=self.cell(cells, "name"),
             items=_number(items, "items") if items else None,
             rate=_rate(rate) if rate else None,
         )
@@ -796,7 +797,10 @@ def _take(row: ImportRun, lines: list[_Line]) -> _Took:
             refuse(line, problem.extra.get("field", ""), problem.message)
     rows = [one for _line, one in good]
     if row.kind == ImportRun.Kind.ORDERS:
-        results = _orders(row, columns, good, took)
+        results = ingest.record_orders(
+            rows, source=row.source, make_customers=bool(columns.options["create_customers"])
+        )
+        took.customers_created = sum(result.is_new_customer for result in results)
     else:
         # A list that is brought in is an old base: nobody is greeted for being on it.
         results = ingest.save_customers(rows, source=row.source, is_history=True)
@@ -814,49 +818,6 @@ def _take(row: ImportRun, lines: list[_Line]) -> _Took:
 
 
 _FIELD_NAMES = {"source_id": "order_id", "external_id": "customer_id"}
-
-
-def _orders(row: ImportRun, columns: Columns, good: list[tuple[_Line, OrderIn]], took: _Took) -> list[Result]:
-    """Write the orders; with ``create_customers`` make the customers that only they know, and then their orders.
-
-    A customer made here is known since their first order and loaded now, so all of the file is history.
-    """
-    results = ingest.record_orders([order for _line, order in good], source=row.source)
-    if not columns.options["create_customers"]:
-        return results
-    waiting = [index for index, result in enumerate(results) if result.code == "unknown_customer"]
-    wanted: dict[tuple[str, str], CustomerIn] = {}
-    for index in waiting:
-        line, order = good[index]
-        person = wanted.get((order.external_id, order.email))
-        if person is None:
-            wanted[order.external_id, order.email] = CustomerIn(
-                external_id=order.external_id,
-                email=order.email or None,
-                name=columns.cell(line.cells, "name") or None,
-                known_since=order.placed_at,
-            )
-        elif person.known_since is None or order.placed_at < person.known_since:
-            person.known_since = order.placed_at
-    made = ingest.save_customers(list(wanted.values()), source=row.source, is_history=True)
-    took.customers_created = sum(result.status == Status.CREATED for result in made)
-    refused = {key: result for key, result in zip(wanted, made, strict=True) if result.status == Status.ERROR}
-    second = []
-    for index in waiting:
-        order = good[index][1]
-        problem = refused.get((order.external_id, order.email))
-        if problem is None:
-            second.append(index)
-        else:
-            results[index] = Result(
-                index, order.source_id, Status.ERROR, problem.code, problem.message, field=problem.field
-            )
-    for index, result in zip(
-        second, ingest.record_orders([good[index][1] for index in second], source=row.source), strict=True
-    ):
-        result.index = index
-        results[index] = result
-    return results
 
 
 # --- The refused lines ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -10,12 +11,24 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from customers import facts, identity
-from customers.identity import text
-from customers.ingest.items import REACT, Result, Status, each, in_order, moment, only, settled, unknown_customer
+from customers.identity import Known, text
+from customers.ingest.items import (
+    REACT,
+    Result,
+    Status,
+    each,
+    in_order,
+    insert,
+    moment,
+    only,
+    settled,
+    unknown_customer,
+)
 from customers.ingest.people import json_value
 from customers.models import Event
 from lifecycle_crm.lib import batches, bell, clock
 from lifecycle_crm.lib.errors import InvalidInput
+from lifecycle_crm.lib.moments import parameter
 
 SKEW_LIMIT = timedelta(hours=24)
 """A corrected time further ahead than this is refused; one less far ahead is taken as "now"."""
@@ -45,9 +58,14 @@ class EventIn:
 
 @dataclass(slots=True)
 class _Read:
+    """A row after its check."""
+
     index: int
     row: EventIn
-    event: Event
+    name: str
+    source_id: str
+    occurred_at: datetime
+    properties: str
     external_id: str
     email: str
 
@@ -60,9 +78,9 @@ def record_events(rows: Sequence[EventIn], *, source: str, is_history: bool | No
     now = clock.now()
     source = text(source, "source", 40)
     good: list[_Read] = []
-    results = each(rows, EventIn.ref, lambda index, row: good.append(_read(index, row, source, now)))
+    results = each(rows, EventIn.ref, lambda index, row: good.append(_read(index, row, now)))
     if good:
-        results |= settled(lambda: _write(good, source, is_history))
+        results |= settled(lambda: _write(good, source, is_history, now))
     return in_order(results)
 
 
@@ -92,7 +110,7 @@ def happened(occurred_at: object, sent_at: object, now: datetime) -> datetime:
     return min(moment(at, "occurred_at"), now)
 
 
-def _read(index: int, row: EventIn, source: str, now: datetime) -> _Read:
+def _read(index: int, row: EventIn, now: datetime) -> _Read:
     source_id = text(row.source_id, "source_id", 120)
     if not source_id:
         raise InvalidInput(
@@ -105,58 +123,77 @@ def _read(index: int, row: EventIn, source: str, now: datetime) -> _Read:
         raise InvalidInput(_("The event has no name, such as visit or cart."), code="missing_name", field="name")
     if not isinstance(row.properties, dict):
         raise InvalidInput(_("properties must be a JSON object."), code="invalid_json", field="properties")
-    event = Event(
+    return _Read(
+        index=index,
+        row=row,
         name=name,
-        occurred_at=happened(row.occurred_at, row.sent_at, now),
-        received_at=now,
-        source=source,
         source_id=source_id,
-        properties=json_value(row.properties, "properties"),
+        occurred_at=happened(row.occurred_at, row.sent_at, now),
+        properties=json.dumps(json_value(row.properties, "properties"), ensure_ascii=False),
+        external_id=text(row.external_id, "external_id", 200),
+        email=text(row.email, "email", 254),
     )
-    external_id = text(row.external_id, "external_id", 200)
-    return _Read(index, row, event, external_id, text(row.email, "email", 254))
 
 
-def _write(good: list[_Read], source: str, is_history: bool | None) -> dict[int, Result]:
+_COLUMNS = ("customer_id", "name", "occurred_at", "received_at", "source", "source_id", "properties", "is_history")
+
+
+def _write(good: list[_Read], source: str, is_history: bool | None, now: datetime) -> dict[int, Result]:
     results: dict[int, Result] = {}
-    there: dict[str, int] = {}
-    for some in batches.of(sorted({read.event.source_id for read in good}), 2000):
-        there.update(Event.objects.filter(source=source, source_id__in=some).values_list("source_id", "id"))
+    there = _there(source, [read.source_id for read in good])
     book = identity.look_up(
         source=source,
         ids=[read.row.customer_id for read in good if read.row.customer_id is not None],
         external_ids=[read.external_id for read in good],
         emails=[read.email for read in good],
     )
-    new: dict[str, _Read] = {}
+    new: dict[str, tuple[_Read, Known, bool]] = {}
     repeated: list[_Read] = []
     for read in good:
-        event = read.event
-        if event.source_id in there:
-            results[read.index] = Result(read.index, event.source_id, Status.DUPLICATE, id=there[event.source_id])
+        if read.source_id in there:
+            results[read.index] = Result(read.index, read.source_id, Status.DUPLICATE, id=there[read.source_id])
             continue
-        if event.source_id in new:
+        if read.source_id in new:
             repeated.append(read)
             continue
         owner = book.find(customer_id=read.row.customer_id, external_id=read.external_id, email=read.email)
         if owner is None:
             problem = unknown_customer(read.row.customer_id, read.external_id, read.email, source)
-            results[read.index] = Result.refused(read.index, event.source_id, problem)
+            results[read.index] = Result.refused(read.index, read.source_id, problem)
             continue
-        # A second try of this transaction must insert anew, not update what the first one rolled back.
-        event.pk = None
-        event._state.adding = True
-        event.customer_id = owner.id
-        event.is_history = bool(is_history) or event.occurred_at < owner.loaded_at
-        new[event.source_id] = read
-    reads = [new[source_id] for source_id in sorted(new)]
-    Event.objects.bulk_create([read.event for read in reads])
-    facts.mark_each(sorted({(r.event.customer_id, r.event.occurred_at, r.event.is_history) for r in reads}))
-    for read in reads:
-        results[read.index] = Result(read.index, read.event.source_id, Status.CREATED, id=read.event.pk)
+        new[read.source_id] = (read, owner, bool(is_history) or read.occurred_at < owner.loaded_at)
+    rows = [new[source_id] for source_id in sorted(new)]
+    received = parameter(now)
+    insert(
+        Event._meta.db_table,
+        _COLUMNS,
+        [
+            (
+                owner.id,
+                read.name,
+                parameter(read.occurred_at),
+                received,
+                source,
+                read.source_id,
+                read.properties,
+                is_old,
+            )
+            for read, owner, is_old in rows
+        ],
+    )
+    ids = _there(source, list(new))
+    facts.mark_each(sorted({(owner.id, read.occurred_at, is_old) for read, owner, is_old in rows}))
+    for read, _owner, _is_old in rows:
+        results[read.index] = Result(read.index, read.source_id, Status.CREATED, id=ids[read.source_id])
     for read in repeated:
-        first_id = new[read.event.source_id].event.pk
-        results[read.index] = Result(read.index, read.event.source_id, Status.DUPLICATE, id=first_id)
-    if reads:
+        results[read.index] = Result(read.index, read.source_id, Status.DUPLICATE, id=ids[read.source_id])
+    if rows:
         bell.ring(REACT)
     return results
+
+
+def _there(source: str, source_ids: list[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for some in batches.of(sorted(set(source_ids)), 2000):
+        found.update(Event.objects.filter(source=source, source_id__in=some).values_list("source_id", "id"))
+    return found

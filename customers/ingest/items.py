@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils.translation import gettext as _
 
+from lifecycle_crm.lib import batches
 from lifecycle_crm.lib.errors import DomainError, InvalidInput, NotFound
 
 T = TypeVar("T")
@@ -20,6 +21,8 @@ CLOCK_SKEW = timedelta(minutes=5)
 """How far ahead of ours a clock may run before we call it the future."""
 
 _TRIES = 10
+_INSERT_ROWS = 500
+"""Times 20 columns is well below the 32,766 parameters that SQLite takes in one statement."""
 _EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 
 
@@ -37,6 +40,7 @@ class Result:
 
     ``id`` is our id of the customer, order or event, also for a duplicate; ``None`` for an error. ``code`` and
     ``message`` (one sentence) say why an item was refused, ``field`` which of its values it is about.
+    ``is_new_customer`` marks the order for which a customer was made.
     """
 
     index: int
@@ -46,6 +50,7 @@ class Result:
     message: str = ""
     id: int | None = None
     field: str = ""
+    is_new_customer: bool = False
 
     @classmethod
     def refused(cls, index: int, ref: object, problem: DomainError) -> Result:
@@ -142,6 +147,18 @@ def settled(write: Callable[[], T]) -> T:
             if not deadlock or connection.in_atomic_block or attempt == _TRIES - 1:
                 raise
     raise AssertionError("unreachable")
+
+
+def insert(table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Insert many rows, some hundred per statement. Values are as the driver takes them (``moments.parameter`` for a
+    time); a tenth of the time of making model instances first."""
+    names = ", ".join(columns)
+    one = f"({', '.join(['%s'] * len(columns))})"
+    for some in batches.of(rows, _INSERT_ROWS):
+        batches.execute(
+            f"INSERT INTO {table} ({names}) VALUES {', '.join([one] * len(some))}",
+            [value for row in some for value in row],
+        )
 
 
 def in_order(results: dict[int, Result]) -> list[Result]:

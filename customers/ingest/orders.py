@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 
 from django.conf import settings
+from django.db import connection
 from django.utils.translation import gettext as _
 
 from customers import facts, identity
 from customers.identity import Known, text
-from customers.ingest.items import REACT, Result, Status, each, in_order, not_in_future, only, settled, unknown_customer
-from customers.models import Customer, Order, OrderLine, Product
+from customers.ingest.items import (
+    REACT,
+    Result,
+    Status,
+    each,
+    in_order,
+    insert,
+    not_in_future,
+    only,
+    settled,
+    unknown_customer,
+)
+from customers.ingest.people import CustomerIn, save_customers
+from customers.models import Customer, Order, OrderLine, Product, email_key
 from lifecycle_crm.lib import batches, bell, clock, money
 from lifecycle_crm.lib.errors import InvalidInput
+from lifecycle_crm.lib.moments import parameter
 
 BIGGEST_MINOR = 10**15
 BIGGEST_QUANTITY = 10**9
@@ -39,6 +53,7 @@ class OrderIn:
 
     ``rate`` is the price of one unit of ``currency`` in the reporting currency; it may be left out where they are the
     same. ``items`` is how many things were bought; left out, it is the sum of the lines' quantities.
+    ``customer_name`` is for a customer who has to be made.
     """
 
     source_id: str
@@ -48,6 +63,7 @@ class OrderIn:
     customer_id: int | None = None
     external_id: str = ""
     email: str = ""
+    customer_name: str = ""
     items: int | None = None
     rate: Decimal | None = None
     lines: Sequence[LineIn] = ()
@@ -67,26 +83,36 @@ def net_in_base(minor: int, currency: str, rate: Decimal) -> int:
 
 @dataclass(slots=True)
 class _Read:
+    """A row after its check."""
+
     index: int
     row: OrderIn
-    order: Order
+    source_id: str
+    placed_at: datetime
+    currency: str
+    amount: int
+    rate: Decimal
+    items: int
     external_id: str
     email: str
     lines: list[LineIn]
 
 
-def record_orders(rows: Sequence[OrderIn], *, source: str, is_history: bool | None = None) -> list[Result]:
+def record_orders(
+    rows: Sequence[OrderIn], *, source: str, is_history: bool | None = None, make_customers: bool = False
+) -> list[Result]:
     """Write orders that are not there yet; one ``Result`` per row, in order.
 
     An order placed before its customer was loaded is history: it earns points as of its date and starts no message.
-    ``is_history=True`` says so of all of them.
+    ``is_history=True`` says so of all of them. With ``make_customers`` a customer only the orders know is made: known
+    since their first order here, loaded now, so that these orders are history.
     """
     now = clock.now()
     source = text(source, "source", 40)
     good: list[_Read] = []
-    results = each(rows, OrderIn.ref, lambda index, row: good.append(_read(index, row, source, now)))
+    results = each(rows, OrderIn.ref, lambda index, row: good.append(_read(index, row, now)))
     if good:
-        results |= settled(lambda: _write(good, source, is_history))
+        results |= settled(lambda: _write(good, source, is_history, make_customers, now))
     return in_order(results)
 
 
@@ -142,7 +168,7 @@ def _rate(row: OrderIn, currency: str) -> Decimal:
     return rate.quantize(Decimal("1e-8"))
 
 
-def _read(index: int, row: OrderIn, source: str, now: datetime) -> _Read:
+def _read(index: int, row: OrderIn, now: datetime) -> _Read:
     source_id = text(row.source_id, "source_id", 120)
     if not source_id:
         raise InvalidInput(_("source_id is missing. Send the order's number."), code="missing_id", field="source_id")
@@ -152,19 +178,19 @@ def _read(index: int, row: OrderIn, source: str, now: datetime) -> _Read:
     placed_at = not_in_future(row.placed_at, "placed_at", now)
     lines = [_line(line) for line in row.lines]
     items = sum(line.quantity for line in lines) if row.items is None else row.items
-    order = Order(
-        source=source,
+    return _Read(
+        index=index,
+        row=row,
         source_id=source_id,
         placed_at=placed_at,
         currency=currency,
-        amount_minor=amount,
+        amount=amount,
         rate=rate,
-        base_minor=net_in_base(amount, currency, rate),
         items=_whole(items, "items", BIGGEST_QUANTITY),
-        received_at=now,
+        external_id=text(row.external_id, "external_id", 200) if row.external_id else "",
+        email=text(row.email, "email", 254) if row.email else "",
+        lines=lines,
     )
-    external_id = text(row.external_id, "external_id", 200)
-    return _Read(index, row, order, external_id, text(row.email, "email", 254), lines)
 
 
 def _line(line: LineIn) -> LineIn:
@@ -178,52 +204,112 @@ def _line(line: LineIn) -> LineIn:
     )
 
 
-def _write(good: list[_Read], source: str, is_history: bool | None) -> dict[int, Result]:
+_COLUMNS = (
+    "customer_id", "source", "source_id", "placed_at", "status", "currency", "amount_minor", "refunded_minor", "rate",
+    "base_minor", "items", "is_counted", "is_history", "received_at",
+)  # fmt: skip
+
+
+def _write(
+    good: list[_Read], source: str, is_history: bool | None, make_customers: bool, now: datetime
+) -> dict[int, Result]:
     results: dict[int, Result] = {}
-    there = _there(source, [read.order.source_id for read in good])
-    book = identity.look_up(
-        source=source,
-        ids=[read.row.customer_id for read in good if read.row.customer_id is not None],
-        external_ids=[read.external_id for read in good],
-        emails=[read.email for read in good],
-    )
-    new: dict[str, _Read] = {}
+    there = _there(source, [read.source_id for read in good])
+    fresh: dict[str, _Read] = {}
     repeated: list[_Read] = []
-    owners: dict[int, tuple[Known, datetime]] = {}
     for read in good:
-        order = read.order
-        if order.source_id in there:
-            results[read.index] = Result(read.index, order.source_id, Status.DUPLICATE, id=there[order.source_id])
-            continue
-        if order.source_id in new:
+        if read.source_id in there:
+            results[read.index] = Result(read.index, read.source_id, Status.DUPLICATE, id=there[read.source_id])
+        elif read.source_id in fresh:
             repeated.append(read)
-            continue
-        owner = book.find(customer_id=read.row.customer_id, external_id=read.external_id, email=read.email)
-        if owner is None:
-            problem = unknown_customer(read.row.customer_id, read.external_id, read.email, source)
-            results[read.index] = Result.refused(read.index, order.source_id, problem)
-            continue
-        # A second try of this transaction must insert anew, not update what the first one rolled back.
-        order.pk = None
-        order._state.adding = True
-        order.customer_id = owner.id
-        order.is_history = bool(is_history) or order.placed_at < owner.loaded_at
-        new[order.source_id] = read
-        first = owners[owner.id][1] if owner.id in owners else owner.known_since
-        owners[owner.id] = (owner, min(first, order.placed_at))
-    reads = [new[source_id] for source_id in sorted(new)]
-    Order.objects.bulk_create([read.order for read in reads])
-    _write_lines(reads)
-    _begin_earlier(owners)
-    facts.mark_each(sorted({(r.order.customer_id, r.order.placed_at, r.order.is_history) for r in reads}))
+        else:
+            fresh[read.source_id] = read
+    owners = _owners(list(fresh.values()), source, make_customers, results)
+    reads = [fresh[source_id] for source_id in sorted(fresh) if fresh[source_id].index in owners]
+    history = {r.index: bool(is_history) or r.placed_at < owners[r.index].loaded_at for r in reads}
+    received = parameter(now)
+    insert(
+        Order._meta.db_table,
+        _COLUMNS,
+        [
+            (
+                owners[r.index].id, source, r.source_id, parameter(r.placed_at), Order.Status.PLACED.value, r.currency,
+                r.amount, 0, connection.ops.adapt_decimalfield_value(r.rate, 18, 8),
+                net_in_base(r.amount, r.currency, r.rate), r.items, True, history[r.index], received,
+            )
+            for r in reads
+        ],
+    )  # fmt: skip
+    ids = _there(source, [read.source_id for read in reads])
+    _write_lines(reads, ids)
+    _begin_earlier([(owners[read.index], read.placed_at) for read in reads])
+    facts.mark_each(sorted({(owners[r.index].id, r.placed_at, history[r.index]) for r in reads}))
     for read in reads:
-        results[read.index] = Result(read.index, read.order.source_id, Status.CREATED, id=read.order.pk)
+        made = results.get(read.index)
+        results[read.index] = Result(
+            read.index, read.source_id, Status.CREATED, id=ids[read.source_id], is_new_customer=made is not None
+        )
     for read in repeated:
-        first_id = new[read.order.source_id].order.pk
-        results[read.index] = Result(read.index, read.order.source_id, Status.DUPLICATE, id=first_id)
+        if read.source_id in ids:
+            results[read.index] = Result(read.index, read.source_id, Status.DUPLICATE, id=ids[read.source_id])
+        else:
+            # The first of the two was refused, and so is its double.
+            first = results[fresh[read.source_id].index]
+            results[read.index] = replace(first, index=read.index)
     if reads:
         bell.ring(REACT)
     return results
+
+
+def _owners(reads: list[_Read], source: str, make_customers: bool, results: dict[int, Result]) -> dict[int, Known]:
+    """Whose each order is, by index. Refusals, and who was made for which order, go into ``results``."""
+    owners: dict[int, Known] = {}
+    strangers: list[_Read] = []
+    book = _book(reads, source)
+    for read in reads:
+        owner = book.find(customer_id=read.row.customer_id, external_id=read.external_id, email=read.email)
+        if owner is not None:
+            owners[read.index] = owner
+        elif make_customers and read.row.customer_id is None and (read.external_id or read.email):
+            strangers.append(read)
+        else:
+            problem = unknown_customer(read.row.customer_id, read.external_id, read.email, source)
+            results[read.index] = Result.refused(read.index, read.source_id, problem)
+    if not strangers:
+        return owners
+    wanted: dict[tuple[str, str], list[_Read]] = {}
+    for read in strangers:
+        wanted.setdefault((read.external_id, email_key(read.email)), []).append(read)
+    people = [
+        CustomerIn(
+            external_id=theirs[0].external_id,
+            email=theirs[0].email or None,
+            name=theirs[0].row.customer_name or None,
+            known_since=min(read.placed_at for read in theirs),
+        )
+        for theirs in wanted.values()
+    ]
+    made = save_customers(people, source=source, is_history=True)
+    book = _book(strangers, source)
+    for theirs, person in zip(wanted.values(), made, strict=True):
+        for read in theirs:
+            owner = book.find(external_id=read.external_id, email=read.email)
+            if person.status == Status.ERROR or owner is None:
+                results[read.index] = replace(person, index=read.index, ref=read.source_id, id=None)
+            else:
+                owners[read.index] = owner
+        if person.status == Status.CREATED:
+            results[theirs[0].index] = person
+    return owners
+
+
+def _book(reads: list[_Read], source: str) -> identity.Book:
+    return identity.look_up(
+        source=source,
+        ids=[read.row.customer_id for read in reads if read.row.customer_id is not None],
+        external_ids=[read.external_id for read in reads],
+        emails=[read.email for read in reads],
+    )
 
 
 def _there(source: str, source_ids: list[str]) -> dict[str, int]:
@@ -233,7 +319,7 @@ def _there(source: str, source_ids: list[str]) -> dict[str, int]:
     return found
 
 
-def _write_lines(reads: list[_Read]) -> None:
+def _write_lines(reads: list[_Read], ids: dict[str, int]) -> None:
     with_lines = [read for read in reads if read.lines]
     if not with_lines:
         return
@@ -241,7 +327,7 @@ def _write_lines(reads: list[_Read]) -> None:
     OrderLine.objects.bulk_create(
         [
             OrderLine(
-                order=read.order,
+                order_id=ids[read.source_id],
                 product_id=products.get(line.sku),
                 title=line.title,
                 quantity=line.quantity,
@@ -274,10 +360,12 @@ def _ids(skus: list[str]) -> dict[str, int]:
     return found
 
 
-def _begin_earlier(owners: dict[int, tuple[Known, datetime]]) -> None:
+def _begin_earlier(orders: list[tuple[Known, datetime]]) -> None:
     """A customer who bought was known by then: move ``known_since`` back to the earliest order."""
-    earlier = [
-        Customer(pk=pk, known_since=first) for pk, (known, first) in sorted(owners.items()) if first < known.known_since
-    ]
+    first: dict[int, datetime] = {}
+    for owner, placed_at in orders:
+        if placed_at < first.get(owner.id, owner.known_since):
+            first[owner.id] = placed_at
+    earlier = [Customer(pk=pk, known_since=placed_at) for pk, placed_at in sorted(first.items())]
     if earlier:
         Customer.objects.bulk_update(earlier, ["known_since"], batch_size=200)
