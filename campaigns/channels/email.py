@@ -236,9 +236,9 @@ def sender() -> tuple[str, str]:
     return name, address
 
 
-def message_id(pk: int, attempt_key: str = "") -> str:
+def message_id(pk: int) -> str:
     """The Message-ID of a message: the same however often it is built, so that a provider can tell a repeat."""
-    return f"<m{pk}.{attempt_key or 'crm'}@{sender()[1].rpartition('@')[2] or 'localhost'}>"
+    return f"<message-{pk}@{sender()[1].rpartition('@')[2] or 'localhost'}>"
 
 
 def _header(text: str) -> str:

@@ -1,0 +1,56 @@
+"""What must be true of the outbox at every moment."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.moments import parameter
+
+
+def problems() -> list[str]:
+    """One sentence for everything that is not as promised; an empty list when all is well."""
+    found = [
+        f"Run {pk}: its audience is {audience}, but it has {n} messages. Every recipient must have exactly one row."
+        for pk, audience, n in batches.rows(
+            "SELECT r.id, r.audience, count(m.id) FROM campaigns_run r LEFT JOIN campaigns_message m ON m.run_id = r.id "
+            "GROUP BY r.id, r.audience HAVING r.audience <> count(m.id)"
+        )
+    ]
+    found += [
+        f"Message {pk} was sent without a consent that was granted and in force."
+        for (pk,) in batches.rows(
+            """
+            SELECT m.id FROM campaigns_message m JOIN campaigns_run r ON r.id = m.run_id
+            JOIN campaigns_campaign k ON k.id = r.campaign_id
+            LEFT JOIN customers_consent c ON c.id = m.consent_id
+            WHERE m.state = 'sent' AND k.purpose <> 'service' AND (
+                c.id IS NULL OR NOT c.is_granted OR c.customer_id <> m.customer_id OR c.purpose <> k.purpose
+                OR c.channel <> m.channel OR c.occurred_at > m.sent_at
+            )
+            ORDER BY m.id LIMIT 100
+            """
+        )
+    ]
+    found += [
+        f"Message {pk} was on its way longer than its sender may live; the sweep should have put it in doubt."
+        for (pk,) in batches.rows(
+            "SELECT id FROM campaigns_message WHERE state = 'sending' AND lease_until < %s ORDER BY id LIMIT 100",
+            [parameter(clock.now() - timedelta(minutes=10))],
+        )
+    ]
+    found += [
+        f"Customer {customer} has {n} sent messages of run {run} on one channel."
+        for run, customer, n in batches.rows(
+            "SELECT run_id, customer_id, count(*) FROM campaigns_message WHERE state = 'sent' "
+            "GROUP BY run_id, customer_id, channel HAVING count(*) > 1"
+        )
+    ]
+    found += [
+        f"Run {pk} is finished, but {n} of its messages are still open."
+        for pk, n in batches.rows(
+            "SELECT r.id, count(*) FROM campaigns_run r JOIN campaigns_message m ON m.run_id = r.id "
+            "WHERE r.state IN ('finished', 'cancelled') AND m.state IN ('queued', 'retry', 'claimed') GROUP BY r.id"
+        )
+    ]
+    return found

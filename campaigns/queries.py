@@ -1,0 +1,63 @@
+"""Reads that the page and the endpoint share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Count, Min, QuerySet
+
+from campaigns.models import Campaign, Message, Run
+from lifecycle_crm.lib import clock
+
+
+def states_of(runs: Iterable[int]) -> dict[int, dict[str, int]]:
+    """Messages per state per run id, in one query."""
+    answer: dict[int, dict[str, int]] = {}
+    rows = (
+        Message.objects.filter(run_id__in=list(runs)).values_list("run_id", "state").annotate(n=Count("id")).order_by()
+    )
+    for run_id, state, n in rows:
+        answer.setdefault(run_id, {})[state] = n
+    return answer
+
+
+def reasons_of(run: Run) -> list[tuple[str, str, int]]:
+    """(state, reason, messages) of a run where there is a reason, largest first."""
+    return list(
+        Message.objects.filter(run=run)
+        .exclude(reason="")
+        .values_list("state", "reason")
+        .annotate(n=Count("id"))
+        .order_by("-n")
+    )
+
+
+def campaigns() -> QuerySet[Campaign]:
+    return Campaign.objects.select_related("template").order_by("-id")
+
+
+def messages() -> QuerySet[Message]:
+    """Messages, newest first by id, with what a row of a list shows."""
+    return Message.objects.select_related("customer", "run__campaign").order_by("-id")
+
+
+def of_customer(customer_id: int, limit: int = 50) -> QuerySet[Message]:
+    """The last messages to a customer, for their page."""
+    return messages().filter(customer_id=customer_id)[:limit]
+
+
+def outbox_counts() -> dict[str, Any]:
+    """Messages per state over everything."""
+    return dict(Message.objects.values_list("state").annotate(n=Count("id")).order_by())
+
+
+def oldest_due_seconds() -> float | None:
+    """How late the oldest due message of a running run is; ``None`` when nothing is due."""
+    oldest = Message.objects.filter(
+        state__in=("queued", "retry"),
+        run__state=Run.State.SENDING,
+        run__campaign__state=Campaign.State.ACTIVE,
+        due_at__lte=clock.now(),
+    ).aggregate(oldest=Min("due_at"))["oldest"]
+    return None if oldest is None else (clock.now() - oldest).total_seconds()

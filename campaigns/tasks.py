@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import logging
+
+from celery import shared_task
+
+from campaigns import outbox
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name="campaigns.tasks.send_due")
+def send_due() -> None:
+    """Send what is due. Several may run at once: messages are claimed, so none is sent by two."""
+    counts = outbox.send_due()
+    if counts:
+        logger.info("outbox: %s", counts)

@@ -1,0 +1,133 @@
+"""The smallest rows this app's tests need, and a few whole situations."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import factory
+
+from campaigns import outbox
+from campaigns.models import Campaign, Run, Template, TemplateVariant
+from customers.models import Consent, Customer, CustomerFacts
+from lifecycle_crm.lib import clock
+from stages.models import Night, RuleSet, StageTransition
+
+NOON = datetime(2026, 11, 20, 11, 0, tzinfo=UTC)
+"""Noon in the shop's zone, far from everybody's quiet hours between Lisbon and Helsinki."""
+
+
+class CustomerFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Customer
+
+    name = factory.Sequence(lambda n: f"Anna{n} Berg")
+    given_name = factory.Sequence(lambda n: f"Anna{n}")
+    email = factory.Sequence(lambda n: f"anna{n}@example.com")
+    language = "en"
+    time_zone = "Europe/Stockholm"
+    known_since = datetime(2025, 1, 1, tzinfo=UTC)
+    loaded_at = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+class TemplateFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Template
+
+    key = factory.Sequence(lambda n: f"template-{n}")
+    name = factory.Sequence(lambda n: f"Template {n}")
+
+
+class VariantFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = TemplateVariant
+
+    template = factory.SubFactory(TemplateFactory)
+    language = "en"
+    subject = "Hello {{ customer.given_name | default: 'friend' }}"
+    blocks = factory.LazyFunction(lambda: [{"type": "text", "text": "You have {{ points }} points."}])
+
+
+class CampaignFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Campaign
+
+    name = factory.Sequence(lambda n: f"Campaign {n}")
+    template = factory.LazyFunction(lambda: VariantFactory().template)
+    holdout_percent = 0
+    state = "active"
+    audience = factory.LazyFunction(lambda: {"fact": "stage", "op": "in", "value": ["retain"]})
+
+
+def person(
+    *, stage: str = "retain", agrees: bool | None = True, facts: dict[str, Any] | None = None, **fields: Any
+) -> Customer:
+    """A customer with facts and, unless ``agrees`` is None, a statement about offers by e-mail."""
+    customer = CustomerFactory(**fields)
+    CustomerFacts.objects.create(customer=customer, stage=stage, **(facts or {}))
+    if agrees is not None:
+        agree(customer, is_granted=agrees)
+    return customer
+
+
+def agree(
+    customer: Customer, *, is_granted: bool = True, at: datetime | None = None, purpose: str = "marketing"
+) -> Consent:
+    return Consent.objects.create(
+        customer=customer,
+        purpose=purpose,
+        channel="email",
+        is_granted=is_granted,
+        source="test",
+        occurred_at=at or datetime(2025, 6, 1, tzinfo=UTC),
+    )
+
+
+def people(n: int, **same: Any) -> list[Customer]:
+    """Many customers who agreed, in few statements."""
+    made = CustomerFactory.build_batch(n, **same)
+    for one in made:
+        one.prepare()
+    made = Customer.objects.bulk_create(made)
+    CustomerFacts.objects.bulk_create([CustomerFacts(customer=one, stage="retain") for one in made])
+    at = datetime(2025, 6, 1, tzinfo=UTC)
+    Consent.objects.bulk_create(
+        [
+            Consent(customer=one, purpose="marketing", channel="email", is_granted=True, source="test", occurred_at=at)
+            for one in made
+        ]
+    )
+    return made
+
+
+def planned(customers: list[Customer], campaign: Campaign | None = None, key: str = "test:1", **more: Any) -> Run:
+    return outbox.plan(
+        campaign=campaign or CampaignFactory(),
+        run_key=key,
+        audience=[one.pk for one in customers],
+        as_of=clock.now(),
+        **more,
+    )
+
+
+def night(as_of: datetime, *, days_before: int = 1) -> Night:
+    rules, _made = RuleSet.objects.get_or_create(
+        version=901, defaults={"name": "Test rules", "rules": [], "state": "retired"}
+    )
+    return Night.objects.create(
+        business_date=(as_of - timedelta(days=days_before)).date(), as_of=as_of, rule_set=rules, state="done"
+    )
+
+
+def went_dormant(customer: Customer, night: Night, *, is_quiet: bool = False) -> StageTransition:
+    CustomerFacts.objects.filter(pk=customer.pk).update(stage="dormant")
+    return StageTransition.objects.create(
+        customer=customer,
+        from_stage="retain",
+        to_stage="dormant",
+        occurred_at=night.as_of,
+        business_date=night.business_date,
+        rule_set=night.rule_set,
+        night=night,
+        is_quiet=is_quiet,
+    )
