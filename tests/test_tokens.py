@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import re
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 
@@ -247,3 +248,53 @@ def test_catalogues_carry_djangos_plural_header(language: str, forms: int) -> No
     theirs = header(Path(django.__file__).parent / "conf" / "locale" / language / "LC_MESSAGES" / "django.po")
     assert ours == theirs
     assert f"nplurals={forms};" in ours
+
+
+# --- Numbers, money and dates in five languages ---------------------------------------------------------------------
+
+NB = "\xa0"
+FORMS = {
+    "en": ("12,345.6", "GBP", "£1,234.50", "31%", "21 Nov 2026", "21/11/2026, 17:05"),
+    "sv": (f"12{NB}345,6", "SEK", f"1{NB}234,50{NB}kr", f"31{NB}%", "21 nov. 2026", "2026-11-21 17:05"),
+    "nb": (f"12{NB}345,6", "NOK", f"1{NB}234,50{NB}kr", f"31{NB}%", "21. nov. 2026", "21.11.2026, 17:05"),
+    "pl": (f"12{NB}345,6", "PLN", f"1{NB}234,50{NB}zł", "31%", "21 lis 2026", "21.11.2026, 17:05"),
+    "cs": (f"12{NB}345,6", "CZK", f"1{NB}234,50{NB}Kč", f"31{NB}%", "21. 11. 2026", "21.11.26 17:05"),
+}
+
+
+@pytest.mark.parametrize("language", FORMS)
+def test_forms_of_numbers_money_and_dates(language: str) -> None:
+    from django.test import override_settings
+    from django.utils import translation
+
+    from lifecycle_crm.templatetags import crm
+
+    number, currency, money, share, day, moment = FORMS[language]
+    at = datetime(2026, 11, 21, 16, 5, tzinfo=UTC)
+    with translation.override(language), override_settings(SHOP_TIME_ZONE="Europe/Stockholm"):
+        assert crm.num(12345.6) == number
+        assert crm.money(123450, currency) == money
+        assert crm.pct(0.31) == share
+        assert crm.day(at) == day
+        assert crm.moment(at) == moment
+        assert crm.money(None, currency) == crm.num(None) == crm.pct(float("nan")) == crm.NOTHING
+
+
+@pytest.mark.parametrize("language", ["sv", "nb", "pl", "cs"])
+def test_stages_have_a_word_and_a_goal_in_every_language(language: str) -> None:
+    from django.utils import translation
+
+    from lifecycle_crm.templatetags import crm
+
+    english = {stage: (crm.stage_name(stage), crm.stage_goal(stage)) for stage in STAGES}
+    with translation.override(language):
+        for stage in STAGES:
+            assert crm.stage_name(stage)
+            assert crm.stage_name(stage) != english[stage][0]
+            assert crm.stage_goal(stage) != english[stage][1]
+
+
+def test_the_rail_leaves_out_pages_that_do_not_exist() -> None:
+    from lifecycle_crm.dashboard import shell
+
+    assert shell.address("no-such-page", "nor:this") == ""

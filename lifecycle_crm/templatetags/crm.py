@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -88,7 +88,7 @@ def _spaced(text: str) -> str:
 
 
 @register.filter
-def money(minor: int | None, currency: str) -> str:
+def money(minor: Any, currency: str) -> str:
     """``123450|money:"SEK"`` → "1 234,50 kr" in Swedish."""
     if minor is None or minor == "":
         return NOTHING
@@ -96,7 +96,7 @@ def money(minor: int | None, currency: str) -> str:
 
 
 @register.filter
-def money_round(minor: int | None, currency: str) -> str:
+def money_round(minor: Any, currency: str) -> str:
     """Money without its decimals, for cards and axes: "1 235 kr"."""
     if minor is None or minor == "":
         return NOTHING
@@ -107,7 +107,7 @@ def money_round(minor: int | None, currency: str) -> str:
 
 
 @register.filter
-def num(value: float | Decimal | None, decimals: int | None = None) -> str:
+def num(value: Any, decimals: int | None = None) -> str:
     """A number in the active language; with ``decimals``, exactly that many."""
     if value is None or value == "":
         return NOTHING
@@ -119,7 +119,7 @@ def num(value: float | Decimal | None, decimals: int | None = None) -> str:
 
 
 @register.filter
-def signed(value: float | None, decimals: int = 0) -> str:
+def signed(value: Any, decimals: int = 0) -> str:
     """With a sign in front, for changes: "+38", "−4"."""
     if value is None or value == "":
         return NOTHING
@@ -127,7 +127,7 @@ def signed(value: float | None, decimals: int = 0) -> str:
 
 
 @register.filter
-def pct(share: float | Decimal | None, decimals: int = 0) -> str:
+def pct(share: Any, decimals: int = 0) -> str:
     """A share between 0 and 1 as per cent: ``0.31|pct`` → "31%" or "31 %"."""
     if share is None or share == "" or (isinstance(share, float) and not math.isfinite(share)):
         return NOTHING
@@ -150,11 +150,12 @@ def ticks(maximum: float, kind: str = "num", currency: str = "", count: int = 4)
         step = max(step, 10.0 ** digits(currency))
     steps = range(math.ceil(span / step - 1e-9) + 1)
     values = [round(step * index, 10) for index in steps]
-    write = {
+    writers: dict[str, Callable[[float], str]] = {
         "num": lambda value: num(int(value) if value == int(value) else value),
         "pct": lambda value: pct(value, 0 if step >= 0.01 else 1),
         "money": lambda value: money_round(int(value), currency),
-    }[kind]
+    }
+    write = writers[kind]
     return [{"value": int(value) if value == int(value) else value, "text": write(value)} for value in values]
 
 
