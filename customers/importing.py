@@ -43,6 +43,10 @@ BIGGEST_FILE = 2 * 1024**3
 DRY_RUN_REFUSALS = 10_000
 """So many refused lines of a dry run are kept; all are counted."""
 
+PREVIEW_ROWS = 20
+WAITS_FOR_COLUMNS = "waits_for_columns"
+"""Set in ``options`` while a received file waits for a person to choose its columns."""
+
 TASK = "customers.tasks.run_imports"
 DELIMITERS = ",;\t|"
 
@@ -121,7 +125,7 @@ def inspect(path: Path, kind: str, *, encoding: str = "", delimiter: str = "") -
         raise InvalidInput(_("The delimiter must be one character."), code="invalid_delimiter")
     with path.open(encoding=encoding, newline="") as stream:
         try:
-            first = list(islice(csv.reader(stream, delimiter=delimiter), 11))
+            first = list(islice(csv.reader(stream, delimiter=delimiter), PREVIEW_ROWS + 1))
         except csv.Error as problem:
             raise InvalidInput(_("The file is not CSV: %(problem)s.") % {"problem": problem}, code="not_csv") from None
     if not first or not any(cell.strip() for cell in first[0]):
@@ -303,6 +307,82 @@ def start(
         path.unlink(missing_ok=True)
         raise
     return row
+
+
+def receive(
+    *,
+    kind: str,
+    file: Path | IO[bytes],
+    actor: User | None = None,
+    source: str = "csv",
+    file_name: str = "",
+    encoding: str = "",
+) -> ImportRun:
+    """Keep a copy of a file whose columns a person will choose. Nothing runs until ``choose``.
+
+    Raises ``InvalidInput`` for a file that cannot be read; then nothing is kept.
+    """
+    if kind not in ImportRun.Kind.values:
+        raise InvalidInput(_("Unknown kind %(kind)s. Use customers or orders.") % {"kind": repr(kind)}, code="invalid")
+    source = identity.text(source, "source", 40) or "csv"
+    name = identity.text(file_name or Path(str(getattr(file, "name", file))).name, "file name", 200)
+    path = _keep(file)
+    try:
+        preview = inspect(path, kind, encoding=encoding)
+        return ImportRun.objects.create(
+            kind=kind,
+            file_name=name,
+            path=str(path.relative_to(settings.VAR_DIR)),
+            source=source,
+            mapping=preview.mapping,
+            options={
+                "encoding": preview.encoding,
+                "delimiter": preview.delimiter,
+                "columns": preview.columns,
+                "lines": preview.lines,
+                WAITS_FOR_COLUMNS: True,
+            },
+            created_by=actor,
+        )
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def preview(run: ImportRun) -> Preview:
+    """How the file of a run is read. Raises ``InvalidInput`` when it is no longer there."""
+    path = Path(settings.VAR_DIR) / run.path
+    if not path.is_file():
+        raise InvalidInput(_("The file of this import is no longer there. Upload it again."), code="file_gone")
+    return inspect(path, run.kind, encoding=run.options["encoding"], delimiter=run.options["delimiter"])
+
+
+def choose(
+    *, run: ImportRun, mapping: dict[str, str], options: dict[str, Any] | None = None, is_dry_run: bool = True
+) -> ImportRun:
+    """Say how the columns of a received file are read, and queue its run.
+
+    Raises ``InvalidInput`` as ``start`` does, ``Conflict`` when the run was already queued; then nothing changes.
+    """
+    chosen = Options.of({**run.options, **(options or {})})
+    known = preview(run)
+    columns = _check_mapping(run.kind, known, mapping)
+    stored = {
+        "encoding": known.encoding,
+        "delimiter": known.delimiter,
+        "columns": known.columns,
+        "date_format": _check_date_format(chosen.date_format),
+        "currency": money.check_currency(chosen.currency or settings.SHOP_CURRENCY),
+        "create_customers": chosen.create_customers,
+        "lines": known.lines,
+    }
+    with transaction.atomic():
+        waiting = ImportRun.objects.filter(pk=run.pk, state=ImportRun.State.UPLOADED)
+        if waiting.update(mapping=columns, options=stored, is_dry_run=is_dry_run, state=ImportRun.State.QUEUED) != 1:
+            raise Conflict(_("This import was already started. Look at its page."))
+        bell.ring(TASK)
+    run.refresh_from_db()
+    return run
 
 
 def again(*, run: ImportRun, actor: User | None = None, is_dry_run: bool = False, is_waiting: bool = True) -> ImportRun:

@@ -16,7 +16,8 @@ from lifecycle_crm.lib.errors import DomainError, Gone, NotFound
 def page(request: HttpRequest, template: str, context: dict[str, Any] | None = None, status: int = 200) -> HttpResponse:
     """Render the page, or only the fragment that htmx asks for (``HX-Target`` names a partial of the template)."""
     htmx = getattr(request, "htmx", None)
-    target = request.headers.get("HX-Target", "") if htmx else ""
+    # htmx 4 sends the tag and the id of the target ("tbody#rows"); a target without an id names no partial.
+    target = request.headers.get("HX-Target", "").partition("#")[2] if htmx else ""
     partial = request.headers.get("X-Partial", "")
     name = f"{template}#{partial or target}" if htmx and (partial or target) else template
     return render(request, name, context or {}, status=status)
