@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from customers import facts
 from customers.models import Customer
 from feedback.errors import CaseMoved
-from feedback.models import DETRACTOR_MAX, Case, CaseNote, Kind, Response
+from feedback.models import Case, CaseNote, Response
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import InvalidInput
@@ -36,15 +36,11 @@ def open_for_responses(response_ids: Collection[int]) -> int:
     opened = 0
     for ids in batches.of(sorted(set(response_ids)), 1000):
         with transaction.atomic():
-            low = (
-                Response.objects.filter(pk__in=ids, kind=Kind.NPS, score__lte=DETRACTOR_MAX, is_history=False)
-                .select_related("case")
-                .order_by("pk")
-            )
-            moments: dict[int, datetime] = {}
+            # All of them are held until we commit, so that no answer becomes a low one behind our back.
+            held = Response.objects.select_related("case").select_for_update(of=("self",)).order_by("pk")
+            low = [one for one in held.filter(pk__in=ids) if one.mood == "detractor" and not one.is_history]
             fresh = []
             for response in low:
-                moments[response.pk] = response.answered_at
                 if not hasattr(response, "case"):
                     fresh.append(response)
                 elif response.case.closed_at and response.case.closed_at < response.answered_at:

@@ -19,7 +19,7 @@ _SALT = "feedback.links"
 _NONCE_LENGTH = 22
 
 
-def _signature(nonce: str, secret: str) -> str:
+def _signature(nonce: str, secret: str | bytes) -> str:
     digest = salted_hmac(_SALT, nonce, secret=secret, algorithm="sha256").digest()[:16]
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
 

@@ -165,9 +165,9 @@ def answer(
     The same answer again changes nothing. Raises ``LinkGone`` when the link is forged, expired or closed,
     ``InvalidInput`` for a score off the scale, ``TooManyChanges`` after ``MAX_ANSWERS`` different answers.
     """
-    link = open_link(token or links.token(invitation)) if token or invitation else None
-    if link is None:
-        raise LinkGone
+    if invitation is not None:
+        token = links.token(invitation)
+    link = open_link(token)
     survey = link.survey
     words = _comment(comment)
     _check_score(survey, score)
@@ -284,7 +284,7 @@ def record_many(*, survey: Survey, source: str, answers: Iterable[Given]) -> int
 
 def _record(survey: Survey, source: str, batch: list[Given]) -> int:
     now = clock.now()
-    rows = {}
+    rows: dict[str, Response] = {}
     for given in batch:
         _check_score(survey, given.score)
         if given.answered_at > now:

@@ -19,10 +19,11 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from feedback import cases, links, queries, surveys
+from feedback.errors import TooManyChanges
 from feedback.forms import AnswerForm, CaseAnswerForm, CaseAssignForm, CaseCloseForm, CaseNoteForm, LinkForm
 from feedback.models import Case, Invitation
 from lifecycle_crm.accounts.middleware import public
-from lifecycle_crm.accounts.models import Role
+from lifecycle_crm.accounts.models import Role, User
 from lifecycle_crm.lib import clock, http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.templatetags.crm import num, pct, signed
@@ -35,6 +36,10 @@ _MAY_ACT = {Role.OWNER, Role.ADMIN, Role.MARKETER, Role.SUPPORT}
 def _may_act(request: HttpRequest) -> bool:
     user = request.user
     return bool(user.is_superuser or getattr(user, "role", "") in _MAY_ACT)
+
+
+def _person(request: HttpRequest) -> User | None:
+    return request.user if request.user.is_authenticated else None
 
 
 def _for_those_who_act(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -87,7 +92,7 @@ def _take(request: HttpRequest, invitation: Invitation, token: str, language: st
                 language=language,
                 ip=request.META.get("REMOTE_ADDR") or None,
             )
-        except surveys.TooManyChanges as problem:
+        except TooManyChanges as problem:
             form.add_error(None, problem.message)
             status = problem.status
         else:
@@ -139,14 +144,14 @@ def _overview(request: HttpRequest, form: LinkForm, status: int = 200) -> HttpRe
     view = request.GET.get("view", "")
     waiting = queries.inbox()
     if view == "mine":
-        waiting = waiting.filter(assignee=request.user)
+        waiting = waiting.filter(assignee_id=request.user.pk)
     elif view == "late":
         waiting = waiting.filter(state=Case.State.OPEN, due_at__lt=clock.now())
     elif view == "unassigned":
         waiting = waiting.filter(assignee=None)
     inbox = Paginator(waiting, PAGE).get_page(request.GET.get("page"))
     context: dict[str, Any] = {"inbox": inbox, "view": view, "next_url": _next(request, inbox)}
-    if not request.headers.get("HX-Target"):
+    if not request.headers.get("HX-Target", "").endswith("#inbox-rows"):
         found = queries.overview()
         link = request.GET.get("link", "")
         made = (
@@ -223,7 +228,7 @@ def make_link(request: HttpRequest) -> HttpResponse:
         survey=form.cleaned_data["survey"],
         key=f"by-hand:{clock.today().isoformat()}",
         reason="by hand",
-        actor=request.user,
+        actor=_person(request),
     )
     return redirect(f"{reverse('feedback:overview')}?link={invitation.pk}#link")
 
@@ -266,7 +271,7 @@ def _act(request: HttpRequest, pk: int, name: str, form: Any, verb: Callable[...
     found = _case(pk)
     if form.is_valid():
         try:
-            verb(case=found, actor=request.user, **form.cleaned_data)
+            verb(case=found, actor=_person(request), **form.cleaned_data)
         except DomainError as problem:
             form.add_error(None, problem.message)
             return _case_page(request, _case(pk), problem.status, **{f"{name}_form": form})
@@ -303,7 +308,7 @@ def close_case(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _metrics(found: queries.Overview) -> list[dict[str, Any]]:
     score = found.nps
-    nps = {
+    nps: dict[str, Any] = {
         "name": _("NPS"),
         "value": signed(round(score.value)) if score.is_enough and score.value is not None else None,
         "have": score.n,
