@@ -7,7 +7,7 @@ back up to where all refunds of its order together lead.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
@@ -27,10 +27,11 @@ BATCH = 2000
 
 def points_for(base_minor: int, programme: Programme, currency: str) -> int:
     """Points for an amount in minor units of ``currency``: a number per whole unit of it, so 49.95 earns as 49 do."""
-    return base_minor // 10 ** digits(currency) * programme.points_per_unit
+    unit: int = 10 ** digits(currency)
+    return base_minor // unit * programme.points_per_unit
 
 
-def gross_minor(order: dict[str, Any], currency: str) -> int:
+def gross_minor(order: Mapping[str, Any], currency: str) -> int:
     """What the order came to before any refund, in minor units of the reporting ``currency`` at the order's own rate.
 
     Not the stored net amount: a refund that is already known is taken back by its own entry, not silently left out.
@@ -130,12 +131,15 @@ def _take_backs(orders: Sequence[int], wanted: set[int]) -> list[ledger.TakeBack
             "pk", "points", "source_id"
         )
     }
-    refunds: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for refund in (
+    refunds: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    found = (
         Refund.objects.filter(order__in=list(earned))
         .order_by("occurred_at", "pk")
-        .values("pk", "order_id", "occurred_at", "amount_minor", "is_cancellation", "order__amount_minor")
-    ):
+        .values(
+            "pk", "order_id", "occurred_at", "amount_minor", "is_cancellation", "order__amount_minor", "order__currency"
+        )
+    )
+    for refund in found:
         refunds[refund["order_id"]].append(refund)
     rows: list[ledger.TakeBack] = []
     for order, all_of_it in refunds.items():
@@ -161,6 +165,7 @@ def _take_backs(orders: Sequence[int], wanted: set[int]) -> list[ledger.TakeBack
                         "earned": entry.points,
                         "refunded_minor": min(back, total),
                         "total_minor": total,
+                        "currency": refund["order__currency"],
                     },
                     source_type="refund",
                     source_id=str(refund["pk"]),

@@ -659,7 +659,8 @@ def reverse(
             # One request may have become two entries (taken back, owed): together they are its points.
             both = Entry.objects.filter(programme_id=entry.programme_id, key__in=[key, f"{key}:debt"])
             sums = both.aggregate(points=Sum("points"))
-            if found.takes_back_id != entry.pk or (points is not None and sums["points"] != -points):
+            same = found.takes_back_id == entry.pk and found.reason == _reason(reason)
+            if not same or (points is not None and sums["points"] != -points):
                 raise KeyReused(
                     _("This key was used for another movement of points. Send a new key for a new request."), key=key
                 )
@@ -688,6 +689,23 @@ def reverse(
             ]
         )
         return Entry.objects.get(programme_id=entry.programme_id, key=key)
+
+
+def undo(*, entry: Entry, key: str, points: int | None = None, actor: User | None = None, reason: str = "") -> Entry:
+    """What "undo this line" means for its kind: a redemption or deduction is given back, an earning or gift taken back."""
+    if entry.points > 0:
+        return reverse(entry=entry, key=key, points=points, actor=actor, reason=reason)
+    if points is not None and points != -entry.points:
+        raise InvalidInput(_("A redemption is given back as a whole. Leave the points out."), code="invalid_points")
+    return cancel_redemption(entry=entry, key=key, actor=actor, reason=reason)
+
+
+def left_to_take_back(entry: Entry) -> int:
+    """How many points of an earning or gift can still be taken back; 0 for every other kind."""
+    if entry.kind not in (Entry.Kind.EARN, Entry.Kind.ADJUST) or entry.points < 0:
+        return 0
+    taken, limit = _taken_back([entry])[entry.pk]
+    return max(0, limit - taken)
 
 
 def _taken_back(entries: Sequence[Entry]) -> dict[int, tuple[int, int]]:

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from loyalty.models import Account, Entry, Lot, LotSpend, Posting, Programme
+
+
+class ReadOnly(admin.ModelAdmin):
+    """The ledger: written by its verbs only, looked at here."""
+
+    show_full_result_count = False
+    list_per_page = 50
+    ordering = ["-pk"]
+
+    def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Programme)
+class ProgrammeAdmin(admin.ModelAdmin):
+    list_display = ["name", "points_per_unit", "pending_days", "expiry_months", "value_minor_per_100", "is_active"]
+    show_full_result_count = False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Account)
+class AccountAdmin(ReadOnly):
+    list_display = ["id", "customer", "programme", "balance", "pending", "debt", "spent", "expired", "frozen_at"]
+    list_select_related = ["customer", "programme"]
+    raw_id_fields = ["customer"]
+    search_fields = ["=customer__email_key", "=customer__id"]
+    search_help_text = "E-mail or number of the customer"
+
+
+@admin.register(Entry)
+class EntryAdmin(ReadOnly):
+    list_display = ["id", "customer", "kind", "points", "effective_at", "recorded_at", "actor", "reason"]
+    list_select_related = ["customer", "actor"]
+    list_filter = ["kind"]
+    raw_id_fields = ["account", "customer", "actor", "takes_back", "reverses"]
+    search_fields = ["=customer__email_key", "=customer__id"]
+    search_help_text = "E-mail or number of the customer"
+
+
+@admin.register(Posting)
+class PostingAdmin(ReadOnly):
+    list_display = ["id", "entry", "ledger", "points"]
+    list_select_related = ["entry"]
+    raw_id_fields = ["entry", "account"]
+    search_fields = ["=entry__id"]
+    search_help_text = "Number of the entry"
+
+
+@admin.register(Lot)
+class LotAdmin(ReadOnly):
+    list_display = ["id", "customer", "amount", "remaining", "active_at", "activated_at", "expires_at"]
+    list_select_related = ["customer"]
+    raw_id_fields = ["entry", "account", "customer"]
+    search_fields = ["=entry__id"]
+    search_help_text = "Number of the entry that credited it"
+
+
+@admin.register(LotSpend)
+class LotSpendAdmin(ReadOnly):
+    list_display = ["id", "entry", "lot", "points"]
+    list_select_related = ["entry", "lot"]
+    raw_id_fields = ["entry", "lot"]
+    search_fields = ["=lot__id", "=entry__id"]
+    search_help_text = "Number of the lot or the entry"

@@ -1,0 +1,265 @@
+"""REST: points entries and accounts. Scope noun ``points``; whatever moves points needs an ``Idempotency-Key``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
+from rest_framework import mixins, serializers, status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from customers.models import Customer
+from lifecycle_crm.accounts.models import ApiKey, User
+from lifecycle_crm.lib.errors import InvalidInput, NotFound
+from loyalty import ledger, queries
+from loyalty.models import Account, Entry
+
+KEY_MAX = 150
+
+
+class EntryOut(serializers.ModelSerializer):
+    why = serializers.SerializerMethodField(help_text="The reason as a sentence.")
+    explanation = serializers.DictField(help_text="The numbers the points were computed from.")
+
+    class Meta:
+        model = Entry
+        fields = [
+            "id",
+            "customer",
+            "kind",
+            "points",
+            "effective_at",
+            "recorded_at",
+            "reason",
+            "why",
+            "explanation",
+            "source_type",
+            "source_id",
+            "takes_back",
+            "reverses",
+            "actor",
+        ]
+
+    def get_why(self, entry: Entry) -> str:
+        return queries.explain(entry)
+
+
+class AccountOut(serializers.ModelSerializer):
+    is_frozen = serializers.SerializerMethodField(help_text="Nothing can be redeemed until somebody looked at it.")
+
+    class Meta:
+        model = Account
+        fields = [
+            "customer",
+            "balance",
+            "pending",
+            "debt",
+            "earned",
+            "adjusted",
+            "spent",
+            "expired",
+            "reversed",
+            "is_frozen",
+            "opened_at",
+        ]
+
+    def get_is_frozen(self, account: Account) -> bool:
+        return account.frozen_at is not None
+
+
+class RedeemIn(serializers.Serializer):
+    customer = serializers.IntegerField(min_value=1, max_value=2**63 - 1, help_text="Id of the customer.")
+    points = serializers.IntegerField(min_value=1, max_value=ledger.MOST_POINTS, help_text="How many to spend.")
+    reason = serializers.CharField(default="", allow_blank=True, max_length=300, help_text="What they get for them.")
+
+
+class AdjustIn(serializers.Serializer):
+    customer = serializers.IntegerField(min_value=1, max_value=2**63 - 1, help_text="Id of the customer.")
+    points = serializers.IntegerField(
+        min_value=-ledger.MOST_POINTS,
+        max_value=ledger.MOST_POINTS,
+        help_text="Positive gives, negative takes; never 0.",
+    )
+    reason = serializers.CharField(max_length=300, help_text="Stays in the customer's history.")
+
+
+class UndoIn(serializers.Serializer):
+    points = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=ledger.MOST_POINTS,
+        help_text="Part of an earning to take back; left out: all that is left. A redemption is given back as a whole.",
+    )
+    reason = serializers.CharField(default="", allow_blank=True, max_length=300)
+
+
+class PointsFilter(django_filters.FilterSet):
+    customer = django_filters.NumberFilter(label="Id of the customer.")
+    kind = django_filters.ChoiceFilter(choices=Entry.Kind.choices, label="Kind of movement.")
+    effective_from = django_filters.IsoDateTimeFilter(
+        field_name="effective_at", lookup_expr="gte", label="Holds from this moment or later."
+    )
+    effective_before = django_filters.IsoDateTimeFilter(
+        field_name="effective_at", lookup_expr="lt", label="Holds from before this moment."
+    )
+
+    class Meta:
+        model = Entry
+        fields: list[str] = []
+
+
+class AccountFilter(django_filters.FilterSet):
+    customer = django_filters.NumberFilter(label="Id of the customer.")
+    balance_min = django_filters.NumberFilter(field_name="balance", lookup_expr="gte", label="At least so many points.")
+
+    class Meta:
+        model = Account
+        fields: list[str] = []
+
+
+IDEMPOTENCY = OpenApiParameter(
+    "Idempotency-Key",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    required=True,
+    description="Names the request: sent again, it answers with the same movement and `Idempotency-Replayed: true`.",
+)
+MOVED = {
+    201: EntryOut,
+    200: OpenApiResponse(EntryOut, description="This request was made before; nothing moved now."),
+    400: OpenApiResponse(description="The Idempotency-Key is missing or too long, or a field is wrong."),
+    409: OpenApiResponse(description="Not enough points, or nothing left to undo."),
+    422: OpenApiResponse(description="The Idempotency-Key belongs to another request, or a value is not allowed."),
+}
+
+
+def _key(request: Request) -> str:
+    """The ledger's key for this request. It carries whose it is, so that two senders cannot meet in one key."""
+    given = request.headers.get("Idempotency-Key", "").strip()
+    if not given:
+        raise InvalidInput(
+            "Send an Idempotency-Key header, a new one for each movement of points, such as a UUID.",
+            code="idempotency_key_required",
+            status=400,
+        )
+    if len(given) > KEY_MAX:
+        raise InvalidInput(
+            f"The Idempotency-Key is longer than {KEY_MAX} characters.", code="idempotency_key_invalid", status=400
+        )
+    owner = f"key{request.auth.pk}" if isinstance(request.auth, ApiKey) else f"user{request.user.pk}"
+    return f"api:{owner}:{given}"
+
+
+def _actor(request: Request) -> User | None:
+    return request.user if isinstance(request.user, User) else None
+
+
+def _source(request: Request) -> dict[str, str]:
+    if isinstance(request.auth, ApiKey):
+        return {"source_type": "api_key", "source_id": request.auth.prefix}
+    return {"source_type": "api"}
+
+
+def _customer(pk: int) -> Customer:
+    found = Customer.objects.filter(pk=pk).first()
+    if found is None:
+        raise NotFound("There is no customer with this id.", code="unknown_customer")
+    return found
+
+
+def _answer(entry: Entry) -> Response:
+    if entry.replayed:
+        return Response(EntryOut(entry).data, headers={"Idempotency-Replayed": "true"})
+    return Response(EntryOut(entry).data, status=status.HTTP_201_CREATED)
+
+
+@extend_schema_view(
+    list=extend_schema(summary="Movements of points", tags=["points"]),
+    retrieve=extend_schema(summary="One movement of points", tags=["points"]),
+)
+class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+    """The ledger: every movement of points, the last first. Nothing in it is ever changed."""
+
+    scope = "points"
+    queryset = queries.entries()
+    serializer_class = EntryOut
+    filterset_class = PointsFilter
+
+    @extend_schema(
+        summary="Redeem points",
+        tags=["points"],
+        request=RedeemIn,
+        responses=MOVED,
+        parameters=[IDEMPOTENCY],
+        filters=False,
+    )
+    @action(detail=False, methods=["post"], pagination_class=None)
+    def redeem(self, request: Request) -> Response:
+        key = _key(request)
+        body = RedeemIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        given: dict[str, Any] = dict(body.validated_data)
+        customer = _customer(given.pop("customer"))
+        return _answer(ledger.redeem(customer=customer, key=key, actor=_actor(request), **_source(request), **given))
+
+    @extend_schema(
+        summary="Give or take points by hand",
+        tags=["points"],
+        request=AdjustIn,
+        responses=MOVED,
+        parameters=[IDEMPOTENCY],
+        filters=False,
+    )
+    @action(detail=False, methods=["post"], pagination_class=None)
+    def adjust(self, request: Request) -> Response:
+        key = _key(request)
+        body = AdjustIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        given: dict[str, Any] = dict(body.validated_data)
+        customer = _customer(given.pop("customer"))
+        return _answer(ledger.adjust(customer=customer, key=key, actor=_actor(request), **_source(request), **given))
+
+    @extend_schema(
+        summary="Undo a movement: give a redemption back, take an earning back",
+        tags=["points"],
+        request=UndoIn,
+        responses=MOVED,
+        parameters=[IDEMPOTENCY],
+    )
+    @action(detail=True, methods=["post"])
+    def undo(self, request: Request, pk: str | None = None) -> Response:
+        key = _key(request)
+        body = UndoIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        return _answer(ledger.undo(entry=self.get_object(), key=key, actor=_actor(request), **body.validated_data))
+
+
+@extend_schema_view(
+    list=extend_schema(summary="Points accounts", tags=["points"]),
+    retrieve=extend_schema(summary="What one customer has", tags=["points"]),
+)
+class AccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+    """Balances of the current programme, found by the id of the customer."""
+
+    scope = "points"
+    queryset = Account.objects.all()
+    serializer_class = AccountOut
+    filterset_class = AccountFilter
+    lookup_field = "customer_id"
+    lookup_url_kwarg = "customer"
+    lookup_value_regex = "[0-9]{1,18}"
+
+    def get_queryset(self) -> QuerySet[Account]:
+        return queries.accounts()
+
+
+ROUTES = [
+    ("points", PointsViewSet, "points"),
+    ("accounts", AccountViewSet, "account"),
+]

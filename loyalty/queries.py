@@ -1,0 +1,312 @@
+"""What the pages and the API read. Every number comes with how many customers stand behind it and with its moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Count, Q, QuerySet, Sum
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from customers.models import Customer
+from lifecycle_crm.lib import clock
+from lifecycle_crm.templatetags.crm import money, num
+from loyalty.models import Account, Entry, Lot, Posting, Programme
+
+SOON_DAYS = 30
+
+
+# --- The programme as a whole -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Month:
+    """Points whose last usable day lies in the month that begins on ``first``; ``None``: they never end."""
+
+    first: date | None
+    points: int
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A programme's sums over all its ``members``, as the accounts stand at ``as_of``. Money in minor units."""
+
+    programme: Programme | None
+    as_of: datetime
+    currency: str
+    members: int = 0
+    holders: int = 0
+    frozen: int = 0
+    balance: int = 0
+    pending: int = 0
+    debt: int = 0
+    earned: int = 0
+    adjusted: int = 0
+    spent: int = 0
+    expired: int = 0
+    reversed: int = 0
+    expiring_soon: int = 0
+    months: Sequence[Month] = field(default_factory=tuple)
+    trial: Sequence[tuple[str, int]] = field(default_factory=tuple)
+
+    @property
+    def outstanding(self) -> int:
+        """Points that can be spent now or later."""
+        return self.balance + self.pending
+
+    @property
+    def given(self) -> int:
+        return self.earned + self.adjusted - self.reversed
+
+    @property
+    def redeemed_share(self) -> float | None:
+        """Of the points given and not taken back, the share that was redeemed; ``None`` before any was given."""
+        return self.spent / self.given if self.given > 0 else None
+
+    @property
+    def liability_minor(self) -> int:
+        """What all outstanding points are worth, as if every one of them were redeemed."""
+        return self.outstanding * (self.programme.value_minor_per_100 if self.programme else 0) // 100
+
+
+def overview(*, as_of: datetime | None = None) -> Overview:
+    """The current programme in numbers. Balances are those of now; ``as_of`` says from when "soon" is counted."""
+    programme = Programme.current()
+    moment = as_of or clock.now()
+    if programme is None:
+        return Overview(programme=None, as_of=moment, currency=settings.SHOP_CURRENCY)
+    columns = ("balance", "pending", "debt", "earned", "adjusted", "spent", "expired", "reversed")
+    found = Account.objects.filter(programme=programme).aggregate(
+        members=Count("pk"),
+        holders=Count("pk", filter=Q(balance__gt=0) | Q(pending__gt=0)),
+        frozen=Count("pk", filter=Q(frozen_at__isnull=False)),
+        **{f"sum_{name}": Sum(name, default=0) for name in columns},
+    )
+    sums = {name: found[f"sum_{name}"] for name in columns}
+    months = _months(programme)
+    soon = Lot.objects.filter(
+        account__programme=programme,
+        remaining__gt=0,
+        expires_at__gt=moment,
+        expires_at__lte=moment + timedelta(days=SOON_DAYS),
+    ).aggregate(points=Sum("remaining", default=0))
+    return Overview(
+        programme=programme,
+        as_of=moment,
+        currency=settings.SHOP_CURRENCY,
+        members=found["members"],
+        holders=found["holders"],
+        frozen=found["frozen"],
+        expiring_soon=soon["points"],
+        months=months,
+        trial=_trial(sums),
+        **sums,
+    )
+
+
+def _trial(sums: dict[str, int]) -> list[tuple[str, int]]:
+    """The eight ledger accounts with their signs: together they make zero."""
+    return [
+        (Posting.Ledger.AVAILABLE.value, sums["balance"]),
+        (Posting.Ledger.PENDING.value, sums["pending"]),
+        (Posting.Ledger.DEBT.value, -sums["debt"]),
+        (Posting.Ledger.REDEEMED.value, sums["spent"]),
+        (Posting.Ledger.EXPIRED.value, sums["expired"]),
+        (Posting.Ledger.REVERSED.value, sums["reversed"]),
+        (Posting.Ledger.ISSUED.value, -sums["earned"]),
+        (Posting.Ledger.ADJUSTED.value, -sums["adjusted"]),
+    ]
+
+
+def _months(programme: Programme) -> list[Month]:
+    """Outstanding points by the month of their last usable day, in the shop's zone; those without end come last."""
+    by_month: dict[date | None, int] = {}
+    ends = (
+        Lot.objects.filter(account__programme=programme, remaining__gt=0)
+        .order_by("expires_at")
+        .values_list("expires_at")
+        .annotate(points=Sum("remaining"))
+    )
+    for end, points in ends:
+        first = None if end is None else last_day(end).replace(day=1)
+        by_month[first] = by_month.get(first, 0) + points
+    return [Month(first, points) for first, points in sorted(by_month.items(), key=lambda one: one[0] or date.max)]
+
+
+def last_day(expires_at: datetime) -> date:
+    """The last date, in the shop's zone, on which points that end at ``expires_at`` can be used."""
+    return clock.business_date(expires_at - timedelta(seconds=1))
+
+
+# --- One customer -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """An entry as a line of the account: what it changed of the spendable points, what was left, and why."""
+
+    entry: Entry
+    change: int
+    balance: int
+    why: str
+    last_day: date | None
+    may_undo: bool
+
+
+@dataclass(frozen=True)
+class AccountView:
+    """What one customer has. ``spendable`` counts to the second; the cached balance follows at night."""
+
+    customer: Customer
+    account: Account
+    as_of: datetime
+    spendable: int
+    next_last_day: date | None
+    next_points: int
+    next_active_at: datetime | None
+
+
+def accounts() -> QuerySet[Account]:
+    """The accounts of the current programme."""
+    programme = Programme.current()
+    return Account.objects.filter(programme=programme) if programme else Account.objects.none()
+
+
+def account(customer: Customer, *, as_of: datetime | None = None) -> AccountView:
+    """One customer's points. Somebody who never earned has an account of zeros that is not stored."""
+    moment = as_of or clock.now()
+    programme = Programme.current()
+    held = Account.objects.filter(programme=programme, customer=customer).first()
+    if held is None or programme is None:
+        return AccountView(
+            customer, Account(programme=programme, customer=customer), moment, 0, None, 0, None
+        )  # fmt: skip
+    lots = Lot.objects.filter(customer=customer, account=held, remaining__gt=0)
+    alive = Q(expires_at=None) | Q(expires_at__gt=moment)
+    usable = Q(activated_at__isnull=False) | Q(active_at__lte=moment)
+    spendable = lots.filter(alive & usable).aggregate(points=Sum("remaining", default=0))["points"]
+    ends = (
+        lots.filter(expires_at__gt=moment)
+        .order_by("expires_at")
+        .values("expires_at")
+        .annotate(points=Sum("remaining"))
+        .first()
+    )
+    waiting = lots.filter(activated_at=None, active_at__gt=moment).order_by("active_at").first()
+    return AccountView(
+        customer=customer,
+        account=held,
+        as_of=moment,
+        spendable=max(0, spendable - held.debt),
+        next_last_day=last_day(ends["expires_at"]) if ends else None,
+        next_points=ends["points"] if ends else 0,
+        next_active_at=waiting.active_at if waiting else None,
+    )
+
+
+def lines(held: Account, *, before: int | None = None, limit: int = 50) -> tuple[list[Line], int | None]:
+    """Lines of an account, the last first, and where the next page begins (``None`` at the end)."""
+    found = Entry.objects.filter(account=held, customer_id=held.customer_id)
+    if before is not None:
+        found = found.filter(pk__lt=before)
+    entries = list(
+        found.select_related("actor", "lot", "reversed_by", "programme")
+        .prefetch_related("postings")
+        .order_by("-pk")[: limit + 1]
+    )
+    more, entries = len(entries) > limit, entries[:limit]
+    if not entries:
+        return [], None
+    balance = (
+        Posting.objects.filter(
+            entry__customer_id=held.customer_id,
+            entry__account=held,
+            entry__lte=entries[0].pk,
+            ledger=Posting.Ledger.AVAILABLE,
+        ).aggregate(points=Sum("points", default=0))["points"]
+        if before is not None
+        else held.balance
+    )
+    taken = dict(
+        Entry.objects.filter(takes_back__in=[entry.pk for entry in entries])
+        .order_by()
+        .values_list("takes_back")
+        .annotate(Sum("points"))
+    )
+    rows: list[Line] = []
+    for entry in entries:
+        change = sum(one.points for one in entry.postings.all() if one.ledger == Posting.Ledger.AVAILABLE)
+        lot: Lot | None = getattr(entry, "lot", None)
+        rows.append(
+            Line(
+                entry=entry,
+                change=change,
+                balance=balance,
+                why=explain(entry),
+                last_day=last_day(lot.expires_at) if lot and lot.expires_at else None,
+                may_undo=_may_undo(entry, taken.get(entry.pk, 0)),
+            )
+        )
+        balance -= change
+    return rows, entries[-1].pk if more else None
+
+
+def _may_undo(entry: Entry, taken: int) -> bool:
+    if entry.kind in (Entry.Kind.SPEND, Entry.Kind.ADJUST) and entry.points < 0:
+        return not hasattr(entry, "reversed_by")
+    return entry.kind in (Entry.Kind.EARN, Entry.Kind.ADJUST) and entry.points + taken > 0
+
+
+def entries() -> QuerySet[Entry]:
+    """All entries with what a list of them shows."""
+    return Entry.objects.select_related("customer", "actor")
+
+
+def explain(entry: Entry) -> str:
+    """Why an entry moved points, as a sentence in the reader's language; what a person wrote comes as it is."""
+    told: dict[str, Any] = entry.explanation or {}
+    kind = entry.kind
+    if told.get("rule") == "per_unit":
+        return ngettext(
+            "%(points)s point for each whole %(currency)s of an order of %(amount)s.",
+            "%(points)s points for each whole %(currency)s of an order of %(amount)s.",
+            told["points_per_unit"],
+        ) % {
+            "points": num(told["points_per_unit"]),
+            "currency": told["currency"],
+            "amount": money(told["base_minor"], told["currency"]),
+        }
+    if told.get("rule") == "refunded":
+        sentence = _("%(refunded)s of %(total)s was refunded.") % {
+            "refunded": money(told["refunded_minor"], told["currency"]),
+            "total": money(told["total_minor"], told["currency"]),
+        }
+    elif told.get("rule") == "cancelled":
+        sentence = _("The order was cancelled.")
+    elif kind == Entry.Kind.ACTIVATE:
+        return _("The waiting time of the order's points was over.")
+    elif kind == Entry.Kind.EXPIRE:
+        return _("The last day to use these points had passed.")
+    elif kind == Entry.Kind.REPAY:
+        return _("Used for points owed from a returned order.")
+    elif kind == Entry.Kind.CANCEL:
+        return entry.reason or _("A redemption was undone; the points are back with their old last day.")
+    else:
+        sentence = entry.reason
+    if kind == Entry.Kind.DEBT:
+        sentence = f"{sentence} {_('These points had been spent already.')}".strip()
+    return sentence
+
+
+def latest(*, limit: int = 15) -> list[tuple[Entry, str]]:
+    """The last movements with their sentences."""
+    return [(entry, explain(entry)) for entry in entries().order_by("-pk")[:limit]]
+
+
+def largest(*, limit: int = 10) -> list[Account]:
+    """The accounts with the most points to spend."""
+    return list(accounts().filter(balance__gt=0).select_related("customer").order_by("-balance", "-pk")[:limit])
