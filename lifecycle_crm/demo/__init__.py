@@ -1,0 +1,1 @@
+"""The sample shop: real purchases, invented people."""
