@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.1
 """How long rings are gathered before they are published: long enough for a burst, too short for a person to notice."""
+APART_SECONDS = 2.0
+"""The same ring is not repeated sooner. The embedded broker carries three rings a second and a busy API would drown it."""
 QUIET_SECONDS = 5.0
 """After a failure the broker is left alone for so long, and what is rung meanwhile is left to the sweep."""
 
@@ -55,6 +57,7 @@ class _Ringer:
     def __init__(self) -> None:
         self.lock = threading.Condition()
         self.waiting: dict[Ring, None] = {}
+        self.published: dict[Ring, float] = {}
         self.publishing = False
         self.thread: threading.Thread | None = None
         self.quiet_until = 0.0
@@ -75,10 +78,14 @@ class _Ringer:
                     self.lock.wait()
             time.sleep(GATHER_SECONDS)
             with self.lock:
-                rings, self.waiting = list(self.waiting), {}
+                early = time.monotonic() - APART_SECONDS
+                self.published = {ring: when for ring, when in self.published.items() if when > early}
+                due = [ring for ring in self.waiting if ring not in self.published]
+                for ring in due:
+                    del self.waiting[ring]
                 self.publishing = True
             try:
-                for ring in rings:
+                for ring in due:
                     self.publish(ring)
             finally:
                 with self.lock:
@@ -89,6 +96,7 @@ class _Ringer:
         if time.monotonic() < self.quiet_until:
             return
         name, args = ring
+        self.published[ring] = time.monotonic()
         try:
             self.producer().send_task(name, args=args, expires=60, retry=False)
         except Exception as problem:
@@ -178,4 +186,4 @@ def purge_delivered() -> int:
 
 
 os.register_at_fork(after_in_child=_forked)
-atexit.register(flush, 2)
+atexit.register(flush, 1)

@@ -51,6 +51,16 @@ def test_a_thousand_rings_in_one_transaction_become_one(broker: str) -> None:
     assert rings_waiting(broker) == 1
 
 
+def test_a_busy_minute_does_not_drown_the_broker(broker: str) -> None:
+    """Rings of many short transactions: the first at once, then no more than one in two seconds, and the last is kept."""
+    started = time.monotonic()
+    while time.monotonic() - started < 3:
+        bell.ring(TASK)
+        time.sleep(0.01)
+    assert bell.flush(10)
+    assert 2 <= rings_waiting(broker) <= 3
+
+
 def test_rings_with_different_arguments_stay_apart(broker: str) -> None:
     with transaction.atomic():
         for number in (1, 2, 1):
