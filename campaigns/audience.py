@@ -13,6 +13,7 @@ from campaigns import gate, outbox
 from campaigns.errors import NotNow
 from campaigns.models import Campaign, Message, Run, Template
 from customers import conditions
+from customers.models import Customer, CustomerFacts
 from customers.vocabulary import STAGES
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import InvalidInput
@@ -130,3 +131,14 @@ def forecast(campaign: Campaign, as_of: datetime | None = None) -> Forecast:
         counts=sorted(((*key, n) for key, n in counts.items()), key=lambda row: -row[2]),
         samples=[(pk, *key) for key, pks in samples.items() for pk in pks if key[0] != gate.SEND],
     )
+
+
+def examples(campaign: Campaign, limit: int = 5) -> list[Customer]:
+    """A few real people to show the message for: of the audience, or of those who last went dormant."""
+    if campaign.kind == Campaign.Kind.BROADCAST:
+        sql, params = select(campaign, clock.now())
+        ids = [row[0] for row in batches.rows(f"{sql} ORDER BY f.customer_id DESC LIMIT {int(limit)}", params)]
+    else:
+        dormant = CustomerFacts.objects.filter(stage="dormant").order_by("-pk")
+        ids = list(dormant.values_list("pk", flat=True)[:limit])
+    return list(Customer.objects.filter(pk__in=ids).order_by("-pk")) or list(Customer.objects.order_by("-pk")[:limit])

@@ -28,7 +28,7 @@ from django.db.models import F
 from campaigns import gate, links, rendering
 from campaigns.channels import email
 from campaigns.errors import BrokenTemplate, NotNow
-from campaigns.models import Campaign, Message, Rendering, Run, Slot, Suppression, TemplateVariant
+from campaigns.models import Campaign, Message, Purpose, Rendering, Run, Slot, Suppression, TemplateVariant
 from customers.models import Customer, CustomerFacts
 from lifecycle_crm.lib import batches, bell, clock, leases
 from lifecycle_crm.lib.moments import DAY, parameter
@@ -331,7 +331,7 @@ class Work:
     attempt: int
     tries: int
     run_id: int
-    variant_id: int | None
+    variant: TemplateVariant | None
     language: str
     context: dict[str, Any]
     candidate: gate.Candidate
@@ -344,14 +344,14 @@ class Work:
 
 
 @lru_cache(maxsize=256)
-def prepared(variant_id: int) -> rendering.Prepared:
-    """The compiled text. A variant never changes, so it is compiled once per process."""
-    variant = TemplateVariant.objects.select_related("template").get(pk=variant_id)
-    return rendering.Prepared(
-        language=variant.language,
-        subject=variant.subject,
-        blocks=variant.blocks,
-        has_foot=variant.template.purpose != "service",
+def _compiled(language: str, subject: str, blocks: str, has_foot: bool) -> rendering.Prepared:
+    return rendering.Prepared(language=language, subject=subject, blocks=json.loads(blocks), has_foot=has_foot)
+
+
+def prepared(variant: TemplateVariant) -> rendering.Prepared:
+    """The compiled text, compiled once per process; known by its content, so no other text can be taken for it."""
+    return _compiled(
+        variant.language, variant.subject, json.dumps(variant.blocks), variant.template.purpose != Purpose.SERVICE
     )
 
 
@@ -406,6 +406,10 @@ def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
     for row in rows:
         by_campaign.setdefault(row.run.campaign_id, []).append(row)
     values = values_of([row.customer_id for row in rows], as_of)
+    named = {pk for row in rows for pk in row.run.variants.values()}
+    variants: dict[int | None, TemplateVariant] = {
+        one.pk: one for one in TemplateVariant.objects.select_related("template").filter(pk__in=named)
+    }
     works: dict[int, Work] = {}
     host = email.sender()[1].rpartition("@")[2]
     for messages in by_campaign.values():
@@ -420,7 +424,7 @@ def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
                 attempt=row.attempt,
                 tries=row.tries,
                 run_id=row.run_id,
-                variant_id=variant_for(row.run.variants, row.language),
+                variant=variants.get(variant_for(row.run.variants, row.language)),
                 language=row.language,
                 context=row.context,
                 candidate=_with_times(candidate, row),
@@ -466,7 +470,7 @@ def send_due(*, limit: int = 2_000, seconds: float = 50, owner: str | None = Non
         _release(owner)
         session.close()
     finish_runs()
-    return dict(counts)
+    return {str(name): n for name, n in counts.items()}
 
 
 def _send_batch(ids: list[int], owner: str, session: email.Session, counts: Counter[str], end: float) -> bool:
@@ -515,12 +519,12 @@ def _send_batch(ids: list[int], owner: str, session: email.Session, counts: Coun
 def _make(work: Work) -> rendering.Made:
     """Address and text of one message. Raises ``BrokenTemplate`` or ``BadAddress``."""
     work.to = email.envelope_address(work.candidate.address)
-    if work.variant_id is None:
+    if work.variant is None:
         raise BrokenTemplate("The template has no text.")
     work.way_out = links.unsubscribe_url(
         customer_id=work.candidate.customer_id, message_id=work.pk, purpose=work.policy.purpose
     )
-    return prepared(work.variant_id).make({**work.values, **work.context, "unsubscribe_url": work.way_out})
+    return prepared(work.variant).make({**work.values, **work.context, "unsubscribe_url": work.way_out})
 
 
 def _bytes(work: Work, made: rendering.Made) -> bytes:
@@ -632,9 +636,9 @@ def _begin_sql(work: Work, owner: str, transport: str, identity: str, now: datet
         parameter(now),
         candidate.email_key,
         agreed,
-        policy.purpose != "service",
+        policy.purpose != Purpose.SERVICE,
     ]
-    if policy.purpose != "service":
+    if policy.purpose != Purpose.SERVICE:
         sql += f"""
           AND NOT EXISTS (SELECT 1 FROM customers_consent n WHERE n.customer_id = campaigns_message.customer_id
                           AND n.purpose = %s AND n.channel = %s AND NOT n.is_granted
@@ -754,3 +758,19 @@ def _settle(
             if done:
                 Slot.objects.filter(message_id=work.pk).delete()
     return state if done else "lost"
+
+
+# --- Looking ahead ----------------------------------------------------------------------------------------------------
+
+
+def preview(*, campaign: Campaign, customer: Customer) -> rendering.Made:
+    """The message as this customer would get it now, made by the code that sends. Nothing is written; the way out in it
+    leads nowhere. Raises ``BrokenTemplate``."""
+    now = clock.now()
+    texts = texts_of(campaign)
+    chosen = variant_for(texts, customer.speaks())
+    if chosen is None:
+        raise BrokenTemplate("The template has no text yet.")
+    variant = TemplateVariant.objects.select_related("template").get(pk=chosen)
+    values = values_of([customer.pk], now)[customer.pk]
+    return prepared(variant).make({**values, "unsubscribe_url": f"{settings.SITE_URL}/p/u/preview"})

@@ -22,17 +22,6 @@ def states_of(runs: Iterable[int]) -> dict[int, dict[str, int]]:
     return answer
 
 
-def reasons_of(run: Run) -> list[tuple[str, str, int]]:
-    """(state, reason, messages) of a run where there is a reason, largest first."""
-    return list(
-        Message.objects.filter(run=run)
-        .exclude(reason="")
-        .values_list("state", "reason")
-        .annotate(n=Count("id"))
-        .order_by("-n")
-    )
-
-
 def campaigns() -> QuerySet[Campaign]:
     return Campaign.objects.select_related("template").order_by("-id")
 
@@ -61,3 +50,38 @@ def oldest_due_seconds() -> float | None:
         due_at__lte=clock.now(),
     ).aggregate(oldest=Min("due_at"))["oldest"]
     return None if oldest is None else (clock.now() - oldest).total_seconds()
+
+
+DIAL = ("sent", "queued", "retry", "claimed", "sending", "held_out", "skipped", "failed", "in_doubt", "cancelled")
+"""States in the order in which people want to read them."""
+
+
+def sums(states: dict[str, int]) -> list[tuple[str, str, int]]:
+    """(state, its name, messages) for the states that occur; they add up to the audience."""
+    names = dict(Message.State.choices)
+    return [(state, str(names[state]), states[state]) for state in DIAL if states.get(state)]
+
+
+def states_of_campaigns(campaigns: Iterable[int]) -> dict[int, dict[str, int]]:
+    """Messages per state per campaign id, in one query."""
+    answer: dict[int, dict[str, int]] = {}
+    rows = (
+        Message.objects.filter(run__campaign_id__in=list(campaigns))
+        .values_list("run__campaign_id", "state")
+        .annotate(n=Count("id"))
+        .order_by()
+    )
+    for campaign_id, state, n in rows:
+        answer.setdefault(campaign_id, {})[state] = n
+    return answer
+
+
+def reasons_of_campaign(campaign: Campaign) -> list[tuple[str, str, int]]:
+    """(state, reason, messages) of a campaign where there is a reason, largest first."""
+    return list(
+        Message.objects.filter(run__campaign=campaign)
+        .exclude(reason="")
+        .values_list("state", "reason")
+        .annotate(n=Count("id"))
+        .order_by("-n", "reason")
+    )

@@ -1,8 +1,20 @@
-from django.urls import path
+"""Full paths, since the way out for customers lives under /p/: include it at the root."""
+
+from django.urls import path, re_path
 
 from campaigns import views
 
 app_name = "campaigns"
 urlpatterns = [
     path("p/u/<str:token>/", views.unsubscribe, name="unsubscribe"),
+    path("campaigns/", views.campaign_list, name="list"),
+    path("campaigns/new/", views.new, name="new"),
+    path("campaigns/outbox/", views.outbox_page, name="outbox"),
+    path("campaigns/messages/<int:pk>/", views.message, name="message"),
+    path("campaigns/messages/<int:pk>/html/", views.message_html, name="message-html"),
+    path("campaigns/<int:pk>/", views.detail, name="detail"),
+    path("campaigns/<int:pk>/preview/", views.preview, name="preview"),
+    path("campaigns/<int:pk>/send/", views.send, name="send"),
+    re_path(r"^campaigns/(?P<pk>\d{1,18})/(?P<verb>pause|resume)/$", views.switch, name="switch"),
+    re_path(r"^campaigns/runs/(?P<pk>\d{1,18})/(?P<verb>pause|resume|cancel|confirm)/$", views.act, name="run-act"),
 ]

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from campaigns.models import Campaign, Message, Rendering, Run, Slot, Suppression, Template, TemplateVariant
+
+
+class ReadOnly(admin.ModelAdmin):
+    """History: it is looked at here and written by the code that owns it."""
+
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class VariantInline(admin.TabularInline):
+    model = TemplateVariant
+    extra = 0
+    raw_id_fields = ("created_by",)
+    show_change_link = True
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # a change is a new version
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Template)
+class TemplateAdmin(admin.ModelAdmin):
+    list_display = ("name", "key", "purpose")
+    list_filter = ("purpose",)
+    search_fields = ("key__startswith",)
+    show_full_result_count = False
+    inlines = (VariantInline,)
+
+
+@admin.register(TemplateVariant)
+class TemplateVariantAdmin(ReadOnly):
+    list_display = ("template", "language", "version", "subject")
+    list_filter = ("language",)
+    list_select_related = ("template",)
+    raw_id_fields = ("template", "created_by")
+
+
+@admin.register(Campaign)
+class CampaignAdmin(admin.ModelAdmin):
+    list_display = ("name", "kind", "purpose", "state", "holdout_percent")
+    list_filter = ("kind", "state")
+    search_fields = ("key__startswith",)
+    list_select_related = ("template",)
+    raw_id_fields = ("template", "created_by")
+    # State moves through its verbs, so that what is queued is paused or made due with it.
+    readonly_fields = ("state", "created_at")
+    show_full_result_count = False
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnly):
+    list_display = ("key", "campaign", "state", "audience", "created_at")
+    list_filter = ("state",)
+    list_select_related = ("campaign",)
+    raw_id_fields = ("campaign", "confirmed_by")
+
+
+@admin.register(Message)
+class MessageAdmin(ReadOnly):
+    list_display = ("id", "customer", "run", "state", "reason", "due_at", "sent_at")
+    list_filter = ("state",)
+    list_select_related = ("customer", "run")
+    raw_id_fields = ("customer", "run", "consent")
+    search_fields = ("=customer__id", "customer__email_key__startswith")
+
+
+@admin.register(Rendering)
+class RenderingAdmin(ReadOnly):
+    list_display = ("message_id", "subject")
+    raw_id_fields = ("message",)
+    search_fields = ("=message__id",)
+
+
+@admin.register(Slot)
+class SlotAdmin(ReadOnly):
+    list_display = ("customer_id", "day", "number", "message_id")
+    raw_id_fields = ("message",)
+    search_fields = ("=customer_id",)
+
+
+@admin.register(Suppression)
+class SuppressionAdmin(admin.ModelAdmin):
+    list_display = ("email_key", "reason", "diagnostic", "created_at")
+    list_filter = ("reason",)
+    search_fields = ("email_key__startswith",)
+    show_full_result_count = False

@@ -1,0 +1,179 @@
+"""REST: templates, campaigns, runs and messages. Scope noun ``campaigns``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import mixins, serializers, status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet, ReadOnlyModelViewSet
+
+from campaigns import audience, outbox, queries
+from campaigns.models import Campaign, Message, Run, Template
+
+
+class TemplateOut(serializers.ModelSerializer):
+    languages = serializers.SerializerMethodField(help_text="Languages it has words in.")
+
+    class Meta:
+        model = Template
+        fields = ["id", "key", "name", "purpose", "languages"]
+
+    def get_languages(self, template: Template) -> list[str]:
+        return sorted({variant.language for variant in template.variants.all()})
+
+
+class CampaignOut(serializers.ModelSerializer):
+    template = serializers.SlugRelatedField(slug_field="key", read_only=True)
+
+    class Meta:
+        model = Campaign
+        fields = [
+            "id", "key", "name", "kind", "purpose", "channel", "template", "audience", "holdout_percent", "state",
+            "cap_per_day", "cap_per_week", "quiet_from", "quiet_until", "created_at",
+        ]  # fmt: skip
+
+
+class CampaignIn(serializers.Serializer):
+    """A draft of a one-off message."""
+
+    name = serializers.CharField(max_length=120)
+    template = serializers.SlugRelatedField(slug_field="key", queryset=Template.objects.all(), help_text="Its key.")
+    audience = serializers.JSONField(
+        help_text='A condition over the facts, such as {"fact": "stage", "op": "in", "value": ["retain"]}.'
+    )
+    holdout_percent = serializers.IntegerField(min_value=0, max_value=90, default=10)
+
+
+class RunOut(serializers.ModelSerializer):
+    states = serializers.SerializerMethodField(help_text="Messages per state; they add up to the audience.")
+
+    class Meta:
+        model = Run
+        fields = ["id", "campaign", "key", "state", "as_of", "audience", "states", "guard", "created_at", "finished_at"]
+
+    def get_states(self, run: Run) -> dict[str, int]:
+        known = self.context.get("states")
+        return (known if known is not None else queries.states_of([run.pk])).get(run.pk, {})
+
+
+class MessageOut(serializers.ModelSerializer):
+    campaign = serializers.IntegerField(source="run.campaign_id")
+    reason_text = serializers.CharField(source="get_reason_display", help_text="The reason in words.")
+
+    class Meta:
+        model = Message
+        fields = [
+            "id", "run", "campaign", "customer", "channel", "state", "reason", "reason_text", "verdict", "consent",
+            "address", "language", "tries", "due_at", "sent_at", "transport", "message_id", "error", "created_at",
+        ]  # fmt: skip
+
+
+class CampaignFilter(django_filters.FilterSet):
+    class Meta:
+        model = Campaign
+        fields = ["kind", "state", "purpose"]
+
+
+class RunFilter(django_filters.FilterSet):
+    campaign = django_filters.NumberFilter(label="Id of the campaign.")
+
+    class Meta:
+        model = Run
+        fields = ["state"]
+
+
+class MessageFilter(django_filters.FilterSet):
+    customer = django_filters.NumberFilter(field_name="customer_id", label="Id of the customer.")
+    run = django_filters.NumberFilter(field_name="run_id", label="Id of the run.")
+    campaign = django_filters.NumberFilter(field_name="run__campaign_id", label="Id of the campaign.")
+
+    class Meta:
+        model = Message
+        fields = ["state", "reason"]
+
+
+@extend_schema(tags=["campaigns"])
+class TemplateViewSet(ReadOnlyModelViewSet):
+    scope = "campaigns"
+    queryset = Template.objects.prefetch_related("variants").order_by("id")
+    serializer_class = TemplateOut
+
+
+@extend_schema_view(
+    create=extend_schema(request=CampaignIn, responses={201: CampaignOut}), list=extend_schema(summary="Campaigns")
+)
+@extend_schema(tags=["campaigns"])
+class CampaignViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+    scope = "campaigns"
+    queryset = queries.campaigns()
+    serializer_class = CampaignOut
+    filterset_class = CampaignFilter
+
+    def create(self, request: Request) -> Response:
+        """Make a draft. Nothing leaves before ``send``."""
+        body = CampaignIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        user = request.user if request.user.is_authenticated else None
+        campaign = audience.draft(**body.validated_data, user=user)
+        return Response(CampaignOut(campaign).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(request=None, responses={202: RunOut})
+    @action(detail=True, methods=["post"])
+    def send(self, request: Request, pk: Any = None) -> Response:
+        """Freeze the audience as it is now and start sending; a second call is refused with 409."""
+        run = audience.send(campaign=self.get_object())
+        return Response(RunOut(run).data, status=status.HTTP_202_ACCEPTED)
+
+
+@extend_schema(tags=["campaigns"])
+class RunViewSet(ReadOnlyModelViewSet):
+    scope = "campaigns"
+    queryset = Run.objects.order_by("-id")
+    serializer_class = RunOut
+    filterset_class = RunFilter
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        runs = self.paginate_queryset(self.filter_queryset(self.get_queryset())) or []
+        states = queries.states_of(run.pk for run in runs)
+        return self.get_paginated_response(RunOut(runs, many=True, context={"states": states}).data)
+
+    @extend_schema(request=None, responses={200: RunOut})
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, pk: Any = None) -> Response:
+        """Stop within one message per sender."""
+        return Response(RunOut(outbox.pause(run=self.get_object())).data)
+
+    @extend_schema(request=None, responses={200: RunOut})
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, pk: Any = None) -> Response:
+        """Go on where it stopped."""
+        return Response(RunOut(outbox.resume(run=self.get_object())).data)
+
+    @extend_schema(request=None, responses={200: RunOut})
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: Any = None) -> Response:
+        """Send nothing more of it. What has left cannot be called back."""
+        run = self.get_object()
+        outbox.cancel(run=run)
+        return Response(RunOut(run).data)
+
+
+@extend_schema(tags=["campaigns"])
+class MessageViewSet(ReadOnlyModelViewSet):
+    scope = "campaigns"
+    queryset = Message.objects.select_related("run").order_by("-id")
+    serializer_class = MessageOut
+    filterset_class = MessageFilter
+
+
+ROUTES = [
+    ("templates", TemplateViewSet, "template"),
+    ("campaigns", CampaignViewSet, "campaign"),
+    ("runs", RunViewSet, "run"),
+    ("messages", MessageViewSet, "message"),
+]

@@ -1,0 +1,368 @@
+"""Parse, call, render. What happens is in ``audience``, ``outbox`` and ``links``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from csp.constants import NONE, SELF
+from csp.decorators import csp
+from django.conf import settings
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import translation
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.clickjacking import xframe_options_sameorigin
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from campaigns import audience, gate, links, outbox, queries, reactivation, rendering
+from campaigns.errors import BrokenTemplate
+from campaigns.forms import BroadcastForm
+from campaigns.models import Campaign, Message, Rendering, Run
+from customers.models import Customer
+from lifecycle_crm.accounts.middleware import public
+from lifecycle_crm.accounts.models import Role
+from lifecycle_crm.lib.errors import DomainError
+from lifecycle_crm.lib.http import page
+from lifecycle_crm.templatetags.crm import num, pct, stage_name
+
+PAGE = 50
+ENOUGH = 100
+"""People per group before a comparison is shown."""
+RUNS_SHOWN = 20
+_MAY_SEND = {Role.OWNER, Role.ADMIN, Role.MARKETER}
+
+
+def may_send(request: HttpRequest) -> bool:
+    user = request.user
+    return bool(user.is_superuser or getattr(user, "role", "") in _MAY_SEND)
+
+
+def _for_senders(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    @wraps(view)
+    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not may_send(request):
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return checked
+
+
+# --- The customer's way out -------------------------------------------------------------------------------------------
+
+
+@public
+@csrf_exempt  # The signed token in the address is the proof; a mail program brings no cookie.
+@require_http_methods(["GET", "HEAD", "POST"])
+def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
+    """GET shows one button and changes nothing, because mail scanners press every link. POST is the button, and what a
+    mail program sends by itself (RFC 8058): no cookie, no sign-in, and the same answer however often."""
+    way = links.find(token)
+    if request.method == "POST":
+        links.unsubscribe(token=token, ip=request.META.get("REMOTE_ADDR") or None)
+    with translation.override(way.customer.speaks()):
+        has_left = request.method == "POST" or links.has_left(way)
+        response = render(request, "campaigns/unsubscribe.html", {"way": way, "has_left": has_left})
+    response["Cache-Control"] = "no-store"
+    response["X-Robots-Tag"] = "noindex, nofollow"
+    return response
+
+
+# --- Staff ------------------------------------------------------------------------------------------------------------
+
+
+def _run_line(run: Run, states: dict[str, int]) -> dict[str, Any]:
+    return {
+        "run": run,
+        "sums": queries.sums(states),
+        "sent": states.get("sent", 0),
+        "done": sum(n for state, n in states.items() if state not in Message.OPEN),
+        "open": sum(states.get(state, 0) for state in Message.OPEN),
+        "in_doubt": states.get("in_doubt", 0),
+    }
+
+
+@require_GET
+def campaign_list(request: HttpRequest) -> HttpResponse:
+    campaigns = list(queries.campaigns()[:PAGE])
+    totals = queries.states_of_campaigns([one.pk for one in campaigns])
+    lines = [
+        {"campaign": one, "states": totals.get(one.pk, {}), "sums": queries.sums(totals.get(one.pk, {}))}
+        for one in campaigns
+    ]
+    context = {
+        "lines": lines,
+        "waiting": reactivation.runs_waiting(),
+        "is_local": settings.EMAIL["kind"] == "local",
+        "may_send": may_send(request),
+    }
+    return page(request, "campaigns/list.html", context)
+
+
+@_for_senders
+@require_http_methods(["GET", "POST"])
+def new(request: HttpRequest) -> HttpResponse:
+    form = BroadcastForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        values = form.cleaned_data
+        try:
+            campaign = audience.draft(
+                name=values["name"],
+                template=values["template"],
+                audience=audience.of_stages(values["stages"]),
+                holdout_percent=values["holdout_percent"],
+                user=request.user,
+            )
+        except DomainError as problem:
+            form.add_error(None, problem.message)
+        else:
+            return redirect("campaigns:detail", campaign.pk)
+    return page(request, "campaigns/new.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_GET
+def detail(request: HttpRequest, pk: int) -> HttpResponse:
+    campaign = get_object_or_404(queries.campaigns(), pk=pk)
+    runs = list(campaign.runs.select_related("campaign")[:RUNS_SHOWN])
+    states = queries.states_of(run.pk for run in runs)
+    is_draft = campaign.state == Campaign.State.DRAFT
+    examples = audience.examples(campaign)
+    chosen = _chosen(request, examples)
+    totals = queries.states_of_campaigns([campaign.pk]).get(campaign.pk, {})
+    context = {
+        "campaign": campaign,
+        "runs": [_run_line(run, states.get(run.pk, {})) for run in runs],
+        "sums": queries.sums(totals),
+        "total": sum(totals.values()),
+        "forecast": _forecast(campaign) if is_draft else None,
+        "reasons": [
+            (state, reason, label, n)
+            for state, reason, n in queries.reasons_of_campaign(campaign)
+            if (label := dict(Message.Reason.choices).get(reason))
+        ],
+        "effect": None if is_draft else _effect(campaign),
+        "examples": examples,
+        "chosen": chosen,
+        "preview": _preview_head(campaign, chosen),
+        "stages": campaign.audience.get("value", []) if campaign.audience.get("fact") == "stage" else [],
+        "is_local": settings.EMAIL["kind"] == "local",
+        "may_send": may_send(request),
+    }
+    return page(request, "campaigns/detail.html", context)
+
+
+def _chosen(request: HttpRequest, examples: list[Customer]) -> Customer | None:
+    wanted = request.GET.get("customer", "")
+    if wanted.isdigit() and len(wanted) < 19:
+        found = Customer.objects.filter(pk=int(wanted)).first()
+        if found:
+            return found
+    return examples[0] if examples else None
+
+
+def _preview_head(campaign: Campaign, customer: Customer | None) -> dict[str, str]:
+    if customer is None:
+        return {}
+    try:
+        made = outbox.preview(campaign=campaign, customer=customer)
+    except BrokenTemplate as problem:
+        return {"problem": problem.message}
+    address = reverse("campaigns:preview", args=[campaign.pk])
+    return {"subject": made.subject, "text": made.text, "url": f"{address}?customer={customer.pk}"}
+
+
+def _forecast(campaign: Campaign) -> dict[str, Any]:
+    seen = audience.forecast(campaign)
+    names = dict(Message.Reason.choices)
+    words = {gate.SEND: _("Would be sent now"), gate.HELD: _("Would wait"), gate.SKIPPED: _("Would be skipped")}
+    people = Customer.objects.in_bulk([pk for pk, _outcome, _reason in seen.samples])
+    sample: dict[tuple[str, str], list[Customer]] = {}
+    for pk, outcome, reason in seen.samples:
+        sample.setdefault((outcome, reason), []).append(people[pk])
+    return {
+        "audience": seen.audience,
+        "looked_at": seen.looked_at,
+        "is_complete": seen.is_complete,
+        "to_send": seen.to_send,
+        "rows": [
+            {
+                "words": words.get(outcome, _("Held out")),
+                "reason": names.get(reason, ""),
+                "n": n,
+                "people": sample.get((outcome, reason), []),
+            }
+            for outcome, reason, n in seen.counts
+        ],
+    }
+
+
+def _effect(campaign: Campaign) -> dict[str, Any] | None:
+    """Came back, with the message and without. Below the minimum: how many people are missing, and no number."""
+    seen = reactivation.effect(campaign)
+    if not seen["held_out"]:
+        return None
+    have = min(seen["treated"], seen["held_out"])
+    shares = [
+        {
+            "label": label,
+            "people": seen[group],
+            "back": seen[f"{group}_back"],
+            "share": pct(seen[f"{group}_back"] / seen[group], 1) if seen[group] else "–",
+        }
+        for group, label in (("treated", _("Were to get it")), ("held_out", _("Held out")))
+    ]
+    return {"rows": shares, "have": have, "need": ENOUGH, "is_enough": have >= ENOUGH}
+
+
+@_for_senders
+@require_POST
+def send(request: HttpRequest, pk: int) -> HttpResponse:
+    run = audience.send(campaign=get_object_or_404(Campaign, pk=pk))
+    said = ngettext("%(n)s person is in this send.", "%(n)s people are in this send.", run.audience)
+    messages.success(request, said % {"n": num(run.audience)})
+    return redirect("campaigns:detail", pk)
+
+
+@_for_senders
+@require_POST
+def switch(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
+    campaign = get_object_or_404(Campaign, pk=pk)
+    {"pause": outbox.pause_campaign, "resume": outbox.resume_campaign}[verb](campaign=campaign)
+    return redirect("campaigns:detail", pk)
+
+
+@_for_senders
+@require_POST
+def act(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
+    """Pause, resume, confirm or cancel one run."""
+    run = get_object_or_404(Run, pk=pk)
+    if verb == "cancel":
+        count = outbox.cancel(run=run)
+        said = ngettext("%(n)s message was called off.", "%(n)s messages were called off.", count)
+        messages.success(request, said % {"n": num(count)})
+    elif verb == "confirm":
+        outbox.confirm(run=run, user=request.user)
+    else:
+        {"pause": outbox.pause, "resume": outbox.resume}[verb](run=run)
+    return redirect("campaigns:detail", run.campaign_id)
+
+
+@require_GET
+def outbox_page(request: HttpRequest) -> HttpResponse:
+    """Every message, newest first. Pages by the last id seen, so the thousandth costs what the first costs."""
+    found = queries.messages()
+    state, reason = request.GET.get("state", ""), request.GET.get("reason", "")
+    run, before = request.GET.get("run", ""), request.GET.get("before", "")
+    campaign, customer = request.GET.get("campaign", ""), request.GET.get("customer", "")
+    if state in Message.State.values:
+        found = found.filter(state=state)
+    if reason in Message.Reason.values:
+        found = found.filter(reason=reason)
+    for field, value in (
+        ("run_id", run),
+        ("run__campaign_id", campaign),
+        ("customer_id", customer),
+        ("pk__lt", before),
+    ):
+        if value.isdigit() and len(value) < 19:
+            found = found.filter(**{field: int(value)})
+    rows = list(found[: PAGE + 1])
+    kept = {key: value for key, value in request.GET.items() if key in ("reason", "run", "campaign", "customer")}
+    counts = queries.outbox_counts()
+    context = {
+        "rows": rows[:PAGE],
+        "next_before": rows[PAGE - 1].pk if len(rows) > PAGE else None,
+        "tabs": _tabs(request, counts, state, kept),
+        "total": sum(counts.values()),
+        "is_narrow": bool(state or kept),
+        "state": state,
+        "is_local": settings.EMAIL["kind"] == "local",
+    }
+    return page(request, "campaigns/outbox.html", context)
+
+
+def _tabs(request: HttpRequest, counts: dict[str, int], state: str, kept: dict[str, str]) -> list[dict[str, Any]]:
+    def url(chosen: str) -> str:
+        query = request.GET.copy()
+        query.clear()
+        query.update({**({"state": chosen} if chosen else {}), **kept})
+        return f"?{query.urlencode()}"
+
+    # With another filter on, counts over everything would be a number that does not match the list.
+    tabs = [
+        {"label": _("All"), "url": url(""), "active": not state, "count": "" if kept else num(sum(counts.values()))}
+    ]
+    tabs += [
+        {"label": label, "url": url(key), "active": key == state, "count": "" if kept else num(n)}
+        for key, label, n in queries.sums(counts)
+    ]
+    return tabs
+
+
+@require_GET
+def message(request: HttpRequest, pk: int) -> HttpResponse:
+    row = get_object_or_404(Message.objects.select_related("customer", "run__campaign", "consent", "rendering"), pk=pk)
+    context = {
+        "message": row,
+        "rendering": getattr(row, "rendering", None),
+        "evidence": _evidence(row),
+        "is_local": row.transport == "local" or (not row.transport and settings.EMAIL["kind"] == "local"),
+    }
+    return page(request, "campaigns/message.html", context)
+
+
+def _evidence(row: Message) -> list[tuple[str, str]]:
+    """What the gate looked at, in words."""
+    names = {
+        "zone": _("Their time zone"),
+        "day": _("Their day"),
+        "on_day": _("Messages that day"),
+        "in_seven_days": _("Messages in seven days"),
+        "open_cases": _("Open complaints"),
+        "nps_score": _("Last NPS answer"),
+        "stage": _("Stage"),
+        "due": _("Was due"),
+    }
+    answer = []
+    for key, label in names.items():
+        if (value := row.verdict.get(key)) not in (None, ""):
+            answer.append((label, stage_name(value) if key == "stage" else str(value)))
+    return answer
+
+
+# --- The message itself, in a frame that can do nothing ---------------------------------------------------------------
+
+_framed = csp(
+    {
+        "default-src": [NONE],
+        "img-src": ["data:"],
+        "style-src": rendering.STYLE_SOURCES,
+        "form-action": [NONE],
+        "base-uri": [NONE],
+        "frame-ancestors": [SELF],
+        "sandbox": [""],
+    }
+)
+
+
+@require_GET
+@xframe_options_sameorigin
+@_framed
+def message_html(request: HttpRequest, pk: int) -> HttpResponse:
+    return HttpResponse(get_object_or_404(Rendering, pk=pk).html)
+
+
+@require_GET
+@xframe_options_sameorigin
+@_framed
+def preview(request: HttpRequest, pk: int) -> HttpResponse:
+    campaign = get_object_or_404(Campaign.objects.select_related("template"), pk=pk)
+    wanted = request.GET.get("customer", "")
+    customer = get_object_or_404(Customer, pk=int(wanted) if wanted.isdigit() and len(wanted) < 19 else 0)
+    return HttpResponse(outbox.preview(campaign=campaign, customer=customer).html)
