@@ -25,7 +25,7 @@ GONE = "This link is no longer valid. Ask for a new one."
 
 
 @pytest.fixture
-def page() -> Client:
+def visitor() -> Client:
     """A customer's browser: no cookies, and CSRF checks as in production."""
     return Client(enforce_csrf_checks=True)
 
@@ -37,21 +37,21 @@ def chosen(body: str) -> list[str]:
 
 
 @pytest.mark.django_db
-def test_it_takes_an_answer_and_thanks(page: Client) -> None:
+def test_it_takes_an_answer_and_thanks(visitor: Client) -> None:
     link = invite()
     path = links.survey_path(link)
 
-    asked = page.get(path)
+    asked = visitor.get(path)
     assert asked.status_code == 200
     assert "How likely are you to recommend Test shop to a friend or colleague?" in asked.content.decode()
     assert asked["X-Robots-Tag"] == "noindex, nofollow"
     assert "no-store" in asked["Cache-Control"]
     assert chosen(asked.content.decode()) == []
 
-    sent = page.post(path, {"score": "4", "comment": "Late twice."})
+    sent = visitor.post(path, {"score": "4", "comment": "Late twice."})
     assert (sent.status_code, sent["Location"]) == (302, f"{path}?lang=en")
 
-    thanks = page.get(sent["Location"]).content.decode()
+    thanks = visitor.get(sent["Location"]).content.decode()
     assert "Thank you for your answer" in thanks
     assert "Late twice." in thanks
     assert "within two days" in thanks
@@ -64,41 +64,41 @@ def test_it_takes_an_answer_and_thanks(page: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_it_needs_no_sign_in_and_no_cookie(page: Client) -> None:
+def test_it_needs_no_sign_in_and_no_cookie(visitor: Client) -> None:
     path = links.survey_path(invite())
 
-    assert page.get(path).cookies == {}
-    assert page.post(path, {"score": "9"}).cookies == {}
+    assert visitor.get(path).cookies == {}
+    assert visitor.post(path, {"score": "9"}).cookies == {}
     assert Response.objects.get().score == 9
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("score", ["9", "0"])
-def test_it_only_preselects_the_score_of_a_link(page: Client, score: str) -> None:
-    body = page.get(links.survey_path(invite()), {"score": score}).content.decode()
+def test_it_only_preselects_the_score_of_a_link(visitor: Client, score: str) -> None:
+    body = visitor.get(links.survey_path(invite()), {"score": score}).content.decode()
 
     assert chosen(body) == [score]
     assert Response.objects.count() == 0
 
 
 @pytest.mark.django_db
-def test_it_ignores_a_preselected_score_off_the_scale(page: Client) -> None:
+def test_it_ignores_a_preselected_score_off_the_scale(visitor: Client) -> None:
     for score in ("11", "-1", "x", "", "²", '"><script>'):
-        body = page.get(links.survey_path(invite()), {"score": score}).content.decode()
+        body = visitor.get(links.survey_path(invite()), {"score": score}).content.decode()
         assert chosen(body) == []
         assert "<script>" not in body
 
 
 @pytest.mark.django_db
-def test_it_takes_no_answer_from_a_thousand_links_pressed_by_a_scanner(page: Client) -> None:
+def test_it_takes_no_answer_from_a_thousand_links_pressed_by_a_scanner(visitor: Client) -> None:
     people = [CustomerFactory() for _ in range(100)]
     invitations = [invite(one) for one in people]
 
     for link in invitations:
         path = links.survey_path(link)
         for score in range(10):
-            assert page.get(f"{path}?score={score}").status_code == 200
-    assert page.head(links.survey_path(invitations[0])).status_code == 200
+            assert visitor.get(f"{path}?score={score}").status_code == 200
+    assert visitor.head(links.survey_path(invitations[0])).status_code == 200
 
     assert Response.objects.count() == 0
     assert Answer.objects.count() == 0
@@ -107,7 +107,7 @@ def test_it_takes_no_answer_from_a_thousand_links_pressed_by_a_scanner(page: Cli
 
 
 @pytest.mark.django_db
-def test_it_answers_expired_forged_and_closed_links_alike(page: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_answers_expired_forged_and_closed_links_alike(visitor: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     link = invite()
     good = links.token(link)
     other_half = links.token(invite(key="order:2"))[22:]
@@ -124,18 +124,18 @@ def test_it_answers_expired_forged_and_closed_links_alike(page: Client, monkeypa
     bodies = set()
     for token in forged:
         for answer in (
-            page.get(reverse("feedback:survey", args=[token])),
-            page.post(reverse("feedback:survey", args=[token]), {"score": "9"}),
+            visitor.get(reverse("feedback:survey", args=[token])),
+            visitor.post(reverse("feedback:survey", args=[token]), {"score": "9"}),
         ):
             assert answer.status_code == 410
             assert GONE in answer.content.decode()
             bodies.add(answer.content)
 
     Survey.objects.update(state="closed")
-    bodies.add(page.post(links.survey_path(link), {"score": "9"}).content)
+    bodies.add(visitor.post(links.survey_path(link), {"score": "9"}).content)
     Survey.objects.update(state="active")
     monkeypatch.setattr(clock, "now", lambda: link.expires_at)
-    for answer in (page.get(links.survey_path(link)), page.post(links.survey_path(link), {"score": "9"})):
+    for answer in (visitor.get(links.survey_path(link)), visitor.post(links.survey_path(link), {"score": "9"})):
         assert answer.status_code == 410
         bodies.add(answer.content)
 
@@ -170,18 +170,18 @@ def test_it_opens_links_made_under_the_key_before(settings: Any) -> None:
 
 
 @pytest.mark.django_db
-def test_it_lets_an_answer_be_changed_while_the_link_is_open(page: Client) -> None:
+def test_it_lets_an_answer_be_changed_while_the_link_is_open(visitor: Client) -> None:
     link = invite()
     path = links.survey_path(link)
-    page.post(path, {"score": "3", "comment": "Slow"})
+    visitor.post(path, {"score": "3", "comment": "Slow"})
     Response.objects.update(reacted_at=clock.now())
 
-    form = page.get(f"{path}?change").content.decode()
+    form = visitor.get(f"{path}?change").content.decode()
     assert chosen(form) == ["3"]
     assert "Slow" in form
-    assert chosen(page.get(f"{path}?score=10").content.decode()) == ["10"]
+    assert chosen(visitor.get(f"{path}?score=10").content.decode()) == ["10"]
 
-    page.post(path, {"score": "9", "comment": "All is well"})
+    visitor.post(path, {"score": "9", "comment": "All is well"})
 
     response = Response.objects.get()
     assert (response.score, response.comment, response.answer_count) == (9, "All is well", 2)
@@ -191,13 +191,13 @@ def test_it_lets_an_answer_be_changed_while_the_link_is_open(page: Client) -> No
 
 
 @pytest.mark.django_db
-def test_it_changes_nothing_when_the_same_answer_comes_again(page: Client) -> None:
+def test_it_changes_nothing_when_the_same_answer_comes_again(visitor: Client) -> None:
     path = links.survey_path(invite())
-    page.post(path, {"score": "3", "comment": "Slow"})
+    visitor.post(path, {"score": "3", "comment": "Slow"})
     before = Response.objects.values().get()
 
     for _ in range(5):
-        assert page.post(path, {"score": "3", "comment": " Slow\r\n"}).status_code == 302
+        assert visitor.post(path, {"score": "3", "comment": " Slow\r\n"}).status_code == 302
 
     assert Response.objects.values().get() == before
     assert Answer.objects.count() == 1
@@ -205,9 +205,9 @@ def test_it_changes_nothing_when_the_same_answer_comes_again(page: Client) -> No
 
 
 @pytest.mark.django_db
-def test_it_stops_a_machine_that_keeps_changing(page: Client) -> None:
+def test_it_stops_a_machine_that_keeps_changing(visitor: Client) -> None:
     path = links.survey_path(invite())
-    answers = [page.post(path, {"score": str(n % 11), "comment": str(n)}).status_code for n in range(60)]
+    answers = [visitor.post(path, {"score": str(n % 11), "comment": str(n)}).status_code for n in range(60)]
 
     assert answers == [302] * surveys.MAX_ANSWERS + [429] * (60 - surveys.MAX_ANSWERS)
     assert Response.objects.count() == 1
@@ -217,10 +217,10 @@ def test_it_stops_a_machine_that_keeps_changing(page: Client) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("score", ["", "11", "-1", "nine", "9.5", "²"])
-def test_it_asks_again_for_a_score_off_the_scale(page: Client, score: str) -> None:
+def test_it_asks_again_for_a_score_off_the_scale(visitor: Client, score: str) -> None:
     path = links.survey_path(invite())
 
-    again = page.post(path, {"score": score, "comment": "My words"})
+    again = visitor.post(path, {"score": score, "comment": "My words"})
 
     assert again.status_code == 422
     body = again.content.decode()
@@ -230,12 +230,12 @@ def test_it_asks_again_for_a_score_off_the_scale(page: Client, score: str) -> No
 
 
 @pytest.mark.django_db
-def test_it_refuses_a_comment_that_is_too_long(page: Client) -> None:
+def test_it_refuses_a_comment_that_is_too_long(visitor: Client) -> None:
     path = links.survey_path(invite())
 
-    assert page.post(path, {"score": "9", "comment": "x" * 4001}).status_code == 422
+    assert visitor.post(path, {"score": "9", "comment": "x" * 4001}).status_code == 422
     assert Response.objects.count() == 0
-    assert page.post(path, {"score": "9", "comment": "x" * 4000}).status_code == 302
+    assert visitor.post(path, {"score": "9", "comment": "x" * 4000}).status_code == 302
 
 
 @pytest.mark.django_db
@@ -260,31 +260,31 @@ def test_it_stores_what_no_database_could() -> None:
         ("", "How likely are you to recommend Test shop", "Thank you for your answer"),
     ],
 )
-def test_it_speaks_the_language_of_the_customer(page: Client, language: str, question: str, thanks: str) -> None:
+def test_it_speaks_the_language_of_the_customer(visitor: Client, language: str, question: str, thanks: str) -> None:
     link = invite(language=language[:5])
     path = links.survey_path(link)
 
-    asked = page.get(path, headers={"Accept-Language": "pl"})
+    asked = visitor.get(path, headers={"Accept-Language": "pl"})
     body = asked.content.decode()
     assert question in body
     assert f'<html lang="{link.language}"' in body
     assert asked["Content-Language"] == link.language
 
-    page.post(path, {"score": "9", "lang": link.language})
-    assert thanks in page.get(path).content.decode()
+    visitor.post(path, {"score": "9", "lang": link.language})
+    assert thanks in visitor.get(path).content.decode()
     assert Response.objects.get().language == link.language
 
 
 @pytest.mark.django_db
-def test_it_can_be_read_and_answered_in_another_language(page: Client) -> None:
+def test_it_can_be_read_and_answered_in_another_language(visitor: Client) -> None:
     path = links.survey_path(invite(language="sv"))
 
-    body = page.get(path, {"lang": "cs"}).content.decode()
+    body = visitor.get(path, {"lang": "cs"}).content.decode()
     assert "Jak pravděpodobné" in body
     assert 'name="lang" value="cs"' in body
-    assert "Hur troligt" in page.get(path, {"lang": "xx"}).content.decode()
+    assert "Hur troligt" in visitor.get(path, {"lang": "xx"}).content.decode()
 
-    sent = page.post(path, {"score": "9", "lang": "cs"})
+    sent = visitor.post(path, {"score": "9", "lang": "cs"})
     assert sent["Location"] == f"{path}?lang=cs"
     assert Response.objects.get().language == "cs"
 
@@ -312,20 +312,20 @@ PAYLOADS = [
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_it_shows_hostile_words_as_words(page: Client, admin_client: Client, payload: str) -> None:
+def test_it_shows_hostile_words_as_words(visitor: Client, admin_client: Client, payload: str) -> None:
     from feedback import cases
 
     customer = CustomerFactory(name=payload[:100])
     link = invite(customer)
     path = links.survey_path(link)
-    page.post(path, {"score": "2", "comment": payload})
+    visitor.post(path, {"score": "2", "comment": payload})
     cases.open_for_responses([Response.objects.get().pk])
     case = Response.objects.get().case
     cases.answer(case=case, text=payload)
 
     for client, address in (
-        (page, path),
-        (page, f"{path}?change"),
+        (visitor, path),
+        (visitor, f"{path}?change"),
         (admin_client, reverse("feedback:overview")),
         (admin_client, reverse("feedback:responses")),
         (admin_client, reverse("feedback:case", args=[case.pk])),
