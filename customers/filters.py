@@ -30,6 +30,8 @@ NPS_GROUPS = {
 CONSENTS = (("yes", gettext_lazy("Agreed to e-mail")), ("no", gettext_lazy("No e-mail")))
 NOT_FILTERS = ("sort", "page", "shown", "limit", "cursor")
 """Parameters of an address that choose no people."""
+NEW = "new"
+"""Stands for "no stage yet" in addresses."""
 _SCORES = [(str(n), str(n)) for n in range(1, 6)]
 _LONG_AGO = 36_500
 
@@ -84,10 +86,9 @@ class CustomerFilter(django_filters.FilterSet):
     q = django_filters.CharFilter(label=gettext_lazy("Search"), method="search", max_length=200)
     stage = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("Stage"),
-        field_name="facts__stage",
-        choices=_stages,
+        method="in_stage",
+        choices=lambda: [*_stages(), (NEW, _("No stage yet"))],
         widget=forms.CheckboxSelectMultiple,
-        distinct=False,
     )
     country = django_filters.CharFilter(label=gettext_lazy("Country"), method="from_country", max_length=2)
     language = django_filters.ChoiceFilter(
@@ -123,7 +124,7 @@ class CustomerFilter(django_filters.FilterSet):
     moved_from = django_filters.ChoiceFilter(
         label=gettext_lazy("Moved from"),
         method="by_moves",
-        choices=lambda: [*_stages(), ("new", _("New customer"))],
+        choices=lambda: [*_stages(), (NEW, _("New customer"))],
         empty_label=gettext_lazy("Any stage"),
     )
     moved_to = django_filters.ChoiceFilter(
@@ -159,6 +160,12 @@ class CustomerFilter(django_filters.FilterSet):
         if number.isdecimal() and len(number) < 19:
             where |= Q(pk=int(number))
         return rows.filter(where)
+
+    def in_stage(self, rows: QuerySet[Customer], name: str, value: list[str]) -> QuerySet[Customer]:
+        if not value:
+            return rows
+        where = Q(facts__stage__in=["" if stage == NEW else stage for stage in value])
+        return rows.filter(where | Q(facts=None) if NEW in value else where)
 
     def from_country(self, rows: QuerySet[Customer], name: str, value: str) -> QuerySet[Customer]:
         return rows.filter(country=value.upper())
@@ -199,7 +206,7 @@ class CustomerFilter(django_filters.FilterSet):
         # The moves hang on the customer by their own key; this app knows them only by that relation.
         moves = Customer.transitions.rel.related_model._default_manager.filter(customer_id=OuterRef("pk"))
         if asked["moved_from"]:
-            moves = moves.filter(from_stage="" if asked["moved_from"] == "new" else asked["moved_from"])
+            moves = moves.filter(from_stage="" if asked["moved_from"] == NEW else asked["moved_from"])
         if asked["moved_to"]:
             moves = moves.filter(to_stage=asked["moved_to"])
         if asked["moved_days"] is not None:
@@ -249,7 +256,7 @@ def _said(name: str, value: Any) -> str:
     """A filter's value as a person reads it."""
     match name:
         case "stage":
-            return ", ".join(stage_name(stage) for stage in value)
+            return ", ".join(_("No stage yet") if stage == NEW else stage_name(stage) for stage in value)
         case "country":
             return country_name(value.upper())
         case "language":
@@ -259,7 +266,7 @@ def _said(name: str, value: Any) -> str:
         case "nps":
             return str(NPS_GROUPS[value][0])
         case "moved_from":
-            return _("New customer") if value == "new" else stage_name(value)
+            return _("New customer") if value == NEW else stage_name(value)
         case "moved_to":
             return stage_name(value)
         case "last_min" | "last_max" | "moved_days":

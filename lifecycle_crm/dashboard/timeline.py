@@ -1,0 +1,123 @@
+"""The time line of one customer over all apps: what they did, where they moved, what they earned, said and were sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.db.models.functions import Coalesce
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from campaigns.models import Message
+from customers.timeline import SOURCES as FROM_CUSTOMERS
+from customers.timeline import Item, Source
+from feedback.models import Answer, Case, CaseNote
+from lifecycle_crm.templatetags.crm import num, signed
+from loyalty.models import Entry
+from stages import evidence
+from stages.models import StageTransition
+
+
+def moves_of(customer_id: int) -> QuerySet[StageTransition]:
+    """Moves with what their reason reads. Prefetched, so that the moves of one version share its parsed rules."""
+    return StageTransition.objects.filter(customer_id=customer_id).prefetch_related("rule_set", "user")
+
+
+def _move(row: StageTransition) -> Item:
+    return Item(
+        row.occurred_at,
+        "stage",
+        row.pk,
+        evidence.headline(row),
+        reason=evidence.reason(row),
+        stage=row.to_stage,
+        url="",
+    )
+
+
+def _points(row: Entry) -> Item:
+    title = f"{row.get_kind_display()}: {signed(row.points)}"
+    words = {"n": num(abs(row.points))}
+    text = _("%(n)s points became usable") % words if row.kind == Entry.Kind.ACTIVATE else ""
+    return Item(
+        row.effective_at,
+        "points",
+        row.pk,
+        _("Points %(what)s") % {"what": title},
+        text,
+        reason=row.reason,
+        icon="gift",
+    )
+
+
+def _answer(row: Answer) -> Item:
+    values = {"kind": row.get_kind_display(), "score": row.score}
+    title = _("Answered %(kind)s: %(score)d") if row.number == 1 else _("Changed the answer to %(kind)s: %(score)d")
+    return Item(row.answered_at, "answer", row.pk, title % values, row.comment, icon="feedback")
+
+
+def _case(row: CaseNote) -> Item:
+    titles = {
+        Case.State.OPEN: _("Case opened: %(kind)s"),
+        Case.State.ANSWERED: _("Case answered: %(kind)s"),
+        Case.State.CLOSED: _("Case closed: %(kind)s"),
+    }
+    title = titles.get(row.state, _("Note on the case: %(kind)s")) % {"kind": row.case.get_kind_display()}
+    reason = row.get_outcome_display() if row.outcome else ""
+    return Item(
+        row.created_at,
+        "case",
+        row.pk,
+        title,
+        _("by %(person)s") % {"person": row.author} if row.author else "",
+        reason=str(reason),
+        body=row.text,
+        icon="note",
+        url=reverse("feedback:case", args=[row.case_id]),
+    )
+
+
+def message_words(row: Message) -> str:
+    """What became of a message: "Sent", "Not sent: has not agreed to this"."""
+    state = row.get_state_display()
+    if row.state == Message.State.SENT:
+        return str(state)
+    if row.state in (Message.State.SKIPPED, Message.State.HELD_OUT, Message.State.CANCELLED):
+        return _("Not sent: %(why)s") % {"why": row.get_reason_display() or state}
+    return f"{state}: {row.get_reason_display()}" if row.reason else str(state)
+
+
+def _message(row: Message) -> Item:
+    return Item(
+        row.moment,
+        "message",
+        row.pk,
+        _("Message “%(campaign)s”") % {"campaign": row.run.campaign.name},
+        "" if row.reason else message_words(row),
+        reason=message_words(row) if row.reason else "",
+        icon="mail",
+    )
+
+
+def _messages(customer_id: int) -> QuerySet[Any]:
+    moment = Coalesce("sent_at", "created_at")
+    return Message.objects.filter(customer_id=customer_id).annotate(moment=moment).select_related("run__campaign")
+
+
+SOURCES: tuple[Source, ...] = (
+    Source("stage", gettext_lazy("Stages"), "occurred_at", moves_of, _move),
+    *FROM_CUSTOMERS,
+    Source("points", gettext_lazy("Points"), "effective_at", lambda pk: Entry.objects.filter(customer_id=pk), _points),
+    Source("answer", gettext_lazy("Answers"), "answered_at", lambda pk: Answer.objects.filter(customer_id=pk), _answer),
+    Source(
+        "case",
+        gettext_lazy("Cases"),
+        "created_at",
+        lambda pk: CaseNote.objects.filter(customer_id=pk).select_related("case", "author"),
+        _case,
+    ),
+    Source("message", gettext_lazy("Messages"), "moment", _messages, _message),
+)
+"""In the order in which things of the same instant are shown, the latest consequence first."""

@@ -1,0 +1,20 @@
+from django.urls import path
+
+from lifecycle_crm.dashboard import customer
+
+app_name = "dashboard"
+urlpatterns = [
+    path("customers/<int:pk>/", customer.timeline, name="customer"),
+    path("customers/<int:pk>/stages/", customer.stages, name="customer-stages"),
+    path("customers/<int:pk>/orders/", customer.orders, name="customer-orders"),
+    path("customers/<int:pk>/feedback/", customer.feedback, name="customer-feedback"),
+    path("customers/<int:pk>/messages/", customer.messages_sent, name="customer-messages"),
+    path("customers/<int:pk>/points/", customer.points, name="customer-points"),
+    path("customers/<int:pk>/consents/", customer.consents, name="customer-consents"),
+    path("customers/<int:pk>/data/", customer.data, name="customer-data"),
+    path("customers/<int:pk>/move/", customer.move, name="customer-move"),
+    path("customers/<int:pk>/consents/record/", customer.record_consent, name="customer-consent-record"),
+    path("customers/<int:pk>/feedback/link/", customer.survey_link, name="customer-survey-link"),
+    path("customers/<int:pk>/points/give/", customer.give_points, name="customer-points-give"),
+    path("customers/<int:pk>/data/edit/", customer.edit, name="customer-edit"),
+]
