@@ -51,7 +51,7 @@ def main(folder: Path, requirements: Path) -> None:
         say(f"environment {folder} is made with Python {sys.version.split()[0]}", start)
     start = time.monotonic()
     say(f"installing {requirements} …")
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "-r"]
+    pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input", "-r"]
     if subprocess.run([*pip, str(requirements)], check=False).returncode:
         fail(f"{requirements} could not be installed (above: why). A second try continues where this one stopped.")
     stamp.write_text(wanted, encoding="utf-8")
