@@ -101,6 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         os.environ["DATABASE_URL"] = f"sqlite:///{_var / 'crm.sqlite3'}"
     django.setup()
+    _flush_append_only_tables()
     # Served from the source folders: tests of pages must not depend on what was collected last (tests/roof/test_run.py
     # collects for real, with the manifest).
     settings.STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
@@ -121,10 +122,38 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     not_here = {other, *ELSEWHERE}
     here, away = [], []
     for item in items:
+        _keep_installed_rows(item)
         (away if not_here & {mark.name for mark in item.iter_markers()} else here).append(item)
     if away:
         config.hook.pytest_deselected(items=away)
         items[:] = here
+
+
+def _keep_installed_rows(item: pytest.Item) -> None:
+    """What migrations install (stages, a programme, a survey, templates) stays after a test that empties the tables."""
+    marker = item.get_closest_marker("django_db")
+    is_transactional = marker is not None and marker.kwargs.get("transaction", False)
+    if is_transactional or {"transactional_db", "live_server"} & set(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.django_db(transaction=True, serialized_rollback=True), append=False)
+
+
+def _flush_append_only_tables() -> None:
+    """Let a test empty append-only tables on SQLite, where a flush is a DELETE: the triggers are lifted for as long.
+
+    On PostgreSQL a flush is a TRUNCATE, which no row trigger sees. Only here, never in the product.
+    """
+    from django.db.backends.sqlite3.operations import DatabaseOperations
+
+    plain = DatabaseOperations.execute_sql_flush
+
+    def execute_sql_flush(self: DatabaseOperations, sql_list: list[str]) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+            triggers = cursor.fetchall()
+        drop = [f'DROP TRIGGER "{name}"' for name, _sql in triggers]
+        plain(self, [*drop, *sql_list, *(sql for _name, sql in triggers)])
+
+    DatabaseOperations.execute_sql_flush = execute_sql_flush
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
