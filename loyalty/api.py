@@ -160,7 +160,7 @@ def _actor(request: Request) -> User | None:
     return request.user if isinstance(request.user, User) else None
 
 
-def _source(request: Request) -> dict[str, str]:
+def _source(request: Request) -> dict[str, Any]:
     if isinstance(request.auth, ApiKey):
         return {"source_type": "api_key", "source_id": request.auth.prefix}
     return {"source_type": "api"}

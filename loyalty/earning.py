@@ -46,8 +46,9 @@ def gross_minor(order: Mapping[str, Any], currency: str) -> int:
 def award_for_orders(order_ids: Sequence[int]) -> int:
     """Earn points for these orders in the current programme, as of the moments they were placed; how many earned.
 
-    Counted orders with an amount earn once each; the points wait as long as the programme says. What was refunded before
-    we got here is taken back in the same transaction. Without an active programme nothing is earned.
+    Counted orders with an amount earn once each; the points wait as long as the programme says. A refund that was told
+    before its order, and found nothing to take back, is taken back in the same transaction; one that is still to be told
+    comes by itself, as of its own date. Without an active programme nothing is earned.
     """
     programme = Programme.current()
     if programme is None:
@@ -62,7 +63,6 @@ def award_for_orders(order_ids: Sequence[int]) -> int:
     earned = 0
     for part in batches.of(order_ids, BATCH):
         rows: list[ledger.Earning] = []
-        refunded: list[int] = []
         for ids in batches.of(part, 500):
             orders = Order.objects.filter(pk__in=ids, is_counted=True, base_minor__gt=0).values(
                 "pk", "customer_id", "placed_at", "currency", "amount_minor", "refunded_minor", "rate", "base_minor"
@@ -91,12 +91,11 @@ def award_for_orders(order_ids: Sequence[int]) -> int:
                         source_id=str(order["pk"]),
                     )
                 )
-                if order["refunded_minor"]:
-                    refunded.append(order["pk"])
         with transaction.atomic():
             earned += ledger.earn_many(rows, programme=programme)
-            for ids in batches.of(refunded, 500):
-                reverse_for_refunds(list(Refund.objects.filter(order__in=ids).values_list("pk", flat=True)))
+            for ids in batches.of(part, 500):
+                told = Refund.objects.filter(order__in=ids, reacted_at__isnull=False)
+                reverse_for_refunds(list(told.values_list("pk", flat=True)))
     return earned
 
 
@@ -136,17 +135,25 @@ def _take_backs(orders: Sequence[int], wanted: set[int]) -> list[ledger.TakeBack
         Refund.objects.filter(order__in=list(earned))
         .order_by("occurred_at", "pk")
         .values(
-            "pk", "order_id", "occurred_at", "amount_minor", "is_cancellation", "order__amount_minor", "order__currency"
+            "pk", "order_id", "occurred_at", "amount_minor", "is_cancellation", "reacted_at",
+            "order__amount_minor", "order__currency",
         )
-    )
-    for refund in found:
-        refunds[refund["order_id"]].append(refund)
+    )  # fmt: skip
+    for one in found:
+        refunds[one["order_id"]].append(one)
+    told = _told([one["pk"] for one in found])
     rows: list[ledger.TakeBack] = []
     for order, all_of_it in refunds.items():
         entry = earned[order]
-        # What other batches bring counts as money returned already, so a late or repeated refund cannot be lost.
-        back = sum(one["amount_minor"] for one in all_of_it if one["pk"] not in wanted)
-        is_cancelled = any(one["is_cancellation"] for one in all_of_it if one["pk"] not in wanted)
+        last = max((n for n, one in enumerate(all_of_it) if one["pk"] in wanted), default=-1)
+        # Money returned so far: what was told before, in whatever order, and what happened before the batch's last one.
+        before = [
+            one
+            for n, one in enumerate(all_of_it)
+            if one["pk"] not in wanted and (n < last or one["reacted_at"] is not None or one["pk"] in told)
+        ]
+        back = sum(one["amount_minor"] for one in before)
+        is_cancelled = any(one["is_cancellation"] for one in before)
         for refund in all_of_it:
             if refund["pk"] not in wanted:
                 continue
@@ -172,3 +179,12 @@ def _take_backs(orders: Sequence[int], wanted: set[int]) -> list[ledger.TakeBack
                 )
             )
     return rows
+
+
+def _told(refunds: Sequence[int]) -> set[int]:
+    """Those of these refunds that have taken points back already."""
+    return {
+        int(pk) for ids in batches.of(refunds, 500) for pk in Entry.objects.filter(
+            key__in=[f"refund:{pk}" for pk in ids]
+        ).values_list("source_id", flat=True)
+    }  # fmt: skip

@@ -192,7 +192,7 @@ def account(customer: Customer, *, as_of: datetime | None = None) -> AccountView
     ends = (
         lots.filter(expires_at__gt=moment)
         .order_by("expires_at")
-        .values("expires_at")
+        .values_list("expires_at")
         .annotate(points=Sum("remaining"))
         .first()
     )
@@ -202,8 +202,8 @@ def account(customer: Customer, *, as_of: datetime | None = None) -> AccountView
         account=held,
         as_of=moment,
         spendable=max(0, spendable - held.debt),
-        next_last_day=last_day(ends["expires_at"]) if ends else None,
-        next_points=ends["points"] if ends else 0,
+        next_last_day=last_day(ends[0]) if ends and ends[0] else None,
+        next_points=ends[1] if ends else 0,
         next_active_at=waiting.active_at if waiting else None,
     )
 
