@@ -142,7 +142,8 @@ def _flush_append_only_tables() -> None:
 
     On PostgreSQL a flush is a TRUNCATE, which no row trigger sees. Only here, never in the product.
     """
-    from django.db.backends.sqlite3.operations import DatabaseOperations
+    # The module "base" first: "operations" and it import each other, and only this way round works.
+    from django.db.backends.sqlite3.base import DatabaseOperations
 
     plain = DatabaseOperations.execute_sql_flush
 
