@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
@@ -18,34 +18,34 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from customers.queries import may_change, sees_contacts, shown_name
 from feedback import cases, links, queries, surveys
 from feedback.errors import TooManyChanges
 from feedback.forms import AnswerForm, CaseAnswerForm, CaseAssignForm, CaseCloseForm, CaseNoteForm, LinkForm
 from feedback.models import Case, Invitation
 from lifecycle_crm.accounts.middleware import public
-from lifecycle_crm.accounts.models import Role, User
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.templatetags.crm import num, pct, signed
 
 PAGE = 25
 
-_MAY_ACT = {Role.OWNER, Role.ADMIN, Role.MARKETER, Role.SUPPORT}
-
-
-def _may_act(request: HttpRequest) -> bool:
-    user = request.user
-    return bool(user.is_superuser or getattr(user, "role", "") in _MAY_ACT)
-
 
 def _person(request: HttpRequest) -> User | None:
     return request.user if request.user.is_authenticated else None
 
 
+def _named(request: HttpRequest, rows: Iterable[Any]) -> None:
+    """Give each row ``who``: its customer's name, as far as this user may see it."""
+    for row in rows:
+        row.who = shown_name(row.customer, request.user)
+
+
 def _for_those_who_act(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     @wraps(view)
     def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not _may_act(request):
+        if not may_change(request.user):
             raise PermissionDenied
         return view(request, *args, **kwargs)
 
@@ -150,9 +150,11 @@ def _overview(request: HttpRequest, form: LinkForm, status: int = 200) -> HttpRe
     elif view == "unassigned":
         waiting = waiting.filter(assignee=None)
     inbox = Paginator(waiting, PAGE).get_page(request.GET.get("page"))
+    _named(request, inbox.object_list)
     context: dict[str, Any] = {"inbox": inbox, "view": view, "next_url": _next(request, inbox)}
     if not request.headers.get("HX-Target", "").endswith("#inbox-rows"):
         found = queries.overview()
+        _named(request, found.latest)
         link = request.GET.get("link", "")
         made = (
             Invitation.objects.select_related("customer", "survey").filter(pk=int(link)).first()
@@ -164,7 +166,7 @@ def _overview(request: HttpRequest, form: LinkForm, status: int = 200) -> HttpRe
             "metrics": _metrics(found),
             "bars": _bars(found),
             "form": form,
-            "may_act": _may_act(request),
+            "may_act": may_change(request.user),
             "made": made,
             "made_url": links.survey_url(made) if made else "",
             "last_closed": queries.last_closed(),
@@ -195,6 +197,7 @@ def responses(request: HttpRequest) -> HttpResponse:
     group, score = request.GET.get("group", ""), request.GET.get("score", "")
     found = queries.responses(group=group, score=int(score) if score.isascii() and score.isdigit() else None)
     page = Paginator(found, PAGE).get_page(request.GET.get("page"))
+    _named(request, page.object_list)
     options = [
         {"label": label, "url": f"?group={key}" if key else "?", "active": group == key and not score}
         for key, label in (
@@ -247,15 +250,17 @@ def _case(pk: int) -> Case:
 
 
 def _case_page(request: HttpRequest, found: Case, status: int = 200, **bound: Any) -> HttpResponse:
+    _named(request, [found])
     context = {
         "case": found,
+        "sees_contacts": sees_contacts(request.user),
         "response": found.response,
         "answers": list(queries.answers(found.response)) if found.response else [],
         "notes": list(queries.notes(found)),
         "others": [
             one for one in queries.for_customer(found.customer_id, limit=6).responses if one.pk != found.response_id
         ],
-        "may_act": _may_act(request),
+        "may_act": may_change(request.user),
         "answer_form": CaseAnswerForm(prefix="answer"),
         "note_form": CaseNoteForm(prefix="note"),
         "assign_form": CaseAssignForm(prefix="assign", initial={"assignee": found.assignee_id}),
