@@ -296,6 +296,7 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     }
 }
+CSRF_FAILURE_VIEW = "lifecycle_crm.dashboard.doors.forbidden"
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
@@ -339,6 +340,18 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "lifecycle_crm.api.schema.complete",
+    ],
+    "ENUM_NAME_OVERRIDES": {
+        "StageEnum": "stages.models.StageKey",
+        "CampaignKindEnum": "campaigns.models.Campaign.Kind",
+        "SurveyKindEnum": "feedback.models.Kind",
+        "CaseKindEnum": "feedback.models.Case.Kind",
+        "TransitionKindEnum": "stages.models.StageTransition.Kind",
+        "EntryKindEnum": "loyalty.models.Entry.Kind",
+    },
 }
 
 # --- Logs -----------------------------------------------------------------------------------------------------------

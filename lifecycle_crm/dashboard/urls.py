@@ -1,9 +1,11 @@
 from django.urls import path
 
-from lifecycle_crm.dashboard import customer
+from lifecycle_crm.dashboard import customer, home
 
 app_name = "dashboard"
 urlpatterns = [
+    path("", home.home, name="home"),
+    path("home/<slug:panel>.csv", home.home_csv, name="home-csv"),
     path("customers/<int:pk>/", customer.timeline, name="customer"),
     path("customers/<int:pk>/stages/", customer.stages, name="customer-stages"),
     path("customers/<int:pk>/orders/", customer.orders, name="customer-orders"),

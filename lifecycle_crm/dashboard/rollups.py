@@ -1,0 +1,383 @@
+"""The last step of a night: what home shows of a date, from moves and orders, as of the end of that date.
+
+``roll`` reads the date's own rows by index and yesterday's rollup, never all customers, so 18 months of nights cost what
+their moves and orders cost. Rolling a date again writes the same rows. Dates that no night rolled are filled in.
+
+An order, refund or cancellation that belongs to a rolled date names it through ``mark_late``; the next roll counts those
+dates again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Count, F, Max, Min, Sum
+
+from campaigns import reactivation
+from campaigns.models import Campaign
+from customers.models import Order
+from lifecycle_crm.dashboard.models import FlowDay, LateDay, ReportDay, RetentionDay, StageDay, TradeDay
+from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.moments import parameter
+from loyalty import queries as loyalty_queries
+from stages.models import StageKey, StageTransition
+
+RETURN_DAYS = 90
+"""A first buyer who buys again on one of so many next dates came back."""
+REGULAR_ORDERS, REGULAR_DAYS = 3, 365
+PERIODS = (7, 30, 90, 365)
+"""The periods home offers, in days."""
+
+_AT_ONCE = 200
+"""Dates per statement."""
+
+
+def roll(business_date: date) -> None:
+    """Write the rollups of ``business_date``, of dates before it that no night rolled, and of late ones."""
+    with transaction.atomic():
+        _roll_stages(_unrolled(StageDay, business_date, _first_move()))
+        late = set(LateDay.objects.values_list("business_date", flat=True))
+        days = set(_unrolled(TradeDay, business_date, _first_order()))
+        newest = max(days | {_last(TradeDay) or business_date})
+        # The first buyers of 90 dates ago have had their time: their row gets its last number.
+        ripe = {day - timedelta(days=RETURN_DAYS) for day in days}
+        ripe &= set(TradeDay.objects.filter(business_date__in=ripe).values_list("business_date", flat=True))
+        due = days | ripe | {day for day in late if day <= newest}
+        _roll_trade(sorted(due), newest)
+        LateDay.objects.filter(business_date__in=due & late).delete()
+        if business_date >= clock.last_complete_day():
+            for length in PERIODS:
+                for end in (business_date, business_date - timedelta(days=length)):
+                    _roll_retention(end, length)
+            row = count_report(business_date)
+            values = {f.attname: getattr(row, f.attname) for f in ReportDay._meta.concrete_fields if not f.primary_key}
+            ReportDay.objects.update_or_create(business_date=business_date, defaults=values)
+
+
+def _last(model: type[StageDay | TradeDay]) -> date | None:
+    return model._default_manager.aggregate(last=Max("business_date"))["last"]
+
+
+def _first_move() -> date | None:
+    return StageTransition.objects.aggregate(first=Min("business_date"))["first"]
+
+
+def _first_order() -> date | None:
+    first = Order.objects.filter(is_counted=True).aggregate(first=Min("placed_at"))["first"]
+    return clock.business_date(first) if first else None
+
+
+def _unrolled(model: type[StageDay | TradeDay], day: date, first_fact: date | None) -> list[date]:
+    """``day`` and the dates that lie between it and what is rolled already, so that rolled dates have no gaps."""
+    bounds = model._default_manager.aggregate(first=Min("business_date"), last=Max("business_date"))
+    if bounds["last"] is None:
+        return list(clock.days(min(day, first_fact or day), day))
+    if day > bounds["last"]:
+        return list(clock.days(bounds["last"] + timedelta(days=1), day))
+    if day < bounds["first"]:
+        return list(clock.days(day, bounds["first"] - timedelta(days=1)))
+    return [day]
+
+
+# --- Stages -----------------------------------------------------------------------------------------------------------
+
+
+def _roll_stages(days: Sequence[date]) -> None:
+    first, last = days[0], days[-1]
+    moves: dict[date, Counter[tuple[str, str]]] = defaultdict(Counter)
+    grouped = (
+        StageTransition.objects.filter(business_date__range=(first, last))
+        .order_by()
+        .values_list("business_date", "from_stage", "to_stage")
+        .annotate(moves=Count("pk"))
+    )
+    for day, source, target, count in grouped:
+        moves[day][source, target] = count
+
+    before = dict(Counter(_standing(first)))
+    known = {
+        (row.business_date, row.stage): row
+        for row in StageDay.objects.filter(business_date__range=(first, last)).iterator(chunk_size=2000)
+    }
+    stage_days, flow_days, shift = [], [], dict.fromkeys(StageKey.values, 0)
+    for day in days:
+        for stage in StageKey.values:
+            entered = sum(n for (_source, target), n in moves[day].items() if target == stage)
+            left = sum(n for (source, _target), n in moves[day].items() if source == stage)
+            before[stage] = before.get(stage, 0) + entered - left
+            stage_days.append(
+                StageDay(business_date=day, stage=stage, customers=before[stage], entered=entered, left=left)
+            )
+            if day == last and (old := known.get((day, stage))) is not None:
+                shift[stage] = before[stage] - old.customers
+        flow_days += [
+            FlowDay(business_date=day, from_stage=source, to_stage=target, moves=n)
+            for (source, target), n in sorted(moves[day].items())
+        ]
+    StageDay.objects.bulk_create(
+        stage_days,
+        update_conflicts=True,
+        unique_fields=["business_date", "stage"],
+        update_fields=["customers", "entered", "left"],
+        batch_size=500,
+    )
+    # A move that came to an old date late moves every later standing with it.
+    for stage, delta in shift.items():
+        if delta:
+            StageDay.objects.filter(business_date__gt=last, stage=stage).update(customers=F("customers") + delta)
+    wanted = {(row.business_date, row.from_stage, row.to_stage) for row in flow_days}
+    gone = [
+        row.pk
+        for row in FlowDay.objects.filter(business_date__range=(first, last)).iterator(chunk_size=2000)
+        if (row.business_date, row.from_stage, row.to_stage) not in wanted
+    ]
+    if gone:
+        FlowDay.objects.filter(pk__in=gone).delete()
+    FlowDay.objects.bulk_create(
+        flow_days,
+        update_conflicts=True,
+        unique_fields=["business_date", "from_stage", "to_stage"],
+        update_fields=["moves"],
+        batch_size=500,
+    )
+
+
+def _standing(day: date) -> dict[str, int]:
+    """Customers per stage before ``day``: from the rollup of an earlier date, else counted from the moves."""
+    latest = StageDay.objects.filter(business_date__lt=day).aggregate(last=Max("business_date"))["last"]
+    if latest is not None:
+        return dict(StageDay.objects.filter(business_date=latest).values_list("stage", "customers"))
+    return standing_from_moves(day - timedelta(days=1))
+
+
+def standing_from_moves(day: date) -> dict[str, int]:
+    """Customers per stage at the end of ``day``, counted from every move up to then."""
+    counts: Counter[str] = Counter(dict.fromkeys(StageKey.values, 0))
+    grouped = (
+        StageTransition.objects.filter(business_date__lte=day)
+        .order_by()
+        .values_list("from_stage", "to_stage")
+        .annotate(moves=Count("pk"))
+    )
+    for source, target, moves in grouped:
+        counts[target] += moves
+        if source:
+            counts[source] -= moves
+    return dict(counts)
+
+
+# --- Orders -----------------------------------------------------------------------------------------------------------
+
+
+def _roll_trade(days: Sequence[date], newest: date) -> None:
+    for some in batches.of(days, _AT_ONCE):
+        _roll_trade_of(some, newest)
+
+
+def _roll_trade_of(days: Sequence[date], newest: date) -> None:
+    counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
+    values: list[Any] = []
+    for day in days:
+        ripe = day + timedelta(days=RETURN_DAYS) <= newest
+        values += [
+            connection.ops.adapt_datefield_value(day),
+            parameter(clock.day_start(day)),
+            parameter(clock.day_end(day)),
+            parameter(clock.day_start(day - timedelta(days=REGULAR_DAYS - 1))),
+            parameter(clock.day_end(day + timedelta(days=RETURN_DAYS))),
+            int(ripe),
+        ]
+    marks = ", ".join(["(%s, %s, %s, %s, %s, %s)"] * len(days))
+    names = ("orders", "revenue_minor", "buyers", "first_buyers", "first_revenue_minor", "regular_revenue_minor")
+    batches.execute(
+        f"""
+        WITH days (day, start, finish, year_start, return_end, is_ripe) AS (VALUES {marks})
+        INSERT INTO dashboard_tradeday (business_date, {", ".join(names)}, returned)
+        SELECT day, count(customer_id), coalesce(sum(revenue), 0), count(DISTINCT customer_id),
+               count(DISTINCT CASE WHEN is_first = 1 THEN customer_id END),
+               coalesce(sum(CASE WHEN is_first = 1 THEN revenue ELSE 0 END), 0),
+               coalesce(sum(CASE WHEN in_year >= {REGULAR_ORDERS} THEN revenue ELSE 0 END), 0),
+               CASE WHEN is_ripe = 1 THEN count(DISTINCT CASE WHEN is_first = 1 AND is_back = 1 THEN customer_id END) END
+        FROM (
+            SELECT d.day, d.is_ripe, o.customer_id, o.base_minor AS revenue,
+                   CASE WHEN EXISTS (
+                       SELECT 1 FROM customers_order e
+                       WHERE e.{counted} AND e.customer_id = o.customer_id AND e.placed_at < d.start
+                   ) THEN 0 ELSE 1 END AS is_first,
+                   CASE WHEN d.is_ripe = 1 AND EXISTS (
+                       SELECT 1 FROM customers_order e
+                       WHERE e.{counted} AND e.customer_id = o.customer_id
+                         AND e.placed_at >= d.finish AND e.placed_at < d.return_end
+                   ) THEN 1 ELSE 0 END AS is_back,
+                   (SELECT count(*) FROM customers_order e
+                    WHERE e.{counted} AND e.customer_id = o.customer_id
+                      AND e.placed_at >= d.year_start AND e.placed_at < d.finish) AS in_year
+            FROM days d
+            LEFT JOIN customers_order o ON o.{counted} AND o.placed_at >= d.start AND o.placed_at < d.finish
+        ) AS bought
+        GROUP BY day, is_ripe
+        ORDER BY day
+        ON CONFLICT (business_date) DO UPDATE SET
+            {", ".join(f"{name} = excluded.{name}" for name in (*names, "returned"))}
+        """,
+        values,
+    )
+
+
+def retention(business_date: date, days: int) -> RetentionDay:
+    """The stored row, or one counted now and not stored (a date that was not the newest when it was rolled)."""
+    row = RetentionDay.objects.filter(business_date=business_date, days=days).first()
+    return row or _count_retention(business_date, days)
+
+
+def _roll_retention(business_date: date, days: int) -> None:
+    row = _count_retention(business_date, days)
+    RetentionDay.objects.update_or_create(
+        business_date=business_date,
+        days=days,
+        defaults={"buyers_before": row.buyers_before, "came_back": row.came_back},
+    )
+
+
+def _count_retention(business_date: date, days: int) -> RetentionDay:
+    end = clock.day_end(business_date)
+    middle = clock.day_end(business_date - timedelta(days=days))
+    start = clock.day_end(business_date - timedelta(days=2 * days))
+    counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
+    [(before, back)] = batches.rows(
+        f"""
+        SELECT count(*), coalesce(sum(CASE WHEN EXISTS (
+            SELECT 1 FROM customers_order a
+            WHERE a.{counted} AND a.customer_id = b.customer_id AND a.placed_at >= %s AND a.placed_at < %s
+        ) THEN 1 ELSE 0 END), 0)
+        FROM (
+            SELECT DISTINCT customer_id FROM customers_order
+            WHERE {counted} AND placed_at >= %s AND placed_at < %s
+        ) b
+        """,
+        [parameter(middle), parameter(end), parameter(start), parameter(middle)],
+    )
+    return RetentionDay(business_date=business_date, days=days, buyers_before=before, came_back=back)
+
+
+def count_report(business_date: date) -> ReportDay:
+    """Points and win-back as they stand now, not stored."""
+    points = loyalty_queries.overview(as_of=clock.day_end(business_date))
+    effect: Counter[str] = Counter()
+    for campaign in Campaign.objects.filter(kind=Campaign.Kind.REACTIVATION):
+        effect.update(reactivation.effect(campaign))
+    return ReportDay(
+        business_date=business_date,
+        points_outstanding=points.outstanding,
+        points_liability_minor=points.liability_minor,
+        points_expiring=points.expiring_soon,
+        members=points.members,
+        treated=effect["treated"],
+        treated_back=effect["treated_back"],
+        held_out=effect["held_out"],
+        held_out_back=effect["held_out_back"],
+    )
+
+
+# --- Late news --------------------------------------------------------------------------------------------------------
+
+
+def mark_late(*, customers: Collection[int], earliest: datetime) -> int:
+    """Orders of these customers changed from ``earliest`` on; how many rolled dates will be counted again.
+
+    Call it in the transaction of a reaction to orders and refunds. It costs one query when nothing of it lies in a
+    rolled date, which is what happens all day.
+    """
+    last = _last(TradeDay)
+    if last is None or clock.business_date(earliest) > last:
+        return 0
+    # A first order that turns up changes who else was a first buyer, who is a regular, and who came back: all of them
+    # lie on dates on which these customers ordered.
+    since = clock.day_start(clock.business_date(earliest) - timedelta(days=RETURN_DAYS))
+    days: set[date] = {clock.business_date(earliest)}
+    for some in batches.of(sorted(customers), 900):
+        moments = Order.objects.filter(customer_id__in=some, placed_at__gte=since).values_list("placed_at", flat=True)
+        days |= {clock.business_date(moment) for moment in moments.iterator(chunk_size=5000)}
+    return _add_late(day for day in days if day <= last)
+
+
+def _add_late(days: Iterable[date]) -> int:
+    rows = [LateDay(business_date=day) for day in sorted(days)]
+    LateDay.objects.bulk_create(rows, ignore_conflicts=True, batch_size=500)
+    return len(rows)
+
+
+# --- Proof ------------------------------------------------------------------------------------------------------------
+
+
+def problems() -> list[str]:
+    """Every way in which the rollups disagree with moves and orders, one sentence each. Reads all of both."""
+    return [*_stage_problems(), *_trade_problems()]
+
+
+def _stage_problems() -> list[str]:
+    found: list[str] = []
+    last = _last(StageDay)
+    if last is None:
+        return found
+    first = StageDay.objects.aggregate(first=Min("business_date"))["first"]
+    grouped = (
+        StageTransition.objects.filter(business_date__range=(first, last))
+        .order_by()
+        .values_list("business_date", "from_stage", "to_stage")
+        .annotate(moves=Count("pk"))
+    )
+    moves = {(day, source, target): n for day, source, target, n in grouped}
+    rolled = {
+        (row.business_date, row.from_stage, row.to_stage): row.moves
+        for row in FlowDay.objects.filter(business_date__range=(first, last)).iterator(chunk_size=5000)
+    }
+    found += [
+        f"Rollup of {day}: {rolled.get((day, source, target), 0)} moves {source or 'new'} → {target}, "
+        f"but the history has {moves.get((day, source, target), 0)}."
+        for day, source, target in sorted(moves.keys() | rolled.keys())
+        if moves.get((day, source, target), 0) != rolled.get((day, source, target), 0)
+    ]
+    by_day: dict[date, list[tuple[str, str, int]]] = defaultdict(list)
+    for (day, source, target), n in moves.items():
+        by_day[day].append((source, target, n))
+    rows = {(row.business_date, row.stage): row.customers for row in StageDay.objects.iterator(chunk_size=5000)}
+    standing = standing_from_moves(first - timedelta(days=1))
+    for day in clock.days(first, last):
+        for source, target, n in by_day[day]:
+            standing[target] += n
+            if source:
+                standing[source] -= n
+        for stage in StageKey.values:
+            rolled_up = rows.get((day, stage))
+            if rolled_up is None:
+                found.append(f"Rollup of {day}: the stage {stage} is missing. Run the night of that date again.")
+            elif rolled_up != standing[stage]:
+                found.append(
+                    f"Rollup of {day}: {rolled_up} customers in {stage}, but the moves up to then make "
+                    f"{standing[stage]}."
+                )
+    return found
+
+
+def _trade_problems() -> list[str]:
+    bounds = TradeDay.objects.aggregate(
+        first=Min("business_date"), last=Max("business_date"), orders=Sum("orders"), revenue=Sum("revenue_minor")
+    )
+    if bounds["last"] is None or LateDay.objects.exists():
+        return []
+    actual = Order.objects.filter(
+        is_counted=True,
+        placed_at__gte=clock.day_start(bounds["first"]),
+        placed_at__lt=clock.day_end(bounds["last"]),
+    ).aggregate(orders=Count("pk"), revenue=Sum("base_minor"))
+    if (bounds["orders"], bounds["revenue"]) == (actual["orders"], actual["revenue"] or 0):
+        return []
+    return [
+        f"Rollups from {bounds['first']} to {bounds['last']} hold {bounds['orders']} orders worth {bounds['revenue']}, "
+        f"but there are {actual['orders']} worth {actual['revenue'] or 0} (minor units)."
+    ]
