@@ -20,7 +20,6 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
 
 from campaigns import reactivation
 from customers import facts
@@ -84,14 +83,17 @@ def _scores(night: Night, low: int, high: int) -> Result:
 
 
 def _stages(night: Night, low: int, high: int) -> Result:
+    # New cut points change scores, and with them the moment of everybody's next review.
+    is_full = night.is_full or RfmCuts.objects.filter(computed_on=night.business_date).exists()
     with facts.batch():
-        if night.is_full or RfmCuts.objects.filter(computed_on=night.business_date).exists():
-            # New cut points score everybody anew; the engine still looks only at those who are due afterwards.
+        if is_full:
             facts.add_everyone(low, high, as_of=night.as_of)
         else:
             facts.add_due(low, high, as_of=night.as_of)
         facts.score(as_of=night.as_of)
-        outcome = engine.evaluate(rule_set=night.rule_set, as_of=night.as_of, night=night, is_quiet=night.is_quiet)
+        outcome = engine.evaluate(
+            rule_set=night.rule_set, as_of=night.as_of, night=night, is_quiet=night.is_quiet, is_full=is_full
+        )
     return {"evaluated": outcome.evaluated, "moved": outcome.moved}
 
 
@@ -167,38 +169,39 @@ def work(night: Night, *, seconds: float | None = None, progress: Progress | Non
     deadline = None if seconds is None else time.monotonic() + seconds
     announced = ""
     while deadline is None or time.monotonic() < deadline:
-        chunk = _claim(night, owner)
-        if chunk is not None:
-            if progress and chunk.step != announced:
-                announced = chunk.step
-                progress(announced)
-            _do(night, chunk, owner)
-            continue
-        if not night.chunks.exclude(state__in=[Chunk.State.DONE, Chunk.State.FAILED]).exists():
+        open_chunks = list(
+            night.chunks.exclude(state__in=[Chunk.State.DONE, Chunk.State.FAILED]).order_by("position", "low")[:100]
+        )
+        if not open_chunks:
             return _finish(night)
-        time.sleep(0.2)  # the rest of this step is in other hands
+        chunk = _claim([c for c in open_chunks if c.position == open_chunks[0].position], owner)
+        if chunk is None:
+            time.sleep(0.1)  # what is left of this step is in other hands
+            continue
+        if progress and chunk.step != announced:
+            announced = chunk.step
+            progress(announced)
+        _do(night, chunk, owner)
     return False
 
 
-def _claim(night: Night, owner: str) -> Chunk | None:
-    """The next chunk of the earliest unfinished step, ours now; ``None`` if all that is left is in other hands."""
-    open_chunks = night.chunks.exclude(state__in=[Chunk.State.DONE, Chunk.State.FAILED]).order_by("position", "low")
-    first = open_chunks.first()
-    if first is None:
-        return None
+def _claim(chunks: list[Chunk], owner: str) -> Chunk | None:
+    """The first of these that nobody works on, ours now; ``None`` if all are in other hands."""
     now = clock.now()
-    free = Q(state=Chunk.State.WAITING) | Q(state=Chunk.State.RUNNING, lease_until__lt=now)
-    for chunk in open_chunks.filter(free, position=first.position)[:20]:
-        if chunk.attempts >= TRIES and _split_or_give_up(chunk):
-            return _claim(night, owner)
+    for chunk in chunks:
+        held = chunk.state == Chunk.State.RUNNING and chunk.lease_until is not None and chunk.lease_until >= now
+        if held and not leases.is_gone(chunk.owner):
+            continue
+        if chunk.attempts >= TRIES:
+            _split_or_give_up(chunk)
+            return None
         # The attempt is counted before the work, so a chunk that kills its worker is noticed.
-        if Chunk.objects.filter(free, pk=chunk.pk, attempts=chunk.attempts).update(
-            state=Chunk.State.RUNNING,
-            owner=owner,
-            lease_until=now + timedelta(seconds=LEASE_SECONDS),
-            attempts=F("attempts") + 1,
+        unchanged = Chunk.objects.filter(pk=chunk.pk, attempts=chunk.attempts, state=chunk.state, owner=chunk.owner)
+        chunk.state, chunk.owner, chunk.attempts = Chunk.State.RUNNING, owner, chunk.attempts + 1
+        chunk.lease_until = now + timedelta(seconds=LEASE_SECONDS)
+        if unchanged.update(
+            state=chunk.state, owner=chunk.owner, attempts=chunk.attempts, lease_until=chunk.lease_until
         ):
-            chunk.refresh_from_db()
             return chunk
     return None
 
@@ -231,20 +234,19 @@ def _do(night: Night, chunk: Chunk, owner: str) -> None:
         )
 
 
-def _split_or_give_up(chunk: Chunk) -> bool:
+def _split_or_give_up(chunk: Chunk) -> None:
     """After three tries: halve the range to corner what is wrong with it; a single customer is set aside and named."""
     with transaction.atomic():
         width = chunk.high - chunk.low
         mine = Chunk.objects.filter(pk=chunk.pk, attempts=chunk.attempts).exclude(state=Chunk.State.DONE)
         if width <= 1:
-            return bool(mine.update(state=Chunk.State.FAILED))
+            mine.update(state=Chunk.State.FAILED)
+            return
         middle = chunk.low + width // 2
-        if not mine.update(high=middle, attempts=0, state=Chunk.State.WAITING, owner=""):
-            return False
-        Chunk.objects.create(
-            night_id=chunk.night_id, step=chunk.step, position=chunk.position, low=middle, high=chunk.high
-        )
-    return True
+        if mine.update(high=middle, attempts=0, state=Chunk.State.WAITING, owner=""):
+            Chunk.objects.create(
+                night_id=chunk.night_id, step=chunk.step, position=chunk.position, low=middle, high=chunk.high
+            )
 
 
 def _finish(night: Night) -> bool:

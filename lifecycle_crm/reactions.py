@@ -18,7 +18,6 @@ from typing import Any
 
 from django.db import models, transaction
 
-from campaigns import engagement
 from customers import facts
 from customers.models import DirtyCustomer, Order, Refund
 from feedback import cases, scores
@@ -40,7 +39,7 @@ AFTER: dict[type[models.Model], tuple[str, list[Verb]]] = {
     Response: ("answered_at", [cases.open_for_responses]),
 }
 
-HAND_DOWNS: list[Callable[..., Any]] = [points_standing.hand_down, scores.hand_down, engagement.hand_down]
+HAND_DOWNS: list[Callable[..., Any]] = [points_standing.hand_down, scores.hand_down]
 """Numbers of the higher floors on their way into the customer's facts."""
 
 BATCH = 1000

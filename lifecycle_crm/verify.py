@@ -89,7 +89,8 @@ def nights_are_whole() -> Iterator[str]:
     ):
         yield f"Night of {day} is called done but has unfinished parts."
     for chunk in Chunk.objects.filter(state=Chunk.State.FAILED).select_related("night")[:NAMED]:
-        yield f"Night of {chunk.night.business_date}: {chunk.step} set aside customers {chunk.low}–{chunk.high - 1}: {chunk.error}"
+        whom = f"customers {chunk.low}–{chunk.high - 1}"
+        yield f"Night of {chunk.night.business_date}: {chunk.step} set aside {whom}: {chunk.error}"
     for row in SetAside.objects.filter(attempts__gte=reactions.TRIES)[:NAMED]:
         yield f"{row}: {row.error}"
 

@@ -23,6 +23,7 @@ from stages.models import Night, Pin, RuleSet, StageKey, StageTransition
 from stages.rules import Rules
 
 MOVES = "stage_moves"
+_NOT_PINNED = "NOT EXISTS (SELECT 1 FROM stages_pin pin WHERE pin.customer_id = f.customer_id AND pin.until > %s)"
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,17 @@ class Outcome:
     moved: int
 
 
-def evaluate(*, rule_set: RuleSet, as_of: datetime, night: Night | None = None, is_quiet: bool = False) -> Outcome:
-    """Evaluate the due customers of the batch at ``as_of`` (a whole second). Inside ``facts.batch()``.
+def evaluate(
+    *,
+    rule_set: RuleSet,
+    as_of: datetime,
+    night: Night | None = None,
+    is_quiet: bool = False,
+    is_full: bool = False,
+) -> Outcome:
+    """Evaluate the due customers of the batch (all of it when ``is_full``) at ``as_of``, a whole second.
+
+    Inside ``facts.batch()``.
 
     A customer whose last move is later than ``as_of`` is left alone: history is not rewritten. Pinned customers wait
     until their pin ends. Who moved is looked at again by the next night, because rules may depend on the stage.
@@ -47,6 +57,8 @@ def evaluate(*, rule_set: RuleSet, as_of: datetime, night: Night | None = None, 
     )
     batches.execute(f"DELETE FROM {MOVES}")
 
+    # Never who was decided later than ``as_of``: history is not rewritten.
+    due = f"(f.stage_since IS NULL OR f.stage_since <= {now})" + ("" if is_full else f" AND f.next_review_at <= {now}")
     decided, params = rulebook.decide_sql(rules, as_of)
     target = "CASE d.rule " + " ".join(f"WHEN {i} THEN '{r.to}'" for i, r in enumerate(rules)) + " END"
     stays = [(i, r.stay_days) for i, r in enumerate(rules) if r.stay_days]
@@ -59,7 +71,7 @@ def evaluate(*, rule_set: RuleSet, as_of: datetime, night: Night | None = None, 
         FROM (
             SELECT f.customer_id, f.stage, f.stage_since, f.is_quiet, {decided} AS rule
             FROM {facts.PICKED} p JOIN customers_customerfacts f ON f.customer_id = p.customer_id
-            WHERE {_is_open(now)}
+            WHERE {due} AND {_NOT_PINNED}
         ) d
         WHERE {target} <> d.stage AND (d.stage = '' OR d.stage_since + {wait} <= {now})
         """,
@@ -79,7 +91,7 @@ def evaluate(*, rule_set: RuleSet, as_of: datetime, night: Night | None = None, 
             FROM (
                 SELECT f.customer_id, {review} AS review
                 FROM {facts.PICKED} p JOIN customers_customerfacts f ON f.customer_id = p.customer_id
-                WHERE f.next_review_at <= {now} AND (f.stage_since IS NULL OR f.stage_since <= {now})
+                WHERE {due}
             ) v
             LEFT JOIN {MOVES} m ON m.customer_id = v.customer_id
             LEFT JOIN stages_pin pin ON pin.customer_id = v.customer_id AND pin.until > %s
@@ -89,14 +101,6 @@ def evaluate(*, rule_set: RuleSet, as_of: datetime, night: Night | None = None, 
         [*review_params, moment],
     )
     return Outcome(evaluated, moved)
-
-
-def _is_open(now: int) -> str:
-    """Due, not decided later than ``now``, and not pinned (one parameter: the moment)."""
-    return (
-        f"f.next_review_at <= {now} AND (f.stage_since IS NULL OR f.stage_since <= {now}) AND NOT EXISTS ("
-        "SELECT 1 FROM stages_pin pin WHERE pin.customer_id = f.customer_id AND pin.until > %s)"
-    )
 
 
 def _write_moves(rules: Rules, rule_set: RuleSet, as_of: datetime, night: Night | None) -> None:

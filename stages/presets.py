@@ -30,7 +30,10 @@ def rhythm_days() -> tuple[int, int]:
     """
     counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
     span = f"{epoch('max(placed_at)')} - {epoch('min(placed_at)')}"
-    gaps = f"SELECT ({span}) / (count(*) - 1) AS gap FROM customers_order WHERE {counted} GROUP BY customer_id HAVING count(*) > 1"
+    gaps = (
+        f"SELECT ({span}) / (count(*) - 1) AS gap FROM customers_order WHERE {counted} "
+        "GROUP BY customer_id HAVING count(*) > 1"
+    )
     count = batches.rows(f"SELECT count(*) FROM ({gaps}) g WHERE gap > 0")[0][0]
     if count < 30:
         return FALLBACK_RHYTHM, count
