@@ -14,6 +14,12 @@ from customers.models import Consent, Customer
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import parameter
 
+_RUN_MARKS = {"sending": "info", "needs_confirmation": "warn", "paused": "warn", "finished": "ok", "planned": "waiting"}
+_MESSAGE_MARKS = {
+    "sent": "ok", "failed": "bad", "in_doubt": "warn", "retry": "waiting", "queued": "waiting", "claimed": "info",
+    "sending": "info",
+}  # fmt: skip
+
 
 class Purpose(models.TextChoices):
     """Why we write. Marketing and survey need a consent of that name; a service notice follows from the contract."""
@@ -129,6 +135,11 @@ class Campaign(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def mark(self) -> str:
+        """The kind of mark a page sets beside the state."""
+        return {"active": "ok", "paused": "warn", "draft": "info"}.get(self.state, "neutral")
+
 
 class Run(models.Model):
     """One going-out of a campaign, with its audience frozen into messages. Its key makes planning re-runnable."""
@@ -169,6 +180,15 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+    @property
+    def mark(self) -> str:
+        """The kind of mark a page sets beside the state."""
+        return _RUN_MARKS.get(self.state, "neutral")
+
+    @property
+    def can_be_stopped(self) -> bool:
+        return self.state not in (self.State.FINISHED, self.State.CANCELLED)
 
 
 class Message(models.Model):
@@ -272,6 +292,11 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"#{self.pk} {self.state}"
+
+    @property
+    def mark(self) -> str:
+        """The kind of mark a page sets beside the state."""
+        return _MESSAGE_MARKS.get(self.state, "neutral")
 
 
 class Rendering(models.Model):

@@ -88,12 +88,21 @@ def _run_line(run: Run, states: dict[str, int]) -> dict[str, Any]:
     }
 
 
+def _crumbs(here: str) -> list[dict[str, str]]:
+    return [{"label": _("Campaigns"), "url": reverse("campaigns:list")}, {"label": here}]
+
+
 @require_GET
 def campaign_list(request: HttpRequest) -> HttpResponse:
     campaigns = list(queries.campaigns()[:PAGE])
     totals = queries.states_of_campaigns([one.pk for one in campaigns])
     lines = [
-        {"campaign": one, "states": totals.get(one.pk, {}), "sums": queries.sums(totals.get(one.pk, {}))}
+        {
+            "campaign": one,
+            "states": totals.get(one.pk, {}),
+            "sums": queries.sums(totals.get(one.pk, {})),
+            "box_url": f"{reverse('campaigns:outbox')}?campaign={one.pk}&",
+        }
         for one in campaigns
     ]
     context = {
@@ -123,7 +132,12 @@ def new(request: HttpRequest) -> HttpResponse:
             form.add_error(None, problem.message)
         else:
             return redirect("campaigns:detail", campaign.pk)
-    return page(request, "campaigns/new.html", {"form": form}, status=422 if form.errors else 200)
+    return page(
+        request,
+        "campaigns/new.html",
+        {"form": form, "crumbs": _crumbs(_("New message"))},
+        status=422 if form.errors else 200,
+    )
 
 
 @require_GET
@@ -137,6 +151,8 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     totals = queries.states_of_campaigns([campaign.pk]).get(campaign.pk, {})
     context = {
         "campaign": campaign,
+        "crumbs": _crumbs(campaign.name),
+        "box_url": f"{reverse('campaigns:outbox')}?campaign={campaign.pk}&",
         "runs": [_run_line(run, states.get(run.pk, {})) for run in runs],
         "sums": queries.sums(totals),
         "total": sum(totals.values()),
@@ -308,7 +324,13 @@ def _tabs(request: HttpRequest, counts: dict[str, int], state: str, kept: dict[s
 @require_GET
 def message(request: HttpRequest, pk: int) -> HttpResponse:
     row = get_object_or_404(Message.objects.select_related("customer", "run__campaign", "consent", "rendering"), pk=pk)
+    crumbs = [
+        {"label": _("Outbox"), "url": reverse("campaigns:outbox")},
+        {"label": str(row.run.campaign), "url": reverse("campaigns:detail", args=[row.run.campaign_id])},
+        {"label": str(row.customer)},
+    ]
     context = {
+        "crumbs": crumbs,
         "message": row,
         "rendering": getattr(row, "rendering", None),
         "evidence": _evidence(row),

@@ -1,0 +1,202 @@
+"""The gate as a table of examples, and on the clocks of the world."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from campaigns import gate
+from campaigns.gate import HELD, SEND, SKIPPED, Candidate, Policy, verdict
+from campaigns.models import Message, Suppression
+from tests.campaigns.factories import NOON, CampaignFactory, agree, person, planned
+
+AGREED = datetime(2026, 1, 1, tzinfo=UTC)
+FINE = Candidate(
+    customer_id=1,
+    address="a@example.com",
+    email_key="a@example.com",
+    time_zone="Europe/Stockholm",
+    consent_id=7,
+    consent_granted=True,
+    consent_at=AGREED,
+    stage="retain",
+    planned_at=NOON,
+    due_at=NOON,
+)
+PLAIN = Policy()
+WIN_BACK = Policy(is_reactivation=True)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "policy", "outcome", "reason"),
+    [
+        (FINE, PLAIN, SEND, ""),
+        (FINE, replace(PLAIN, is_live=False), SKIPPED, "inactive"),
+        (replace(FINE, email_key=None), PLAIN, SKIPPED, "no_address"),
+        (replace(FINE, consent_granted=False), PLAIN, SKIPPED, "no_consent"),
+        (replace(FINE, consent_granted=False), replace(PLAIN, purpose="service"), SEND, ""),
+        (replace(FINE, suppressions=(("bounced", NOON),)), PLAIN, SKIPPED, "bounced"),
+        (replace(FINE, suppressions=(("bounced", NOON),)), replace(PLAIN, purpose="service"), SKIPPED, "bounced"),
+        (replace(FINE, suppressions=(("unsubscribed", NOON),)), PLAIN, SKIPPED, "unsubscribed"),
+        (replace(FINE, suppressions=(("unsubscribed", NOON),)), replace(PLAIN, purpose="service"), SEND, ""),
+        # Agreed again after unsubscribing: they want it. But a dead mailbox stays dead.
+        (replace(FINE, suppressions=(("unsubscribed", AGREED - timedelta(days=1)),)), PLAIN, SEND, ""),
+        (replace(FINE, suppressions=(("bounced", AGREED - timedelta(days=1)),)), PLAIN, SKIPPED, "bounced"),
+        (replace(FINE, stage="dormant"), WIN_BACK, SEND, ""),
+        (replace(FINE, stage="nurture"), WIN_BACK, SKIPPED, "came_back"),
+        (replace(FINE, stage="dormant", due_at=NOON - timedelta(hours=48)), WIN_BACK, SEND, ""),
+        (replace(FINE, stage="dormant", due_at=NOON - timedelta(hours=49)), WIN_BACK, SKIPPED, "stale"),
+        (replace(FINE, due_at=NOON - timedelta(hours=49)), PLAIN, SEND, ""),
+        (replace(FINE, open_cases=1), PLAIN, HELD, "open_case"),
+        (replace(FINE, open_cases=1, planned_at=NOON - timedelta(days=15)), PLAIN, SKIPPED, "open_case"),
+        (replace(FINE, open_cases=1), replace(PLAIN, purpose="survey"), SEND, ""),
+        (replace(FINE, nps_score=6, answered_at=NOON - timedelta(days=13)), PLAIN, HELD, "recent_detractor"),
+        (replace(FINE, nps_score=6, answered_at=NOON - timedelta(days=14)), PLAIN, SEND, ""),
+        (replace(FINE, nps_score=7, answered_at=NOON), PLAIN, SEND, ""),
+        (replace(FINE, time_zone="America/New_York"), PLAIN, HELD, "quiet_hours"),
+        (replace(FINE, time_zone="America/New_York"), replace(PLAIN, purpose="service"), SEND, ""),
+        (replace(FINE, slots=((NOON.date(), NOON),)), PLAIN, SKIPPED, "capped"),
+        (replace(FINE, slots=((NOON.date(), NOON),)), replace(PLAIN, purpose="survey"), SEND, ""),
+        (replace(FINE, slots=((NOON.date() - timedelta(days=1), NOON - timedelta(days=1)),)), PLAIN, SEND, ""),
+        (
+            replace(FINE, slots=tuple((NOON.date() - timedelta(days=n), NOON - timedelta(days=n)) for n in (1, 2, 6))),
+            PLAIN,
+            SKIPPED,
+            "capped",
+        ),
+        (
+            replace(FINE, slots=tuple((NOON.date() - timedelta(days=n), NOON - timedelta(days=n)) for n in (1, 2, 7))),
+            PLAIN,
+            SEND,
+            "",
+        ),
+    ],
+)
+def test_it_gives_each_candidate_a_verdict_with_a_reason(candidate, policy, outcome, reason):
+    answer = verdict(candidate, policy, NOON)
+    assert (answer.outcome, answer.reason) == (outcome, reason)
+    assert answer.evidence["consent"] == 7
+
+
+def test_it_says_until_when_a_message_is_held():
+    detractor = replace(FINE, nps_score=3, answered_at=NOON - timedelta(days=10))
+    assert verdict(detractor, PLAIN, NOON).at == NOON + timedelta(days=4)
+    new_york = replace(FINE, time_zone="America/New_York")
+    assert verdict(new_york, PLAIN, NOON).at == datetime(2026, 11, 20, 13, 0, tzinfo=UTC)
+
+
+def test_it_counts_the_day_where_they_live():
+    """At noon in Stockholm it is already tomorrow's small hours in Auckland."""
+    slots = ((datetime(2026, 11, 20).date(), NOON - timedelta(hours=5)),)
+    auckland = replace(FINE, time_zone="Pacific/Auckland", slots=slots)
+    loose = replace(PLAIN, quiet_from=0, quiet_until=0)
+    assert verdict(auckland, loose, NOON).outcome == SEND  # 21 November there
+    assert verdict(replace(auckland, time_zone="Europe/Stockholm"), loose, NOON).reason == "capped"
+
+
+@pytest.mark.parametrize("name", ["", "Mars/Olympus", "../../etc/passwd"])
+def test_it_takes_the_shops_zone_for_one_nobody_knows(name):
+    late = datetime(2026, 11, 20, 20, 30, tzinfo=UTC)  # 21:30 in the shop's Stockholm
+    answer = verdict(replace(FINE, time_zone=name), PLAIN, late)
+    assert (answer.reason, answer.at) == ("quiet_hours", datetime(2026, 11, 21, 7, 0, tzinfo=UTC))
+
+
+ZONES = [
+    "Europe/Stockholm", "Europe/Oslo", "Europe/Warsaw", "Europe/Prague", "Europe/London", "Europe/Lisbon",
+    "Europe/Athens", "Europe/Moscow", "America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles",
+    "America/St_Johns", "America/Santiago", "America/Sao_Paulo", "Africa/Cairo", "Africa/Casablanca", "Asia/Kolkata",
+    "Asia/Kathmandu", "Asia/Tokyo", "Australia/Lord_Howe", "Australia/Adelaide", "Pacific/Auckland", "Pacific/Chatham",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ZONES)
+def test_it_is_never_inside_the_quiet_hours_on_any_day_of_any_clock_change(name):
+    """Every quarter of an hour of a year: the end of the quiet hours is outside them, near, and stays put."""
+    zone = ZoneInfo(name)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    while at < datetime(2027, 1, 1, tzinfo=UTC):
+        end = gate.end_of_quiet(at, zone, 21, 8)
+        assert end >= at
+        assert end - at <= timedelta(hours=12)  # 11 hours, and one more when the clock goes back
+        assert not gate.is_quiet(end, zone, 21, 8)
+        assert gate.end_of_quiet(end, zone, 21, 8) == end
+        if end != at:
+            assert end.astimezone(zone).strftime("%H:%M") == "08:00"
+        at += timedelta(minutes=45)
+
+
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [
+        ("Europe/Stockholm", "2026-03-29T01:30:00+00:00"),  # 02:30 does not exist
+        ("Europe/Stockholm", "2026-10-25T00:30:00+00:00"),  # 02:30 for the first time
+        ("Europe/Stockholm", "2026-10-25T01:30:00+00:00"),  # 02:30 for the second time
+        ("America/New_York", "2026-11-01T05:30:00+00:00"),
+        ("America/New_York", "2026-11-01T06:30:00+00:00"),
+        ("Australia/Lord_Howe", "2026-04-04T15:15:00+00:00"),  # half an hour comes twice
+    ],
+)
+def test_it_holds_one_night_once_when_the_clock_changes(name, at):
+    moment = datetime.fromisoformat(at)
+    answer = verdict(replace(FINE, time_zone=name), PLAIN, moment)
+    assert answer.outcome == HELD
+    assert answer.at.astimezone(ZoneInfo(name)).strftime("%H:%M") == "08:00"
+    again = verdict(replace(FINE, time_zone=name, due_at=answer.at), PLAIN, answer.at)
+    assert again.outcome == SEND
+
+
+def test_it_ends_quiet_hours_after_the_gap_when_their_last_hour_is_skipped():
+    """An end of 02:00 on the night the clock goes from 02:00 to 03:00."""
+    end = gate.end_of_quiet(datetime(2026, 3, 28, 22, 0, tzinfo=UTC), ZoneInfo("Europe/Stockholm"), 21, 2)
+    assert end == datetime(2026, 3, 29, 1, 0, tzinfo=UTC)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    start=st.integers(0, 23),
+    until=st.integers(0, 23),
+    minutes=st.integers(0, 60 * 24 * 365),
+    name=st.sampled_from(ZONES),
+)
+def test_it_ends_every_kind_of_quiet_hours(start, until, minutes, name):
+    moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
+    end = gate.end_of_quiet(moment, ZoneInfo(name), start, until)
+    assert moment <= end <= moment + timedelta(hours=25)
+    assert not gate.is_quiet(end, ZoneInfo(name), start, until)
+
+
+@pytest.mark.django_db
+def test_it_says_the_same_in_sql_when_planning_as_in_python_when_sending():
+    """What no hour changes is judged set-based when planned; both judges must agree, for every purpose."""
+    before, after = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+    everybody = []
+    for agrees in (None, True, False, "again"):
+        for stops in ((), ("bounced",), ("unsubscribed",), ("unsubscribed", "manual"), ("complained",)):
+            for email in (True, False):
+                customer = person(agrees=None, **({} if email else {"email": ""}))
+                if agrees is not None:
+                    agree(customer, is_granted=bool(agrees), at=before)
+                    agree(customer, is_granted=bool(agrees), at=before, purpose="survey")
+                if agrees == "again":
+                    agree(customer, at=after)
+                for reason in stops:
+                    if customer.email_key:
+                        at = before + timedelta(days=3)
+                        Suppression.add(email_key=customer.email_key, reason=reason, at=at)
+                everybody.append(customer)
+    for purpose in ("marketing", "survey", "service"):
+        campaign = CampaignFactory(purpose=purpose, quiet_from=0, quiet_until=0)
+        run = planned(everybody, campaign)
+        sql = dict(Message.objects.filter(run=run).values_list("customer_id", "reason"))
+        policy = Policy.of(campaign)
+        python = {
+            pk: str(verdict(one, policy, NOON).reason)
+            for pk, one in gate.candidates([one.pk for one in everybody], policy, NOON + timedelta(days=3000)).items()
+        }
+        assert sql == python
+        assert {"no_address", "bounced", ""} <= set(sql.values())
