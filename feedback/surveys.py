@@ -59,9 +59,9 @@ NPS: dict[str, Any] = {
             "thanks": "Takk for svaret ditt",
         },
         "pl": {
-            "question": "Jakie jest prawdopodobieństwo, że polecisz {shop} znajomym lub współpracownikom?",
-            "low": "Bardzo małe",
-            "high": "Bardzo duże",
+            "question": "Na ile prawdopodobne jest, że polecisz {shop} znajomym lub współpracownikom?",
+            "low": "Mało prawdopodobne",
+            "high": "Bardzo prawdopodobne",
             "comment": "Jaki jest główny powód tej oceny?",
             "thanks": "Dziękujemy za odpowiedź",
         },

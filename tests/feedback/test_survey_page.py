@@ -253,7 +253,7 @@ def test_it_stores_what_no_database_could() -> None:
         ("sv", "Hur troligt är det att du skulle rekommendera Test shop", "Tack för ditt svar"),
         ("nb", "Hvor sannsynlig er det at du vil anbefale Test shop", "Takk for svaret ditt"),
         ("no-NO", "Hvor sannsynlig er det at du vil anbefale Test shop", "Takk for svaret ditt"),
-        ("pl", "Jakie jest prawdopodobieństwo, że polecisz Test shop", "Dziękujemy za odpowiedź"),
+        ("pl", "Na ile prawdopodobne jest, że polecisz Test shop", "Dziękujemy za odpowiedź"),
         ("cs", "Jak pravděpodobné je, že byste Test shop doporučili", "Děkujeme za odpověď"),
         ("en-GB", "How likely are you to recommend Test shop", "Thank you for your answer"),
         ("de", "How likely are you to recommend Test shop", "Thank you for your answer"),
