@@ -68,6 +68,25 @@ def _runs_postgresql(config: pytest.Config) -> bool:
     return DATABASE == "postgresql" or any("postgresql" in spec for spec in config.getoption("tx", default=None) or [])
 
 
+def _find_servers(config: pytest.Config) -> None:
+    if _runs_postgresql(config):
+        if GIVEN["DATABASE_URL"]:
+            os.environ["TEST_DATABASE_URL"] = GIVEN["DATABASE_URL"]
+        server = servers.postgresql()
+        _servers.append(server)
+        os.environ["TEST_DATABASE_URL"] = server.url
+        _found.append(f"PostgreSQL: {server.how}")
+    if GIVEN["REDIS_URL"]:
+        os.environ["TEST_REDIS_URL"] = GIVEN["REDIS_URL"]
+    if EXPECT:
+        # A run of everything needs both: find (or install) them before the first test and say which it took.
+        server = servers.redis()
+        _servers.append(server)
+        os.environ["TEST_REDIS_URL"] = server.url
+        _found.append(f"Redis: {server.how}")
+        _found.append(f"Browser: {servers.browser().how}")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
@@ -80,22 +99,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", line)
     network.close_all_but_loopback()
     if not IS_XDIST_WORKER and not config.option.collectonly and not config.option.help:
-        if _runs_postgresql(config):
-            if GIVEN["DATABASE_URL"]:
-                os.environ["TEST_DATABASE_URL"] = GIVEN["DATABASE_URL"]
-            server = servers.postgresql()
-            _servers.append(server)
-            os.environ["TEST_DATABASE_URL"] = server.url
-            _found.append(f"PostgreSQL: {server.how}")
-        if GIVEN["REDIS_URL"]:
-            os.environ["TEST_REDIS_URL"] = GIVEN["REDIS_URL"]
-        if EXPECT:
-            # A run of everything needs both: find (or install) them before the first test and say which it took.
-            server = servers.redis()
-            _servers.append(server)
-            os.environ["TEST_REDIS_URL"] = server.url
-            _found.append(f"Redis: {server.how}")
-            _found.append(f"Browser: {servers.browser().how}")
+        try:
+            _find_servers(config)
+        except servers.NoServer as problem:
+            raise pytest.UsageError(str(problem)) from None
     if DATABASE == "postgresql" and "TEST_DATABASE_URL" in os.environ:
         os.environ["DATABASE_URL"] = os.environ["TEST_DATABASE_URL"]
     else:

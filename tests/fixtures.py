@@ -32,22 +32,31 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
-def _redis_server() -> Iterator[servers.Server]:
+def _redis_server() -> Iterator[str]:
+    """A database of the server that no other process of this run uses: tests empty it."""
+    import redis
+
     server = servers.redis()
-    yield server
+    lane = os.environ.get("PYTEST_XDIST_WORKER", "")
+    number = int(lane[2:]) if lane[2:].isdigit() else int(lane == "postgresql")
+    parts = urlsplit(server.url)
+    url = parts._replace(path=f"/{int(parts.path.strip('/') or 0) + number}").geturl()
+    with redis.Redis.from_url(url) as client:
+        if client.dbsize():
+            raise servers.NoServer(f"The Redis {url} holds keys, and tests empty it. Name one that is empty.")
+    yield url
     server.stop()
 
 
 @pytest.fixture
-def redis_url(_redis_server: servers.Server) -> Iterator[str]:
+def redis_url(_redis_server: str) -> Iterator[str]:
     """Address of a real, empty Redis."""
     import redis
 
-    client = redis.Redis.from_url(_redis_server.url)
-    client.flushdb()
-    yield _redis_server.url
-    client.flushdb()
-    client.close()
+    with redis.Redis.from_url(_redis_server) as client:
+        client.flushdb()
+        yield _redis_server
+        client.flushdb()
 
 
 @pytest.fixture
