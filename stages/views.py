@@ -335,7 +335,7 @@ def _line(night: Night, moves: Mapping[int, int]) -> dict[str, Any]:
     }
 
 
-STATE_KINDS = {Night.State.DONE: "ok", Night.State.RUNNING: "waiting", Night.State.FAILED: "bad"}
+STATE_KINDS: dict[str, str] = {Night.State.DONE: "ok", Night.State.RUNNING: "waiting", Night.State.FAILED: "bad"}
 
 
 @require_GET
