@@ -273,17 +273,19 @@ def claim_due(*, limit: int, owner: str) -> list[int]:
     if not running:
         return []
     skip = "FOR UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else ""
+    # Materialized: a planner that runs the inner SELECT once per row would take more than the limit.
     taken = batches.rows(
         f"""
-        UPDATE campaigns_message SET state = 'claimed', owner = %s, lease_until = %s, attempt = attempt + 1
-        WHERE id IN (
+        WITH due AS MATERIALIZED (
             SELECT id FROM campaigns_message
             WHERE state IN ('queued', 'retry') AND due_at <= %s AND {_in(running, "run_id")}
             ORDER BY due_at, id LIMIT %s {skip}
-        ) AND state IN ('queued', 'retry')
+        )
+        UPDATE campaigns_message SET state = 'claimed', owner = %s, lease_until = %s, attempt = attempt + 1
+        WHERE id IN (SELECT id FROM due) AND state IN ('queued', 'retry')
         RETURNING id
         """,
-        [owner, parameter(now + timedelta(seconds=CLAIM_SECONDS)), parameter(now), limit],
+        [parameter(now), limit, owner, parameter(now + timedelta(seconds=CLAIM_SECONDS))],
     )
     return sorted(row[0] for row in taken)
 

@@ -6,6 +6,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import time_machine
 from django.db import connection
 from django.test import Client
 
@@ -14,12 +15,18 @@ from campaigns.models import Message, Suppression
 from customers import consent
 from customers.models import Consent
 from lifecycle_crm.lib import clock
-from tests.campaigns.factories import people, person, planned
+from tests.campaigns.factories import NOON, people, person, planned
 
 
 def url_of(message: Message) -> str:
     url = links.unsubscribe_url(customer_id=message.customer_id, message_id=message.pk, purpose="marketing")
     return url.removeprefix("http://127.0.0.1:8000")
+
+
+@pytest.fixture(autouse=True)
+def noon():
+    with time_machine.travel(NOON):
+        yield
 
 
 @pytest.fixture
