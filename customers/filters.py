@@ -80,8 +80,6 @@ def _score(label: Any, field: str, lookup: str) -> django_filters.ChoiceFilter:
     )
 
 
-
-
 class CustomerFilter(django_filters.FilterSet):
     q = django_filters.CharFilter(label=gettext_lazy("Search"), method="search", max_length=200)
     stage = django_filters.MultipleChoiceFilter(

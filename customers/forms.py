@@ -46,16 +46,22 @@ class CustomerForm(forms.Form):
         label=gettext_lazy("Phone"),
         max_length=40,
         required=False,
-        help_text=gettext_lazy("With the country code, such as +46 70 123 45 67, or as it is dialled in their country."),
+        help_text=gettext_lazy(
+            "With the country code, such as +46 70 123 45 67, or as it is dialled in their country."
+        ),
     )
-    language = forms.ChoiceField(label=gettext_lazy("Language"), choices=[("", "–"), *settings.LANGUAGES], required=False)
+    language = forms.ChoiceField(
+        label=gettext_lazy("Language"), choices=[("", "–"), *settings.LANGUAGES], required=False
+    )
     country = forms.ChoiceField(label=gettext_lazy("Country"), choices=_country_choices, required=False)
     city = forms.CharField(label=gettext_lazy("City"), max_length=100, required=False)
     time_zone = forms.CharField(
         label=gettext_lazy("Time zone"),
         max_length=40,
         required=False,
-        help_text=format_lazy(gettext_lazy("Such as Europe/Stockholm. Empty: the shop's, {zone}."), zone=settings.SHOP_TIME_ZONE),
+        help_text=format_lazy(
+            gettext_lazy("Such as Europe/Stockholm. Empty: the shop's, {zone}."), zone=settings.SHOP_TIME_ZONE
+        ),
     )
 
     FIELDS = ("name", "email", "phone", "language", "country", "city", "time_zone")

@@ -7,6 +7,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 from django.db import connection
@@ -14,7 +15,7 @@ from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from customers.models import Customer, CustomerFacts, Order, RfmCuts
+from customers.models import Customer, CustomerFacts, RfmCuts
 from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import InvalidInput
@@ -116,7 +117,7 @@ SORTS: dict[str, Sort] = {
         Sort("orders", gettext_lazy("Orders"), "facts__orders", is_optional=True),
         Sort("spend", gettext_lazy("Spend"), "facts__spend_minor", is_optional=True),
         Sort("points", gettext_lazy("Points"), "facts__points", is_optional=True),
-        Sort("since", gettext_lazy("In stage since"), "facts__stage_since", is_optional=True, is_moment=True),
+        Sort("since", gettext_lazy("Stage"), "facts__stage_since", is_optional=True, is_moment=True),
     )
 }
 DEFAULT_SORT = "-last"
@@ -228,12 +229,13 @@ def facts_of(customer: Customer) -> CustomerFacts | None:
         return None
 
 
-def orders_of(customer_id: int) -> QuerySet[Order]:
-    """Orders, the last first."""
-    return Order.objects.filter(customer_id=customer_id).order_by("-placed_at", "-pk")
+def stage_date(known: CustomerFacts | None) -> date | None:
+    """The business date of the move into the present stage: a night decides at the midnight that ends its date."""
+    if known is None or known.stage_since is None:
+        return None
+    return clock.business_date(known.stage_since - timedelta(seconds=1))
 
 
 def rfm_cuts() -> RfmCuts | None:
     """The cut points in force today."""
     return RfmCuts.objects.filter(computed_on__lte=clock.today()).order_by("-computed_on").first()
-

@@ -27,7 +27,10 @@ PAGE_SIZE = 40
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One line. ``title`` says what, ``text`` the numbers, ``reason`` why, ``body`` what is folded away."""
+    """One line. ``title`` says what, ``text`` the numbers, ``reason`` why, ``body`` what is folded away.
+
+    ``at`` is the time that is shown; ``ordered_at`` the one it is ordered by, where they differ.
+    """
 
     at: datetime
     kind: str
@@ -39,6 +42,11 @@ class Item:
     icon: str = "info"
     stage: str = ""
     url: str = ""
+    ordered_at: datetime | None = None
+
+    @property
+    def order(self) -> datetime:
+        return self.ordered_at or self.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +127,10 @@ def merge(
         for rank, source in enumerate(sources)
         if source.kind in wanted
     ]
-    newest = list(heapq.merge(*found, key=lambda pair: (-pair[0].at.timestamp(), pair[1], -pair[0].pk)))
+    newest = list(heapq.merge(*found, key=lambda pair: (-pair[0].order.timestamp(), pair[1], -pair[0].pk)))
     page = newest[:size]
     last = page[-1] if len(newest) > size else None
-    return Page([item for item, _rank in page], Cursor(last[0].at, last[1], last[0].pk) if last else None)
+    return Page([item for item, _rank in page], Cursor(last[0].order, last[1], last[0].pk) if last else None)
 
 
 # --- What this app knows ----------------------------------------------------------------------------------------------
@@ -199,9 +207,7 @@ SOURCES: tuple[Source, ...] = (
         lambda pk: Refund.objects.filter(order__customer_id=pk).select_related("order"),
         _refund,
     ),
-    Source(
-        "event", gettext_lazy("Events"), "occurred_at", lambda pk: Event.objects.filter(customer_id=pk), _event
-    ),
+    Source("event", gettext_lazy("Events"), "occurred_at", lambda pk: Event.objects.filter(customer_id=pk), _event),
     Source(
         "consent", gettext_lazy("Consents"), "occurred_at", lambda pk: Consent.objects.filter(customer_id=pk), _consent
     ),

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_GET, require_POST, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from customers import filters, importing, queries
 from customers.forms import ColumnsForm, UploadForm
@@ -43,6 +42,7 @@ def customer_list(request: HttpRequest) -> HttpResponse:
     sees_contacts = queries.sees_contacts(request.user)
     for customer in part.rows:
         customer.shown_name = queries.shown_name(customer, request.user)
+        customer.stage_date = queries.stage_date(queries.facts_of(customer))
     scope = filters.in_words(chips)
     how_many = num(count.value) if count.is_exact else _("more than %(n)s") % {"n": num(count.value)}
     by, is_down = queries.read_sort(sort)
@@ -88,10 +88,14 @@ def _field_groups(form: Any) -> list[dict[str, Any]]:
     return [{"label": label, "fields": [form[name] for name in names]} for label, names in groups]
 
 
+_SORT_HEADS = ("name", "since", "last", "orders", "spend", "points")
+"""The heads that sort, in the order of the table."""
+
+
 def _columns(query: QueryDict, by: queries.Sort, is_down: bool) -> list[dict[str, Any]]:
     """The sortable heads: the address that sorts by each, and the direction that is on."""
     columns = []
-    for sort in queries.SORTS.values():
+    for sort in (queries.SORTS[key] for key in _SORT_HEADS):
         is_on = sort.key == by.key
         goes_down = (not is_down) if is_on else sort.starts_down
         columns.append(
@@ -248,6 +252,11 @@ def import_detail(request: HttpRequest, pk: int) -> HttpResponse:
     refusals = list(ImportRow.objects.filter(run=run).order_by("line")[:50])
     is_open = run.state not in (ImportRun.State.DONE, ImportRun.State.FAILED)
     waited = (clock.now() - run.created_at).total_seconds()
+    total = run.options.get("lines")
+    if request.htmx and not is_open:
+        # The end also changes the head of the page and brings the refused lines: load it as a whole.
+        return HttpResponse(status=204, headers={"HX-Refresh": "true"})
+    took = (run.finished_at - run.started_at).total_seconds() if run.finished_at and run.started_at else None
     return page(
         request,
         "customers/import_detail.html",
@@ -256,6 +265,11 @@ def import_detail(request: HttpRequest, pk: int) -> HttpResponse:
             "is_open": is_open,
             "has_no_worker": is_open and _has_no_worker() and (run.state != ImportRun.State.RUNNING or waited > 60),
             "poll_seconds": _poll_seconds(waited),
+            "total": total,
+            "progress_text": _("%(done)s of %(total)s") % {"done": num(run.rows), "total": num(total)}
+            if total
+            else num(run.rows),
+            "seconds": took,
             "refusals": refusals,
             "more_refusals": max(0, run.refused - len(refusals)),
             "may_change": queries.may_change(request.user),
@@ -343,5 +357,3 @@ def _result_sentence(run: ImportRun) -> str:
     else:
         text = ngettext("%(n)s customer is new.", "%(n)s customers are new.", run.created) % {"n": n}
     return str(text)
-
-

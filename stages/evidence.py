@@ -133,7 +133,12 @@ class Outlook:
 
 
 def outlook(
-    snapshot: Snapshot, rules: Rules, as_of: datetime, *, cuts: RfmCuts | None = None, pinned_until: datetime | None = None
+    snapshot: Snapshot,
+    rules: Rules,
+    as_of: datetime,
+    *,
+    cuts: RfmCuts | None = None,
+    pinned_until: datetime | None = None,
 ) -> Outlook:
     """What the rules say of this customer at ``as_of`` and when time alone changes it.
 

@@ -38,7 +38,7 @@ from lifecycle_crm.lib.http import page
 from lifecycle_crm.lib.moments import DAY, seconds
 from lifecycle_crm.templatetags.crm import NOTHING, day, num, stage_name
 from loyalty import ledger
-from loyalty.models import Account, Entry, Lot
+from loyalty import queries as points_queries
 from stages import engine, evidence
 from stages.models import Pin, RuleSet, StageKey, StageTransition
 
@@ -90,14 +90,6 @@ class Score:
         return [step <= self.value for step in range(1, 6)]
 
 
-@dataclass(frozen=True)
-class Wallet:
-    account: Account
-    value_minor: int
-    next_expiry: datetime | None
-    next_amount: int
-
-
 def _scores(known: CustomerFacts | None) -> list[Score]:
     if known is None or known.recency is None or known.last_order_at is None:
         return []
@@ -111,24 +103,13 @@ def _scores(known: CustomerFacts | None) -> list[Score]:
     ]
 
 
-def _wallet(customer: Customer) -> Wallet | None:
-    account = (
-        Account.objects.filter(customer=customer, programme__is_active=True)
-        .select_related("programme")
-        .order_by("programme_id")
-        .first()
-    )
-    if account is None:
+def _wallet(customer: Customer) -> dict[str, Any] | None:
+    """What they have in points and what it is worth; ``None`` for who never had any."""
+    view = points_queries.account(customer)
+    if view.account.pk is None:
         return None
-    ending = (
-        Lot.objects.filter(customer_id=customer.pk, account=account, remaining__gt=0, expires_at__gt=clock.now())
-        .order_by("expires_at")
-        .values_list("expires_at", "remaining")
-    )
-    first = list(ending[:20])
-    same_day = [remaining for expires_at, remaining in first if expires_at == first[0][0]]
-    value = account.balance * account.programme.value_minor_per_100 // 100
-    return Wallet(account, value, first[0][0] if first else None, sum(same_day))
+    programme = view.account.programme
+    return {"view": view, "value_minor": view.spendable * programme.value_minor_per_100 // 100}
 
 
 def _outlook(customer: Customer, known: CustomerFacts | None) -> dict[str, Any] | None:
@@ -210,6 +191,7 @@ def _show(
             "name": name,
             "tab_label": label,
             "facts": known,
+            "stage_date": customer_queries.stage_date(known),
             "gap_days": known.gap_seconds // DAY if known and known.gap_seconds is not None else None,
             "sees_contacts": sees,
             "since": _since(customer),
@@ -280,9 +262,7 @@ def _kind_chips(request: HttpRequest, kinds: list[str]) -> list[dict[str, Any]]:
     chips = [{"label": _("Everything"), "url": request.path, "active": not kinds}]
     for source in lines.SOURCES:
         other = [kind for kind in kinds if kind != source.kind] if source.kind in kinds else [*kinds, source.kind]
-        chips.append(
-            {"label": source.label, "url": f"{request.path}{_query(other)}", "active": source.kind in kinds}
-        )
+        chips.append({"label": source.label, "url": f"{request.path}{_query(other)}", "active": source.kind in kinds})
     return chips
 
 
@@ -389,17 +369,21 @@ def messages_sent(request: HttpRequest, pk: int) -> HttpResponse:
 @require_GET
 def points(request: HttpRequest, pk: int) -> HttpResponse:
     customer = _find(pk)
-    shown, next_url = _page_by_id(request, Entry.objects.filter(customer=customer).select_related("actor"))
-    return _show(request, customer, "points", {"entries": shown, "next_url": next_url})
+    view = points_queries.account(customer)
+    before = request.GET.get("page", "")
+    rows, after = (
+        points_queries.lines(view.account, before=int(before) if before.isdecimal() and len(before) < 19 else None)
+        if view.account.pk
+        else ([], None)
+    )
+    return _show(request, customer, "points", {"rows": rows, "next_url": f"?page={after}" if after else ""})
 
 
 @require_GET
 def consents(request: HttpRequest, pk: int) -> HttpResponse:
     customer = _find(pk)
     shown, next_url = _page_by_id(request, Consent.objects.filter(customer=customer))
-    return _show(
-        request, customer, "consents", {"history": shown, "next_url": next_url, "consent_form": ConsentForm()}
-    )
+    return _show(request, customer, "consents", {"history": shown, "next_url": next_url, "consent_form": ConsentForm()})
 
 
 @require_GET
@@ -586,4 +570,3 @@ def edit(request: HttpRequest, customer: Customer) -> HttpResponse:
             messages.success(request, _("Saved."))
             return _back(request, customer, "dashboard:customer-data")
     return _show(request, customer, "data", _data(request, customer, form), 400)
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.db.models import QuerySet
@@ -14,7 +15,8 @@ from campaigns.models import Message
 from customers.timeline import SOURCES as FROM_CUSTOMERS
 from customers.timeline import Item, Source
 from feedback.models import Answer, Case, CaseNote
-from lifecycle_crm.templatetags.crm import num, signed
+from lifecycle_crm.templatetags.crm import signed
+from loyalty import queries as points_queries
 from loyalty.models import Entry
 from stages import evidence
 from stages.models import StageTransition
@@ -26,28 +28,26 @@ def moves_of(customer_id: int) -> QuerySet[StageTransition]:
 
 
 def _move(row: StageTransition) -> Item:
+    # A night decides at the midnight that ends its date: shown as the end of that day, not the start of the next.
     return Item(
-        row.occurred_at,
+        row.occurred_at - timedelta(seconds=1),
         "stage",
         row.pk,
         evidence.headline(row),
         reason=evidence.reason(row),
         stage=row.to_stage,
-        url="",
+        ordered_at=row.occurred_at,
     )
 
 
 def _points(row: Entry) -> Item:
-    title = f"{row.get_kind_display()}: {signed(row.points)}"
-    words = {"n": num(abs(row.points))}
-    text = _("%(n)s points became usable") % words if row.kind == Entry.Kind.ACTIVATE else ""
+    title = f"{row.get_kind_display()} {signed(row.points)}"
     return Item(
         row.effective_at,
         "points",
         row.pk,
-        _("Points %(what)s") % {"what": title},
-        text,
-        reason=row.reason,
+        _("Points: %(what)s") % {"what": title},
+        reason=points_queries.explain(row),
         icon="gift",
     )
 
