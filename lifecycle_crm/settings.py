@@ -351,6 +351,11 @@ SPECTACULAR_SETTINGS = {
         "CaseKindEnum": "feedback.models.Case.Kind",
         "TransitionKindEnum": "stages.models.StageTransition.Kind",
         "EntryKindEnum": "loyalty.models.Entry.Kind",
+        "CustomerKindEnum": "customers.models.Customer.Kind",
+        "ConsentPurposeEnum": "customers.models.Consent.Purpose",
+        "ConsentChannelEnum": "customers.models.Consent.Channel",
+        "MessagePurposeEnum": "campaigns.models.Purpose",
+        "MessageChannelEnum": "campaigns.models.Channel",
     },
 }
 

@@ -8,6 +8,7 @@ from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from campaigns import api as campaigns
+from customers import api as customers
 from feedback import api as feedback
 from lifecycle_crm.api.idempotency import Idempotent
 from loyalty import api as loyalty
@@ -20,7 +21,7 @@ def _once(viewset: type[Any]) -> type[Any]:
 
 
 router = SimpleRouter(use_regex_path=True)
-for routes in (stages.ROUTES, loyalty.ROUTES, feedback.ROUTES, campaigns.ROUTES):
+for routes in (customers.ROUTES, stages.ROUTES, loyalty.ROUTES, feedback.ROUTES, campaigns.ROUTES):
     for prefix, viewset, basename in routes:
         router.register(prefix, _once(viewset), basename)
 
