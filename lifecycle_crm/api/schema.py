@@ -34,7 +34,9 @@ def complete(result: dict[str, Any], generator: Any, request: Any, public: bool)
     for operations in result["paths"].values():
         for method, operation in operations.items():
             if method == "post":
-                operation.setdefault("parameters", []).append(KEY)
+                parameters = operation.setdefault("parameters", [])
+                if all(one["name"] != HEADER for one in parameters):  # some say themselves that it is required
+                    parameters.append(KEY)
             operation["responses"].setdefault(
                 "default",
                 {
