@@ -193,6 +193,7 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
 
     @extend_schema(
         summary="Redeem points",
+        description="Points that expire first are spent first. Refused with 409 when there are too few.",
         tags=["points"],
         request=RedeemIn,
         responses=MOVED,
@@ -210,6 +211,7 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
 
     @extend_schema(
         summary="Give or take points by hand",
+        description="What is given expires like the points of an order of today; what is taken must be there.",
         tags=["points"],
         request=AdjustIn,
         responses=MOVED,
@@ -226,7 +228,11 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         return _answer(ledger.adjust(customer=customer, key=key, actor=_actor(request), **_source(request), **given))
 
     @extend_schema(
-        summary="Undo a movement: give a redemption back, take an earning back",
+        summary="Undo a movement",
+        description=(
+            "A redemption or a deduction is given back to the lots it came from. An earning or a gift is taken back, in "
+            "part or whole; what was spent of it becomes a debt."
+        ),
         tags=["points"],
         request=UndoIn,
         responses=MOVED,
