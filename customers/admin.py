@@ -30,7 +30,6 @@ from customers.models import (
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
 
-
 _NUMBERS = ("pk", "customer_id", "order_id", "run_id")
 
 

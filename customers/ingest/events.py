@@ -70,23 +70,27 @@ class _Read:
     email: str
 
 
-def record_events(rows: Sequence[EventIn], *, source: str, is_history: bool | None = None) -> list[Result]:
+def record_events(
+    rows: Sequence[EventIn], *, source: str, id_source: str = "", is_history: bool | None = None
+) -> list[Result]:
     """Write events that are not there yet; one ``Result`` per row, in order.
 
-    What happened before the customer was loaded is history; ``is_history=True`` says so of all of them.
+    ``id_source`` is the system the external ids are from, where that is not ``source``. What happened before the
+    customer was loaded is history; ``is_history=True`` says so of all of them.
     """
     now = clock.now()
     source = text(source, "source", 40)
+    id_source = text(id_source, "id_source", 40) or source
     good: list[_Read] = []
     results = each(rows, EventIn.ref, lambda index, row: good.append(_read(index, row, now)))
     if good:
-        results |= settled(lambda: _write(good, source, is_history, now))
+        results |= settled(lambda: _write(good, source, id_source, is_history, now))
     return in_order(results)
 
 
-def record_event(row: EventIn, *, source: str, is_history: bool | None = None) -> Event:
+def record_event(row: EventIn, *, source: str, id_source: str = "", is_history: bool | None = None) -> Event:
     """``record_events`` for one. Raises ``InvalidInput`` or ``NotFound`` where the batch would answer with an error."""
-    result = only(record_events([row], source=source, is_history=is_history))
+    result = only(record_events([row], source=source, id_source=id_source, is_history=is_history))
     return Event.objects.get(pk=result.id)
 
 
@@ -138,11 +142,11 @@ def _read(index: int, row: EventIn, now: datetime) -> _Read:
 _COLUMNS = ("customer_id", "name", "occurred_at", "received_at", "source", "source_id", "properties", "is_history")
 
 
-def _write(good: list[_Read], source: str, is_history: bool | None, now: datetime) -> dict[int, Result]:
+def _write(good: list[_Read], source: str, id_source: str, is_history: bool | None, now: datetime) -> dict[int, Result]:
     results: dict[int, Result] = {}
     there = _there(source, [read.source_id for read in good])
     book = identity.look_up(
-        source=source,
+        source=id_source,
         ids=[read.row.customer_id for read in good if read.row.customer_id is not None],
         external_ids=[read.external_id for read in good],
         emails=[read.email for read in good],
@@ -158,7 +162,7 @@ def _write(good: list[_Read], source: str, is_history: bool | None, now: datetim
             continue
         owner = book.find(customer_id=read.row.customer_id, external_id=read.external_id, email=read.email)
         if owner is None:
-            problem = unknown_customer(read.row.customer_id, read.external_id, read.email, source)
+            problem = unknown_customer(read.row.customer_id, read.external_id, read.email, id_source)
             results[read.index] = Result.refused(read.index, read.source_id, problem)
             continue
         new[read.source_id] = (read, owner, bool(is_history) or read.occurred_at < owner.loaded_at)

@@ -99,26 +99,33 @@ class _Read:
 
 
 def record_orders(
-    rows: Sequence[OrderIn], *, source: str, is_history: bool | None = None, make_customers: bool = False
+    rows: Sequence[OrderIn],
+    *,
+    source: str,
+    id_source: str = "",
+    is_history: bool | None = None,
+    make_customers: bool = False,
 ) -> list[Result]:
     """Write orders that are not there yet; one ``Result`` per row, in order.
 
-    An order placed before its customer was loaded is history: it earns points as of its date and starts no message.
-    ``is_history=True`` says so of all of them. With ``make_customers`` a customer only the orders know is made: known
+    ``id_source`` is the system the external ids are from, where that is not ``source``. An order placed before its
+    customer was loaded is history: it earns points as of its date and starts no message; ``is_history=True`` says so of
+    all of them. With ``make_customers`` a customer only the orders know is made: known
     since their first order here, loaded now, so that these orders are history.
     """
     now = clock.now()
     source = text(source, "source", 40)
+    id_source = text(id_source, "id_source", 40) or source
     good: list[_Read] = []
     results = each(rows, OrderIn.ref, lambda index, row: good.append(_read(index, row, now)))
     if good:
-        results |= settled(lambda: _write(good, source, is_history, make_customers, now))
+        results |= settled(lambda: _write(good, source, id_source, is_history, make_customers, now))
     return in_order(results)
 
 
-def record_order(row: OrderIn, *, source: str, is_history: bool | None = None) -> Order:
+def record_order(row: OrderIn, *, source: str, id_source: str = "", is_history: bool | None = None) -> Order:
     """``record_orders`` for one. Raises ``InvalidInput`` or ``NotFound`` where the batch would answer with an error."""
-    result = only(record_orders([row], source=source, is_history=is_history))
+    result = only(record_orders([row], source=source, id_source=id_source, is_history=is_history))
     return Order.objects.get(pk=result.id)
 
 
@@ -211,7 +218,7 @@ _COLUMNS = (
 
 
 def _write(
-    good: list[_Read], source: str, is_history: bool | None, make_customers: bool, now: datetime
+    good: list[_Read], source: str, id_source: str, is_history: bool | None, make_customers: bool, now: datetime
 ) -> dict[int, Result]:
     results: dict[int, Result] = {}
     there = _there(source, [read.source_id for read in good])
@@ -224,7 +231,7 @@ def _write(
             repeated.append(read)
         else:
             fresh[read.source_id] = read
-    owners = _owners(list(fresh.values()), source, make_customers, results)
+    owners = _owners(list(fresh.values()), id_source, make_customers, results)
     reads = [fresh[source_id] for source_id in sorted(fresh) if fresh[source_id].index in owners]
     history = {r.index: bool(is_history) or r.placed_at < owners[r.index].loaded_at for r in reads}
     received = parameter(now)
