@@ -17,10 +17,12 @@ from feedback import cases, queries, surveys
 from feedback.models import Case, Kind, Response, Survey
 from lifecycle_crm.lib.errors import NotFound
 
+_ID_MAX = 2**63 - 1
+
 
 class SurveyOut(serializers.ModelSerializer):
-    lowest = serializers.IntegerField(source="scale.0", help_text="Lowest score.")
-    highest = serializers.IntegerField(source="scale.1", help_text="Highest score.")
+    lowest = serializers.IntegerField(help_text="Lowest score.")
+    highest = serializers.IntegerField(help_text="Highest score.")
     texts = serializers.DictField(
         child=serializers.DictField(child=serializers.CharField()), help_text="Words per language."
     )
@@ -64,9 +66,11 @@ class ResponseOut(serializers.ModelSerializer):
 class ResponseIn(serializers.Serializer):
     """An answer that was given elsewhere."""
 
-    customer = serializers.IntegerField(help_text="Id of the customer.")
+    customer = serializers.IntegerField(min_value=1, max_value=_ID_MAX, help_text="Id of the customer.")
     survey = serializers.SlugField(default="nps", help_text="Key of the survey.")
-    score = serializers.IntegerField(help_text="On the survey's scale: 0 to 10 for NPS.")
+    score = serializers.IntegerField(
+        min_value=-1000, max_value=1000, help_text="On the survey's scale: 0 to 10 for NPS."
+    )
     comment = serializers.CharField(default="", allow_blank=True, max_length=surveys.COMMENT_MAX)
     language = serializers.CharField(default="", allow_blank=True, max_length=5)
     answered_at = serializers.DateTimeField()
@@ -103,7 +107,7 @@ class CaseCloseIn(serializers.Serializer):
 
 
 class ResponseFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(label="Id of the customer.")
+    customer = django_filters.NumberFilter(min_value=1, max_value=_ID_MAX, label="Id of the customer.")
     survey = django_filters.CharFilter(field_name="survey__key", label="Key of the survey.")
     kind = django_filters.ChoiceFilter(choices=Kind.choices, label="Kind of the survey.")
     score_min = django_filters.NumberFilter(field_name="score", lookup_expr="gte", label="Lowest score.")
@@ -121,9 +125,9 @@ class ResponseFilter(django_filters.FilterSet):
 
 
 class CaseFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(label="Id of the customer.")
+    customer = django_filters.NumberFilter(min_value=1, max_value=_ID_MAX, label="Id of the customer.")
     state = django_filters.ChoiceFilter(choices=Case.State.choices, label="State.")
-    assignee = django_filters.NumberFilter(label="Id of the user it is assigned to.")
+    assignee = django_filters.NumberFilter(min_value=1, max_value=_ID_MAX, label="Id of the user it is assigned to.")
     due_before = django_filters.IsoDateTimeFilter(
         field_name="due_at", lookup_expr="lt", label="Due before this moment."
     )

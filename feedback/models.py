@@ -85,6 +85,14 @@ class Survey(models.Model):
         """Lowest and highest score."""
         return SCALES[self.kind]
 
+    @property
+    def lowest(self) -> int:
+        return self.scale[0]
+
+    @property
+    def highest(self) -> int:
+        return self.scale[1]
+
     def text(self, part: str, language: str | None = None) -> str:
         """One of the survey's texts in a language, else in the shop's, else in English, else in any that has it."""
         wanted = [language or get_language() or "", settings.LANGUAGE_CODE, "en", *self.texts]

@@ -439,6 +439,8 @@ def test_it_works_a_case_through_its_page(case: Case, support: User) -> None:
     assert refused.status_code == 409
     assert client.post(reverse("feedback:case-note", args=[case.pk]), {"note-text": ""}).status_code == 422
     assert client.get(reverse("feedback:case", args=[case.pk + 999])).status_code == 404
+    assert client.get(reverse("feedback:case", args=[10**30])).status_code == 404
+    assert client.get(reverse("feedback:responses"), {"score": "9" * 30}).status_code == 200
     case.refresh_from_db()
     assert case.outcome == "offered"
 
