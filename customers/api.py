@@ -452,10 +452,9 @@ class CustomerViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericV
 
     @extend_schema(
         summary="Make or update a customer",
-        description="Matched by external_id, then by e-mail address.",
+        description="Matched by external_id, then by e-mail address. 201 when they are new, 200 when they were known.",
         tags=["customers"],
         request=CustomerBody,
-        responses={201: CustomerOut, 200: OpenApiResponse(CustomerOut, description="They were known; now up to date.")},
     )
     def create(self, request: Request) -> Response:
         body = CustomerBody(data=request.data)
@@ -465,7 +464,7 @@ class CustomerViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericV
         code = status.HTTP_201_CREATED if result.status == Status.CREATED else status.HTTP_200_OK
         return Response(self._out(result.id), status=code)
 
-    @extend_schema(summary="Change a customer", tags=["customers"], request=CustomerBody, responses={200: CustomerOut})
+    @extend_schema(summary="Change a customer", tags=["customers"], request=CustomerBody)
     def partial_update(self, request: Request, pk: int) -> Response:
         body = CustomerBody(data=request.data)
         body.is_valid(raise_exception=True)

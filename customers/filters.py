@@ -55,6 +55,10 @@ class _WholeFilter(django_filters.Filter):
     field_class = forms.IntegerField
 
 
+def _countries() -> list[tuple[str, str]]:
+    return sorted(((code, country_name(code)) for code in queries.countries()), key=lambda pair: pair[1])
+
+
 def _days(label: Any, method: str) -> _WholeFilter:
     return _WholeFilter(
         label=label,
@@ -88,7 +92,9 @@ class CustomerFilter(django_filters.FilterSet):
         choices=lambda: [*_stages(), (NEW, _("No stage yet"))],
         widget=forms.CheckboxSelectMultiple,
     )
-    country = django_filters.CharFilter(label=gettext_lazy("Country"), method="from_country", max_length=2)
+    country = django_filters.ChoiceFilter(
+        label=gettext_lazy("Country"), choices=_countries, empty_label=gettext_lazy("Any")
+    )
     language = django_filters.ChoiceFilter(
         label=gettext_lazy("Language"), choices=settings.LANGUAGES, empty_label=gettext_lazy("Any")
     )
@@ -164,9 +170,6 @@ class CustomerFilter(django_filters.FilterSet):
             return rows
         where = Q(facts__stage__in=["" if stage == NEW else stage for stage in value])
         return rows.filter(where | Q(facts=None) if NEW in value else where)
-
-    def from_country(self, rows: QuerySet[Customer], name: str, value: str) -> QuerySet[Customer]:
-        return rows.filter(country=value.upper())
 
     def agreed(self, rows: QuerySet[Customer], name: str, value: str) -> QuerySet[Customer]:
         if value == "yes":
@@ -256,7 +259,7 @@ def _said(name: str, value: Any) -> str:
         case "stage":
             return ", ".join(_("No stage yet") if stage == NEW else stage_name(stage) for stage in value)
         case "country":
-            return country_name(value.upper())
+            return country_name(value)
         case "language":
             return language_name(value)
         case "consent":

@@ -55,7 +55,7 @@ def customer_list(request: HttpRequest) -> HttpResponse:
             "form": chosen.form,
             "chips": [{"label": c.label, "value": c.value, "remove_url": c.remove_url} for c in chips],
             "is_filtered": bool(chips) or not is_valid,
-            "is_open": any(c.name not in ("q", "stage") for c in chips) or not is_valid,
+            "is_open": not is_valid,
             "title": " · ".join(part for part in (_("Customers"), scope, how_many) if part),
             "heading": " · ".join(part for part in (_("Customers"), scope) if part),
             "how_many": how_many,
