@@ -8,8 +8,8 @@ from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from campaigns import api as campaigns
-from customers import api as customers
 from feedback import api as feedback
+from lifecycle_crm.api import customers
 from lifecycle_crm.api.idempotency import Idempotent
 from loyalty import api as loyalty
 from stages import api as stages
