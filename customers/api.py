@@ -95,7 +95,7 @@ class CustomerOut(serializers.ModelSerializer):
         request = self.context.get("request")
         user = getattr(request, "user", None)
         if user is not None and user.is_authenticated and not queries.sees_contacts(user):
-            empty = {"birth_date": None, "attributes": {}}
+            empty: dict[str, Any] = {"birth_date": None, "attributes": {}}
             data |= {name: empty.get(name, "") for name in CONTACT_FIELDS}
             data["name"], data["external_ids"] = queries.initials(instance), []
         return data

@@ -13,7 +13,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from customers import identity, importing
-from customers.filters import country_name
 from customers.models import Consent, Customer, ImportRun
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.templatetags.crm import locale
@@ -30,8 +29,9 @@ def _checked(check: Any, value: str) -> str:
 
 
 def _country_choices() -> list[tuple[str, str]]:
-    codes = [code for code in locale().territories if len(code) == 2 and code.isalpha() and code not in _NO_COUNTRIES]
-    return [("", "–"), *sorted(((code, country_name(code)) for code in codes), key=lambda pair: pair[1])]
+    names = {str(code): name for code, name in locale().territories.items()}
+    codes = [code for code in names if len(code) == 2 and code.isalpha() and code not in _NO_COUNTRIES]
+    return [("", "–"), *sorted(((code, names[code]) for code in codes), key=lambda pair: pair[1])]
 
 
 _NO_COUNTRIES = {"EU", "EZ", "UN", "XA", "XB", "ZZ", "QO"}
@@ -69,7 +69,7 @@ class CustomerForm(forms.Form):
     def __init__(self, *args: Any, customer: Customer, **kwargs: Any) -> None:
         kwargs.setdefault("initial", {name: getattr(customer, name) for name in self.FIELDS})
         super().__init__(*args, **kwargs)
-        language = self.fields["language"]
+        language: Any = self.fields["language"]
         if customer.language and customer.language not in dict(settings.LANGUAGES):
             language.choices = [*language.choices, (customer.language, customer.language)]
 

@@ -7,7 +7,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.db import connection
@@ -231,9 +231,8 @@ def facts_of(customer: Customer) -> CustomerFacts | None:
 
 def stage_date(known: CustomerFacts | None) -> date | None:
     """The business date of the move into the present stage: a night decides at the midnight that ends its date."""
-    if known is None or known.stage_since is None:
-        return None
-    return clock.business_date(known.stage_since - timedelta(seconds=1))
+    since: datetime | None = known.stage_since if known else None  # type: ignore[assignment]
+    return clock.business_date(since - timedelta(seconds=1)) if since else None
 
 
 def rfm_cuts() -> RfmCuts | None:

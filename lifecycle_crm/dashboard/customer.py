@@ -154,8 +154,8 @@ def _pin(customer: Customer) -> Pin | None:
 def _consent_words(customer: Customer) -> list[dict[str, Any]]:
     """The statement in force per purpose and channel; "never asked" where there is none."""
     last: dict[tuple[str, str], Consent] = {}
-    for row in Consent.objects.filter(customer=customer, occurred_at__lte=clock.now()).order_by("occurred_at", "pk"):
-        last[row.purpose, row.channel] = row
+    for said in Consent.objects.filter(customer=customer, occurred_at__lte=clock.now()).order_by("occurred_at", "pk"):
+        last[said.purpose, said.channel] = said
     words = []
     for purpose, label in Consent.Purpose.choices:
         for channel, by in Consent.Channel.choices:

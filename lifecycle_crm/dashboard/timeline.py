@@ -59,7 +59,7 @@ def _answer(row: Answer) -> Item:
 
 
 def _case(row: CaseNote) -> Item:
-    titles = {
+    titles: dict[str, str] = {
         Case.State.OPEN: _("Case opened: %(kind)s"),
         Case.State.ANSWERED: _("Case answered: %(kind)s"),
         Case.State.CLOSED: _("Case closed: %(kind)s"),
@@ -89,7 +89,7 @@ def message_words(row: Message) -> str:
     return f"{state}: {row.get_reason_display()}" if row.reason else str(state)
 
 
-def _message(row: Message) -> Item:
+def _message(row: Any) -> Item:
     return Item(
         row.moment,
         "message",
