@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils.formats import date_format
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from customers.models import Consent, Customer
@@ -185,6 +187,20 @@ class Run(models.Model):
     def mark(self) -> str:
         """The kind of mark a page sets beside the state."""
         return _RUN_MARKS.get(self.state, "neutral")
+
+    @property
+    def label(self) -> str:
+        """The run's name for people: the night or the send it is."""
+        kind, _sep, rest = self.key.partition(":")
+        if kind == "night":
+            try:
+                day = date_format(date.fromisoformat(rest), "DATE_FORMAT")
+            except ValueError:
+                return self.key
+            return gettext("Night of %(day)s") % {"day": day}
+        if kind == "broadcast":
+            return gettext("Send %(number)s") % {"number": rest}
+        return self.key
 
     @property
     def can_be_stopped(self) -> bool:

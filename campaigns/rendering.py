@@ -108,7 +108,7 @@ STYLES = {
     "inside": f"padding:16px 32px 32px;{_FONT}",
     "heading": "margin:0 0 16px;font-size:26px;line-height:33px;font-weight:650;color:#1d2420",
     "text": "margin:0 0 16px;font-size:16px;line-height:26px;color:#1d2420",
-    "action": "margin:8px 0 24px",
+    "action": "margin:8px 0 12px",
     "button": (
         "display:inline-block;padding:12px 22px;background:#1f6f54;color:#ffffff;border-radius:6px;"
         "font-size:16px;line-height:22px;font-weight:600;text-decoration:none"
@@ -130,8 +130,13 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-STYLE_SOURCES = ["'unsafe-hashes'", *sorted({_hash(text) for text in (*STYLES.values(), SHEET)})]
-"""For the policy of the page that shows a message: exactly the styles of our layout, and no others."""
+def style_sources(page: str) -> list[str]:
+    """For the policy of the frame that shows ``page``: exactly the styles our layout put there, whichever release it was.
+    Blocks are cleaned before they are laid out, so no style of an author is among them."""
+    texts = {html.unescape(text) for text in re.findall(r' style="([^"]*)"', page)}
+    texts |= set(re.findall(r"<style>(.*?)</style>", page, re.DOTALL))
+    return ["'unsafe-hashes'", *sorted(_hash(text) for text in texts)]
+
 
 # The last lines of a message are part of what we say to the customer, not of the interface, so they ship with it.
 FOOT = {

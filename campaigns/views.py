@@ -360,31 +360,31 @@ def _evidence(row: Message) -> list[tuple[str, str]]:
 
 # --- The message itself, in a frame that can do nothing ---------------------------------------------------------------
 
-_framed = csp(
-    {
-        "default-src": [NONE],
-        "img-src": ["data:"],
-        "style-src": rendering.STYLE_SOURCES,
-        "form-action": [NONE],
-        "base-uri": [NONE],
-        "frame-ancestors": [SELF],
-        "sandbox": [""],
-    }
-)
+
+def _frame(request: HttpRequest, html: str) -> HttpResponse:
+    """The message as a document without scripts, forms, network or an origin of its own."""
+    policy = csp(
+        {
+            "default-src": [NONE],
+            "img-src": ["data:"],
+            "style-src": rendering.style_sources(html),
+            "form-action": [NONE],
+            "base-uri": [NONE],
+            "frame-ancestors": [SELF],
+            "sandbox": [""],
+        }
+    )
+    return xframe_options_sameorigin(policy(lambda _request: HttpResponse(html)))(request)
 
 
 @require_GET
-@xframe_options_sameorigin
-@_framed
 def message_html(request: HttpRequest, pk: int) -> HttpResponse:
-    return HttpResponse(get_object_or_404(Rendering, pk=pk).html)
+    return _frame(request, get_object_or_404(Rendering, pk=pk).html)
 
 
 @require_GET
-@xframe_options_sameorigin
-@_framed
 def preview(request: HttpRequest, pk: int) -> HttpResponse:
     campaign = get_object_or_404(Campaign.objects.select_related("template"), pk=pk)
     wanted = request.GET.get("customer", "")
     customer = get_object_or_404(Customer, pk=int(wanted) if wanted.isdigit() and len(wanted) < 19 else 0)
-    return HttpResponse(outbox.preview(campaign=campaign, customer=customer).html)
+    return _frame(request, outbox.preview(campaign=campaign, customer=customer).html)

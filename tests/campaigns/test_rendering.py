@@ -180,10 +180,13 @@ def test_it_says_what_is_wrong_with_a_template(blocks, sentence):
 
 
 def test_it_allows_exactly_its_own_styles_in_the_frame():
-    html = made("x").html
-    used = set(re.findall(r'style="([^"]*)"', html))
+    page = made('<span style="position:fixed">x</span><style>p{color:red}</style>').html
+    used = set(re.findall(r'style="([^"]*)"', page))
     assert used <= set(rendering.STYLES.values())
-    assert len(rendering.STYLE_SOURCES) == len(set(rendering.STYLES.values())) + 2
+    sources = rendering.style_sources(page)
+    assert sources[0] == "'unsafe-hashes'"
+    assert len(sources) == len(used) + 2
+    assert not {"'unsafe-inline'", "'self'"} & set(sources)
 
 
 @pytest.mark.django_db
