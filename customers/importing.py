@@ -167,12 +167,12 @@ def scan(path: Path, chosen: str = "") -> tuple[str, int]:
             try:
                 line += decoder.decode(block, final=not block).count("\n")
             except UnicodeError as problem:
-                raise _not_readable(path, name, problem, line) from None
+                raise _not_readable(name, problem, line) from None
             if not block:
                 return ("utf-8-sig" if name == "utf-8" else name), line
 
 
-def _not_readable(path: Path, name: str, problem: UnicodeError, line: int) -> InvalidInput:
+def _not_readable(name: str, problem: UnicodeError, line: int) -> InvalidInput:
     """The refusal of a file in another encoding, with the line in question as the likely encodings would read it."""
     raw = b""
     if isinstance(problem, UnicodeDecodeError):
@@ -182,10 +182,8 @@ def _not_readable(path: Path, name: str, problem: UnicodeError, line: int) -> In
     previews = {other: raw.decode(other, "replace").strip() for other in ("cp1250", "cp1252", "iso8859-2")}
     shown = "; ".join(f"{other}: {seen[:60]}" for other, seen in previews.items())
     return InvalidInput(
-        _(
-            "Line %(line)d of %(file)s is not %(encoding)s. Choose the encoding that reads it right (--encoding): %(seen)s."
-        )
-        % {"line": line, "file": path.name, "encoding": name.removesuffix("-sig").upper(), "seen": shown},
+        _("Line %(line)d is not %(encoding)s. Choose the encoding that reads it right (--encoding): %(seen)s.")
+        % {"line": line, "encoding": name.removesuffix("-sig").upper(), "seen": shown},
         code="unreadable_encoding",
         line=line,
         previews=previews,
