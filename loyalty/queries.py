@@ -208,7 +208,7 @@ def account(customer: Customer, *, as_of: datetime | None = None) -> AccountView
     )
 
 
-def lines(held: Account, *, before: int | None = None, limit: int = 50) -> tuple[list[Line], int | None]:
+def lines(held: Account, *, before: int | None = None, limit: int = 30) -> tuple[list[Line], int | None]:
     """Lines of an account, the last first, and where the next page begins (``None`` at the end)."""
     found = Entry.objects.filter(account=held, customer_id=held.customer_id)
     if before is not None:
@@ -288,7 +288,7 @@ def explain(entry: Entry) -> str:
     elif told.get("rule") == "cancelled":
         sentence = _("The order was cancelled.")
     elif kind == Entry.Kind.ACTIVATE:
-        return _("The waiting time of the order's points was over.")
+        return _("The waiting time was over.")
     elif kind == Entry.Kind.EXPIRE:
         return _("The last day to use these points had passed.")
     elif kind == Entry.Kind.REPAY:
@@ -298,13 +298,15 @@ def explain(entry: Entry) -> str:
     else:
         sentence = entry.reason
     if kind == Entry.Kind.DEBT:
+        if sentence and sentence[-1] not in ".!?":
+            sentence += "."
         sentence = f"{sentence} {_('These points had been spent already.')}".strip()
     return sentence
 
 
 def latest(*, limit: int = 15) -> list[tuple[Entry, str]]:
     """The last movements with their sentences."""
-    return [(entry, explain(entry)) for entry in entries().order_by("-pk")[:limit]]
+    return [(entry, explain(entry)) for entry in entries().order_by("-effective_at", "-pk")[:limit]]
 
 
 def largest(*, limit: int = 10) -> list[Account]:

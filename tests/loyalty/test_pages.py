@@ -72,7 +72,7 @@ def test_the_overview_says_what_is_owed_and_adds_up(ola: Client, ada: Customer) 
     assert page.status_code == 200
     for words in (
         "Points outstanding 125",
-        "$1.25",
+        "US$1.25",
         "17%",
         "1 point for each whole USD",
         "Ada Example",
@@ -144,21 +144,21 @@ def test_the_account_shows_every_movement_with_its_reason_and_what_was_left(ola:
     page = text(ola.get(address(ada)))
     for words in (
         "1 point for each whole USD of an order of US$49.95.",
-        "The waiting time of the order's points was over.",
+        "The waiting time was over.",
         "Mug",
         "The order was cancelled.",
         "These points had been spent already.",
         "Owed 40",
     ):
-        assert words.replace("US$", "$") in page.replace("US$", "$").replace("&#x27;", "'")
+        assert words in page
 
 
 def test_the_account_is_read_in_pages_and_the_balances_go_on(ola: Client, ada: Customer) -> None:
-    for n in range(60):
+    for n in range(45):
         ledger.redeem(customer=ada, points=1, key=f"r{n}")
     first, before = queries.lines(held(ada))
     second, end = queries.lines(held(ada), before=before)
-    assert [line.balance for line in first + second] == [*range(40, 101)]
+    assert [line.balance for line in first + second] == [*range(55, 101)]
     assert end is None
     assert "Earlier movements" in text(ola.get(address(ada)))
     assert "The last movements" in text(ola.get(address(ada), {"before": before}))
