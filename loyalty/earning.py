@@ -126,7 +126,7 @@ def _take_backs(orders: Sequence[int], wanted: set[int]) -> list[ledger.TakeBack
     keys = [f"order:{pk}" for pk in orders]
     earned = {
         int(entry.source_id): entry
-        for entry in Entry.objects.filter(key__in=keys, kind=Entry.Kind.EARN, source_type="order").only(
+        for entry in Entry.objects.filter(programme__in=_programmes(), key__in=keys, kind=Entry.Kind.EARN).only(
             "pk", "points", "source_id"
         )
     }
@@ -181,10 +181,15 @@ def _take_backs(orders: Sequence[int], wanted: set[int]) -> list[ledger.TakeBack
     return rows
 
 
+def _programmes() -> list[int]:
+    """All of them: a key is looked up within its programme, and an order may have earned in one that ended."""
+    return list(Programme.objects.values_list("pk", flat=True))
+
+
 def _told(refunds: Sequence[int]) -> set[int]:
     """Those of these refunds that have taken points back already."""
     return {
         int(pk) for ids in batches.of(refunds, 500) for pk in Entry.objects.filter(
-            key__in=[f"refund:{pk}" for pk in ids]
+            programme__in=_programmes(), key__in=[f"refund:{pk}" for pk in ids]
         ).values_list("source_id", flat=True)
     }  # fmt: skip

@@ -736,16 +736,19 @@ def reverse_many(rows: Sequence[TakeBack]) -> int:
         }  # fmt: skip
         book.hold_ids({entry.account_id for entry in entries.values()})
         lots = {lot.entry_id: lot for part in batches.of(ids, 500) for lot in Lot.objects.filter(entry__in=part)}
+        programmes = {entry.programme_id for entry in entries.values()}
         known = {
             (programme, key)
             for part in batches.of([row.key for row in rows], 500)
-            for programme, key in Entry.objects.filter(key__in=part).values_list("programme_id", "key")
+            for programme, key in Entry.objects.filter(programme__in=programmes, key__in=part).values_list(
+                "programme_id", "key"
+            )
         }
         state = _taken_back(list(entries.values()))
         taken = {pk: one for pk, (one, _limit) in state.items()}
         moves: list[book.Move] = []
         takes: list[tuple[str, int, int]] = []
-        hard: list[tuple[book.Move, Lot, int, int]] = []
+        hard: list[tuple[book.Move, Lot, int]] = []
         for row in rows:
             entry = entries[row.entry_id]
             points = min(row.up_to, state[entry.pk][1]) - taken[entry.pk]
@@ -779,19 +782,28 @@ def reverse_many(rows: Sequence[TakeBack]) -> int:
                 moves.append(move)
                 takes.append((row.key, lot.pk, own))
             else:
-                hard.append((move, lot, own, points - own))
+                hard.append((move, lot, points))
         book.stage(moves)
         book.stage_takes(takes)
         book.post()
-        for move, lot, own, rest in hard:
-            _take_back_and_owe(move, lot, own, rest)
+        for move, lot, points in hard:
+            _take_back_and_owe(move, lot, points)
         return len(moves) + len(hard)
 
 
-def _take_back_and_owe(move: book.Move, lot: Lot, own: int, rest: int) -> None:
+def _take_back_and_owe(move: book.Move, lot: Lot, points: int) -> None:
     """What the own lot lacks comes from the other points to spend, and what those lack becomes a debt."""
+    # Read again: the one before may have taken from this very lot.
+    lot.refresh_from_db(fields=["remaining", "activated_at"])
     balance = Account.objects.values_list("balance", flat=True).get(pk=move.account_id)
-    other = min(rest, balance + move.available)
+    own = min(points, lot.remaining)
+    waits = lot.activated_at is None
+    rest = points - own
+    other = min(rest, balance if waits else balance - own)
+    move.points = -own - other
+    move.pending = -own if waits else 0
+    move.available = -other if waits else -own - other
+    move.burn = other
     book.clear()
     owed = book.Move(
         key=f"{move.key}:debt" if own + other else move.key,
@@ -811,9 +823,6 @@ def _take_back_and_owe(move: book.Move, lot: Lot, own: int, rest: int) -> None:
         takes_back_id=move.takes_back_id,
     )
     if own + other:
-        move.points -= other
-        move.available -= other
-        move.burn = other
         book.stage([move])
         if own:
             book.stage_takes([(move.key, lot.pk, own)])

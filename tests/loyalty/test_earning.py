@@ -234,6 +234,38 @@ def test_a_refund_after_the_points_were_spent_becomes_a_debt_that_the_next_order
     assert audit.problems() == []
 
 
+def test_many_returns_of_one_customer_in_one_batch_share_what_is_left_and_owe_the_rest() -> None:
+    customer = CustomerFactory()
+    orders = [
+        OrderFactory(customer=customer, amount_minor=amount, placed_at=SPRING + timedelta(hours=n))
+        for n, amount in enumerate((3000, 2000, 4000))
+    ]
+    earning.award_for_orders([order.pk for order in orders])
+    ledger.redeem(customer=customer, points=45, key="r", effective_at=SPRING + timedelta(days=20))
+    rows = [refund(order, order.amount_minor, occurred_at=SPRING + timedelta(days=25)) for order in orders]
+    told(rows[:2])
+    account = Account.objects.get()
+    assert (account.balance, account.debt, account.reversed) == (0, 5, 50)
+    told(rows)
+    account.refresh_from_db()
+    assert (account.balance, account.debt, account.reversed) == (0, 45, 90)
+    assert audit.problems() == []
+
+
+def test_two_hard_returns_in_one_batch_do_not_take_the_same_points_twice() -> None:
+    """The first return lacks points and takes some of the second one's lot; the second then owes them."""
+    customer = CustomerFactory()
+    first, second = (
+        OrderFactory(customer=customer, amount_minor=1000, placed_at=SPRING + timedelta(hours=n)) for n in range(2)
+    )
+    earning.award_for_orders([first.pk, second.pk])
+    ledger.redeem(customer=customer, points=12, key="r", effective_at=SPRING + timedelta(days=20))
+    assert told([refund(one, 1000, occurred_at=SPRING + timedelta(days=25)) for one in (first, second)]) == 2
+    account = Account.objects.get()
+    assert (account.balance, account.debt, account.reversed) == (0, 12, 20)
+    assert audit.problems() == []
+
+
 def test_a_batch_of_orders_costs_the_same_number_of_queries_as_one(django_assert_max_num_queries: object) -> None:
     customers = [CustomerFactory() for _ in range(5)]
     ids = [OrderFactory(customer=customers[n % 5], placed_at=SPRING + timedelta(hours=n)).pk for n in range(180)]
