@@ -8,13 +8,13 @@ from typing import ClassVar
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
-from django.utils.formats import date_format
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from customers.models import Consent, Customer
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import parameter
+from lifecycle_crm.templatetags.crm import day
 
 _RUN_MARKS = {"sending": "info", "needs_confirmation": "warn", "paused": "warn", "finished": "ok", "planned": "waiting"}
 _MESSAGE_MARKS = {
@@ -194,10 +194,10 @@ class Run(models.Model):
         kind, _sep, rest = self.key.partition(":")
         if kind == "night":
             try:
-                day = date_format(date.fromisoformat(rest), "DATE_FORMAT")
+                night = date.fromisoformat(rest)
             except ValueError:
                 return self.key
-            return gettext("Night of %(day)s") % {"day": day}
+            return gettext("Night of %(day)s") % {"day": day(night)}
         if kind == "broadcast":
             return gettext("Send %(number)s") % {"number": rest}
         return self.key

@@ -228,6 +228,8 @@ def open_session() -> Session:
 # --- The bytes --------------------------------------------------------------------------------------------------------
 
 _DOT = re.compile(rb"(?m)^\.")
+_BROKEN = re.compile(r"\r\n(?![ \t])|\r(?!\n)|(?<!\r)\n|\0")
+"""A line break that is not the fold of a long header."""
 
 
 def sender() -> tuple[str, str]:
@@ -278,7 +280,7 @@ def build(
         "Content-Type": f'multipart/alternative; boundary="{boundary}"',
     }
     for key, value in lines.items():
-        if re.search(r"[\r\n](?![ \t])|\0", value):
+        if _BROKEN.search(value):
             raise BadAddress(f"The header {key} holds a line break.")
     head = "".join(f"{key}: {value}\r\n" for key, value in lines.items())
     part = (
