@@ -209,7 +209,8 @@ def delimiter_of(path: Path, encoding: str) -> str:
 
 def guess(kind: str, columns: Iterable[str]) -> dict[str, str]:
     """``{column: field}`` for headers whose meaning is plain in English, Swedish, Norwegian, Polish or Czech."""
-    words, mapping = _GUESSES[kind], {}
+    words = _GUESSES[kind]
+    mapping: dict[str, str] = {}
     for column in columns:
         name = words.get(re.sub(r"[^a-z0-9]", "", search_text(column)))
         if name and name not in mapping.values():
@@ -455,7 +456,7 @@ def _check_mapping(kind: str, preview: Preview, mapping: dict[str, str] | None) 
         raise InvalidInput(
             _("Two columns are read as %(name)s. Choose one.") % {"name": twice[0]}, code="field_mapped_twice"
         )
-    needed = [("customer_id", "email")]
+    needed: list[tuple[str, ...]] = [("customer_id", "email")]
     if kind == ImportRun.Kind.ORDERS:
         needed += [("placed_at",), ("amount",)]
     for either in needed:
@@ -550,7 +551,7 @@ def _work(row: ImportRun, owner: str, progress: Callable[[ImportRun], None] | No
             took = _take(row, lines)
             ImportRow.objects.bulk_create(took.refusals)
             after = took.added_to(row) | {"next_line": next_line}
-            claim = {"lease_until": clock.now() + timedelta(seconds=LEASE_SECONDS)}
+            claim: dict[str, Any] = {"lease_until": clock.now() + timedelta(seconds=LEASE_SECONDS)}
             if is_up:
                 claim = {"lease_until": None, "lease_owner": "", "state": ImportRun.State.QUEUED}
             # Fenced: a worker that slept through its lease finds the owner or the line changed, and rolls back.

@@ -91,7 +91,7 @@ def record_events(
 def record_event(row: EventIn, *, source: str, id_source: str = "", is_history: bool | None = None) -> Event:
     """``record_events`` for one. Raises ``InvalidInput`` or ``NotFound`` where the batch would answer with an error."""
     result = only(record_events([row], source=source, id_source=id_source, is_history=is_history))
-    return Event.objects.get(pk=result.id)
+    return Event.objects.get(pk=result.id or 0)
 
 
 def happened(occurred_at: object, sent_at: object, now: datetime) -> datetime:

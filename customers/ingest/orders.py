@@ -126,7 +126,7 @@ def record_orders(
 def record_order(row: OrderIn, *, source: str, id_source: str = "", is_history: bool | None = None) -> Order:
     """``record_orders`` for one. Raises ``InvalidInput`` or ``NotFound`` where the batch would answer with an error."""
     result = only(record_orders([row], source=source, id_source=id_source, is_history=is_history))
-    return Order.objects.get(pk=result.id)
+    return Order.objects.get(pk=result.id or 0)
 
 
 def _whole(value: object, name: str, most: int) -> int:

@@ -138,7 +138,7 @@ def save_customers(rows: Sequence[CustomerIn], *, source: str, is_history: bool 
 def save_customer(row: CustomerIn, *, source: str, is_history: bool = False) -> Customer:
     """``save_customers`` for one. Raises ``InvalidInput`` or ``NotFound`` where the batch would answer with an error."""
     result = only(save_customers([row], source=source, is_history=is_history))
-    return Customer.objects.get(pk=result.id)
+    return Customer.objects.get(pk=result.id or 0)
 
 
 def _read(index: int, row: CustomerIn, now: datetime) -> _Read:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
@@ -85,7 +86,7 @@ def _write(
                 code="refund_too_large",
                 left_minor=left,
             )
-        changes = {
+        changes: dict[str, Any] = {
             "refunded_minor": order.refunded_minor + amount,
             "base_minor": net_in_base(left - amount, order.currency, order.rate),
         }

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import csv
 import io
+import subprocess
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from customers.models import Consent, Customer, DirtyCustomer, ImportRow, Import
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
 from tests.customers.factories import CustomerFactory, ExternalIdFactory
+from tests.fixtures import ROOT, wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -352,6 +356,39 @@ def test_it_goes_on_where_it_was_killed_with_nothing_twice(tmp_path: Path, monke
         return sorted(Order.objects.filter(source=source).values_list("source_id", "amount_minor", "placed_at"))
 
     assert orders("killed") == orders("whole")
+
+
+@pytest.mark.worker
+@pytest.mark.django_db(transaction=True)
+def test_it_survives_processes_that_are_killed_at_work(
+    tmp_path: Path, settings: Any, environment: Callable[..., dict[str, str]]
+) -> None:
+    settings.VAR_DIR = tmp_path
+    lines = ["customer_id,date,amount"]
+    lines += [f"P-{n % 700},2025-{1 + n % 12:02d}-{1 + n % 27:02d},{n % 90}.25" for n in range(6000)]
+    row = importing.start(kind="orders", file=file(tmp_path, "\n".join(lines)), options=MAKE, is_waiting=False)
+    work = (
+        "import django, sys; django.setup()\n"
+        "from customers import importing; importing.BATCH = 150\n"
+        "importing.run(int(sys.argv[1]))"
+    )
+    hits = 0
+    while hits < 4 and ImportRun.objects.get(pk=row.pk).state != "done":
+        before = ImportRun.objects.get(pk=row.pk).rows
+        process = subprocess.Popen([sys.executable, "-c", work, str(row.pk)], cwd=ROOT, env=environment())
+        wait_until(lambda: ImportRun.objects.get(pk=row.pk).rows > before + 150 * hits, seconds=120)  # noqa: B023
+        process.kill()
+        process.wait()
+        # Only a kill that hit a worker at work counts.
+        now = ImportRun.objects.get(pk=row.pk)
+        hits += now.state == "running" and before < now.rows < 6000
+        assert Order.objects.count() == now.rows == now.created
+        ImportRun.objects.filter(pk=row.pk).update(lease_until=clock.now() - timedelta(seconds=1))
+    assert hits >= 2
+    importing.run(row.pk)
+    row.refresh_from_db()
+    assert (row.state, counts(row)) == ("done", (6000, 6000, 0, 0, 0, 700))
+    assert (Order.objects.count(), Customer.objects.count()) == (6000, 700)
 
 
 @pytest.mark.usefixtures("small")
