@@ -101,33 +101,39 @@ def hand_down(*, as_of: datetime) -> int:
     """Write the batch's last NPS score, its moment and the number of cases then open into the facts.
 
     Works inside ``customers.facts.batch()``. Read from the append-only rows, so a past ``as_of`` sees neither a later
-    change of an answer nor a later move of a case. Returns the number of facts rows that changed.
+    change of an answer nor a later move of a case. Returns how many
+    facts rows were written.
     """
     moment = parameter(as_of)
-    return facts.hand_down(
-        {"nps_score": "s.score", "answered_at": "s.answered", "open_cases": "coalesce(s.waiting, 0)"},
+    scored = facts.hand_down(
+        {"nps_score": "s.score", "answered_at": "s.answered"},
         f"""
-        SELECT p.customer_id, a.score, a.answered, m.waiting
-        FROM {facts.PICKED} p
-        LEFT JOIN (
+        SELECT customer_id, score, answered
+        FROM (
             SELECT customer_id, score, {epoch("answered_at")} AS answered,
                    row_number() OVER (PARTITION BY customer_id ORDER BY answered_at DESC, id DESC) AS place
             FROM feedback_answer
             WHERE kind = '{Kind.NPS.value}' AND answered_at < %s
               AND customer_id IN (SELECT customer_id FROM {facts.PICKED})
-        ) a ON a.customer_id = p.customer_id AND a.place = 1
-        LEFT JOIN (
-            SELECT customer_id, count(*) AS waiting
-            FROM (
-                SELECT customer_id, state,
-                       row_number() OVER (PARTITION BY case_id ORDER BY id DESC) AS place
-                FROM feedback_casenote
-                WHERE state <> '' AND created_at < %s
-                  AND customer_id IN (SELECT customer_id FROM {facts.PICKED})
-            ) moves
-            WHERE place = 1 AND state <> 'closed'
-            GROUP BY customer_id
-        ) m ON m.customer_id = p.customer_id
+        ) answers
+        WHERE place = 1
         """,
-        [moment, moment],
+        [moment],
     )
+    # A statement of its own: joined into the one above, SQLite scans one set for every row of the other.
+    waiting = facts.hand_down(
+        {"open_cases": "coalesce(s.waiting, 0)"},
+        f"""
+        SELECT customer_id, count(*) AS waiting
+        FROM (
+            SELECT customer_id, state, row_number() OVER (PARTITION BY case_id ORDER BY id DESC) AS place
+            FROM feedback_casenote
+            WHERE state <> '' AND created_at < %s
+              AND customer_id IN (SELECT customer_id FROM {facts.PICKED})
+        ) moves
+        WHERE place = 1 AND state <> 'closed'
+        GROUP BY customer_id
+        """,
+        [moment],
+    )
+    return scored + waiting
