@@ -34,14 +34,13 @@ VAR_DIR.mkdir(parents=True, exist_ok=True)
 
 def _secret_key() -> str:
     """The key from the environment; on a local installation one is made once and kept in ``var/``."""
-    try:
-        key = env.text("SECRET_KEY")
-    except ImproperlyConfigured:
-        if IS_PRODUCTION:
-            raise ImproperlyConfigured(
-                "SECRET_KEY is not set. In production set it (or SECRET_KEY_FILE) to 50 or more random characters, the "
-                "same on every machine: python -c 'import secrets; print(secrets.token_urlsafe(50))'."
-            ) from None
+    key = env.text("SECRET_KEY", "")
+    if not key and IS_PRODUCTION:
+        raise ImproperlyConfigured(
+            "SECRET_KEY is not set. In production set it (or SECRET_KEY_FILE) to 50 or more random characters, the "
+            "same on every machine: python -c 'import secrets; print(secrets.token_urlsafe(50))'."
+        )
+    if not key:
         kept = VAR_DIR / "secret_key"
         if not kept.is_file():
             kept.write_text(secrets.token_urlsafe(50), encoding="utf-8")
@@ -192,9 +191,6 @@ CELERY_WORKER_MAX_MEMORY_PER_CHILD = 600_000
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 30
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
-    {"visibility_timeout": 3600} if REDIS_URL else {"polling_interval": 1.0}
-)
 if REDIS_URL:
     CELERY_VISIBILITY_TIMEOUT = 3600
     CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
