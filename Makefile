@@ -2,6 +2,7 @@
 #
 #   make run  [PORT=8000] [HOST=127.0.0.1] [EMPTY=1]   the whole product on this machine, Ctrl-C stops it
 #   make test [ARGS="-k ledger"]                       everything CI runs, on SQLite and PostgreSQL
+#   make bench [SIZES="10000 100000"]                  timings as ratios to a plain scan, on both databases
 #   make lint                                          only the gates: lint, format, imports, templates, types
 #   make format                                        let ruff and djade mend what they can
 #   make clean                                         remove what was built (your data in var/ stays)
@@ -23,7 +24,7 @@ define environment
 	"$$found" lifecycle_crm/environment.py $(VENV) $(1)
 endef
 
-.PHONY: run test lint format clean
+.PHONY: run test bench lint format clean
 
 run:
 	$(call environment,requirements.txt)
@@ -50,3 +51,8 @@ format:
 
 clean:
 	rm -rf $(VENV) staticfiles .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+# The benchmark suite: make bench SIZES="10000 100000" DATABASES="sqlite postgresql"
+bench:
+	$(call environment,tests/requirements.txt)
+	@exec $(PY) -m tests.bench $(if $(SIZES),--sizes $(SIZES)) $(if $(DATABASES),--databases $(DATABASES))

@@ -42,7 +42,7 @@ AFTER: dict[type[models.Model], tuple[str, list[Verb]]] = {
 HAND_DOWNS: list[Callable[..., Any]] = [points_standing.hand_down, scores.hand_down]
 """Numbers of the higher floors on their way into the customer's facts."""
 
-BATCH = 1000
+BATCH = 2000
 TRIES = 3
 
 

@@ -1,0 +1,206 @@
+"""One database, one size: load the sample shop at that size, then time the floor and our work on the same rows in turn."""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.core.management import call_command  # noqa: E402
+from django.db import connection, transaction  # noqa: E402
+from django.db.models import Count, Max, Min, Sum  # noqa: E402
+from django.test import Client  # noqa: E402
+from django.test.utils import CaptureQueriesContext, setup_test_environment  # noqa: E402
+
+from customers import facts  # noqa: E402
+from customers.models import Customer, CustomerFacts, DirtyCustomer, Event, Order  # noqa: E402
+from lifecycle_crm import night, reactions  # noqa: E402
+from lifecycle_crm.accounts.models import User  # noqa: E402
+from lifecycle_crm.demo import shop  # noqa: E402
+from lifecycle_crm.lib import batches, clock  # noqa: E402
+from stages.models import Chunk  # noqa: E402
+
+
+def timed(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def floor() -> None:
+    """The least the data allows: each raw table that feeds the facts, aggregated by customer."""
+    counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
+    for inner in (
+        "SELECT customer_id, count(*) AS n, min(placed_at), max(placed_at), sum(base_minor) FROM customers_order "
+        f"WHERE {counted} GROUP BY customer_id",
+        "SELECT customer_id, max(occurred_at) AS n FROM customers_event GROUP BY customer_id",
+        "SELECT customer_id, max(occurred_at) AS n FROM customers_consent GROUP BY customer_id",
+    ):
+        batches.rows(f"SELECT count(*), max(n) FROM ({inner}) t")
+
+
+class _Undo(Exception):
+    pass
+
+
+def undone(work: Callable[[], Any]) -> float:
+    """Time of work inside a transaction that is rolled back afterwards, so that it can be repeated."""
+    took = 0.0
+    try:
+        with transaction.atomic():
+            took = timed(work)
+            raise _Undo
+    except _Undo:
+        return took
+
+
+def rebuild() -> None:
+    """Everybody's facts from nothing: what a first night does, without stages."""
+    CustomerFacts.objects.all()._raw_delete("default")
+    for low, high in batches.id_ranges(Customer, night.WIDTH):
+        with facts.batch():
+            facts.add_everyone(low, high, as_of=clock.whole_now())
+            reactions.hand_down(as_of=clock.whole_now())
+
+
+def naive(people: list[int]) -> None:
+    """The loop everybody writes first."""
+    for pk in people:
+        row = Order.objects.filter(customer_id=pk, is_counted=True).aggregate(
+            n=Count("id"), first=Min("placed_at"), last=Max("placed_at"), spend=Sum("base_minor")
+        )
+        seen = Event.objects.filter(customer_id=pk).aggregate(last=Max("occurred_at"))
+        known = CustomerFacts.objects.get(pk=pk)
+        known.orders, known.first_order_at, known.last_order_at = row["n"], row["first"], row["last"]
+        known.spend_minor, known.engaged_at = row["spend"] or 0, seen["last"]
+        known.save()
+
+
+def a_night(share: float) -> tuple[float, dict[str, int]]:
+    """One ordinary night in which this share of the customers did something. The night stays, its date moves on."""
+    day = night.Night.objects.latest("business_date").business_date + timedelta(days=1)
+    chosen = list(Customer.objects.order_by("pk").values_list("pk", flat=True)[:: max(1, round(1 / share))])
+    moment = clock.day_start(day) + timedelta(hours=12)
+    Event.objects.bulk_create(
+        (
+            Event(customer_id=pk, name="visit", occurred_at=moment, source="bench", source_id=f"{day}-{pk}")
+            for pk in chosen
+        ),
+        batch_size=5000,
+    )
+    facts.mark(chosen, occurred_at=moment)
+    if connection.vendor == "postgresql":
+        batches.execute("ANALYZE")
+    holder: list[Any] = []
+    took = timed(lambda: holder.append(night.run(day, is_quiet=True)))
+    return took, holder[0].counts
+
+
+def main(size: int, out: Path) -> None:
+    call_command("migrate", verbosity=0)
+    call_command("collectstatic", interactive=False, verbosity=0)
+    rows: list[dict[str, Any]] = []
+    load = timed(lambda: shop.build(customers=size))
+    if connection.vendor == "postgresql":
+        batches.execute("VACUUM ANALYZE")
+    else:
+        batches.execute("ANALYZE")
+
+    def row(what: str, seconds: list[float], floor_s: float | None, note: str = "") -> None:
+        median = statistics.median(seconds)
+        rows.append(
+            {
+                "what": what,
+                "median_s": median,
+                "min_s": min(seconds),
+                "max_s": max(seconds),
+                "ratio": None if floor_s is None else median / floor_s,
+                "note": note,
+            }
+        )
+
+    floors = [timed(floor) for _ in range(3)]
+    first_day = clock.last_complete_day() - timedelta(days=4)
+    first = timed(lambda: night.run(first_day, is_quiet=True))
+    if connection.vendor == "postgresql":
+        batches.execute("VACUUM ANALYZE")
+    rebuilds = []
+    for _ in range(3):
+        floors.append(timed(floor))
+        rebuilds.append(undone(rebuild))
+    floor_s = statistics.median(floors)
+    by_step = dict(Chunk.objects.values_list("step").annotate(s=Sum("seconds")).order_by())
+    row("first night, everybody, all steps", [first], floor_s, "of which " + _steps(by_step))
+    row("facts of everybody, from nothing", rebuilds, floor_s)
+    sample = list(CustomerFacts.objects.values_list("pk", flat=True)[:500])
+    loops = [undone(lambda: naive(sample)) / len(sample) * size for _ in range(3)]
+    row("the same by a loop per customer", loops, floor_s, f"n = {len(sample)}, scaled to {size:,}")
+    for share, name in ((0.04, "ordinary"), (0.02, "quiet")):
+        took, counts = a_night(share)
+        row(
+            f"{name} night, {share:.0%} touched",
+            [took],
+            floor_s,
+            f"{counts['evaluated']:,} looked at, {took / max(counts['evaluated'], 1) * 1e6:,.0f} µs each",
+        )
+    DirtyCustomer.objects.all().delete()
+    rows += pages()
+    result = {
+        "orders": Order.objects.count(),
+        "events": Event.objects.count(),
+        "floor_s": floor_s,
+        "load_s": load,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rows": rows,
+    }
+    out.write_text(json.dumps(result), encoding="utf-8")
+
+
+def _steps(by_step: dict[str, float]) -> str:
+    return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in sorted(by_step.items(), key=lambda p: -p[1])[:4])
+
+
+def pages() -> list[dict[str, Any]]:
+    """Server time of the pages, signed in as owner, after one warm-up each."""
+    setup_test_environment()
+    user = User.objects.create_superuser("bench@shop.example", "x" * 20)
+    client = Client()
+    client.force_login(user)
+    one = CustomerFacts.objects.order_by("-orders").values_list("pk", flat=True).first()
+    found: list[dict[str, Any]] = []
+    for name, path in (
+        ("page: home", "/"),
+        ("page: customers", "/customers/"),
+        ("page: customers, filtered and sorted", "/customers/?stage=dormant&sort=-spend"),
+        ("page: customers, search", "/customers/?q=anna"),
+        ("page: one customer", f"/customers/{one}/"),
+    ):
+        client.get(path)
+        with CaptureQueriesContext(connection) as queries:
+            answer = client.get(path)
+        assert answer.status_code == 200, (path, answer.status_code)
+        times = [timed(lambda path=path: client.get(path)) for _ in range(9)]
+        found.append(
+            {
+                "what": name,
+                "median_s": statistics.median(times),
+                "min_s": min(times),
+                "max_s": max(times),
+                "note": f"{len(queries)} queries, {len(answer.content) / 1024:,.0f} kB, n = 9",
+            }
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
