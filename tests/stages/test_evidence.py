@@ -21,7 +21,12 @@ NOON = datetime(2026, 5, 10, 12, tzinfo=UTC)
 QUIET = {"fact": "last_order_at", "op": "days_since_gte", "value": 90}
 RULES = [
     {"key": "quiet", "name": "Goes quiet", "to": "dormant", "when": QUIET},
-    {"key": "loyal", "name": "Buys on their rhythm", "to": "retain", "when": {"fact": "orders", "op": "gte", "value": 2}},
+    {
+        "key": "loyal",
+        "name": "Buys on their rhythm",
+        "to": "retain",
+        "when": {"fact": "orders", "op": "gte", "value": 2},
+    },
     {"key": "known", "name": "Is known", "to": "reach", "when": {"all": []}},
 ]
 
@@ -118,7 +123,9 @@ def test_a_moment_of_change_at_midnight_belongs_to_the_day_that_ends() -> None:
 
 
 def test_time_alone_may_change_nothing() -> None:
-    view = evidence.outlook(snapshot(stage="dormant", last_order_at=seconds(NOON) - 400 * DAY), rules.parse(RULES), NOON)
+    view = evidence.outlook(
+        snapshot(stage="dormant", last_order_at=seconds(NOON) - 400 * DAY), rules.parse(RULES), NOON
+    )
     assert view.decision.rule.key == "quiet"
     assert view.flip is None
 
