@@ -60,7 +60,6 @@ def begin() -> None:
         raise RuntimeError("The ledger needs a transaction: a movement and its cause are one.")
     postgresql = connection.vendor == "postgresql"
     moment, document = ("timestamptz", "jsonb") if postgresql else ("text", "text")
-    tail = " ON COMMIT DELETE ROWS" if postgresql else ""
     for name, columns in (
         ("ledger_accounts", "account_id bigint PRIMARY KEY"),
         (
@@ -75,9 +74,15 @@ def begin() -> None:
         ),
         ("ledger_takes", "key text, lot_id bigint, points bigint NOT NULL, PRIMARY KEY (key, lot_id)"),
     ):
-        batches.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}){tail}")
+        batches.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns})")
     clear()
     batches.execute("DELETE FROM ledger_accounts")
+
+
+def _analyze(table: str) -> None:
+    """Tell PostgreSQL's planner how small a working table is: it would guess hundreds of rows and scan the ledger."""
+    if connection.vendor == "postgresql":
+        batches.execute(f"ANALYZE {table}")
 
 
 def clear() -> None:
@@ -93,8 +98,7 @@ def hold(select: str, params: Sequence[Any] = ()) -> int:
         batches.rows(
             "SELECT 1 FROM loyalty_account WHERE id IN (SELECT account_id FROM ledger_accounts) ORDER BY id FOR UPDATE"
         )
-        if count > 200:
-            batches.execute("ANALYZE ledger_accounts")
+        _analyze("ledger_accounts")
     return count
 
 
@@ -156,10 +160,10 @@ def post(*, with_accounts: bool = True) -> int:
     )
     if not count:
         return 0
+    _analyze("ledger_moves")
     if burns:
         _choose_lots()
-    if count > 200 and connection.vendor == "postgresql":
-        batches.execute("ANALYZE ledger_moves")
+    _analyze("ledger_takes")
     same = (
         "programme_id, account_id, customer_id, key, kind, points, effective_at, actor_id, reason, explanation, "
         "source_type, source_id, takes_back_id, reverses_id"
@@ -170,8 +174,8 @@ def post(*, with_accounts: bool = True) -> int:
         [parameter(clock.now())],
     )
     batches.execute(
-        "UPDATE ledger_moves SET entry_id = e.id FROM loyalty_entry e "
-        "WHERE e.programme_id = ledger_moves.programme_id AND e.key = ledger_moves.key"
+        "UPDATE ledger_moves SET entry_id = (SELECT e.id FROM loyalty_entry e "
+        "WHERE e.programme_id = ledger_moves.programme_id AND e.key = ledger_moves.key)"
     )
     batches.execute(
         """
