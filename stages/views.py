@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from customers.conditions import All
+from customers.queries import shown_name
 from customers.sentences import say
 from lifecycle_crm.lib import clock, health, http
 from lifecycle_crm.lib.errors import Conflict, DomainError, NotFound
@@ -167,7 +168,8 @@ def overview(request: HttpRequest) -> HttpResponse:
             "rhythm_note": rule_set.note if rule_set else "",
             "matrix": matrix(moves, lambda s, t: queries.moved_url(s, t, month, today)),
             "moves": sum(moves.values()),
-            "month": MONTH,
+            "first": month,
+            "last": today,
             "versions": queries.rule_sets()[:10],
             "draft": queries.open_draft(),
             "may_publish": may_publish(request.user),
@@ -241,11 +243,11 @@ def rules(request: HttpRequest, version: int) -> HttpResponse:
         "may_publish": may,
     }
     if is_draft:
-        context |= _preview(parsed)
+        context |= _preview(parsed, request.user)
     return http.page(request, "stages/rules.html", context, status=422 if form.errors else 200)
 
 
-def _preview(rules: Rules) -> dict[str, Any]:
+def _preview(rules: Rules, user: Any) -> dict[str, Any]:
     now = clock.whole_now()
     then = rulesets.what_if(rules, now)
     current = queries.published()
@@ -253,6 +255,7 @@ def _preview(rules: Rules) -> dict[str, Any]:
     before, after = then.before(), then.after()
     return {
         "what_if": then,
+        "sample": [{"mover": mover, "name": shown_name(mover.customer, user)} for mover in then.sample],
         "share": pct(then.moving / then.total, 1) if then.total else "",
         "tonight": tonight,
         "brake": _needs_typing(then),

@@ -36,7 +36,7 @@ DEFAULT_DAYS = 30
 COMPARE = {
     "previous": gettext_lazy("Previous period"),
     "year": gettext_lazy("A year ago"),
-    "none": gettext_lazy("No comparison"),
+    "none": gettext_lazy("Nothing"),
 }
 DORMANT_DAYS = 7
 
@@ -60,11 +60,11 @@ def home(request: HttpRequest) -> HttpResponse:
         )
     of = queries.period(last, days, compare)
     found = queries.standings(of)
-    moves, moves_before = queries.flows(of)
+    moves = queries.flows(of)
     report, report_before = queries.reports(of)
     trade, trade_before = queries.trade(of)
     basis = _basis(of, compare)
-    cards = _cards(of, found, (moves, moves_before), (report, report_before), (trade, trade_before))
+    cards = _cards(of, found, (report, report_before), (trade, trade_before))
     return http.page(
         request,
         "dashboard/home.html",
@@ -107,8 +107,10 @@ def _choices(request: HttpRequest, name: str, options: list[tuple[str, Any]], ac
 
 def _basis(of: Period, compare: str) -> str:
     if compare == "year":
-        return _("than a year before")
-    return ngettext("than the %(n)d day before", "than the %(n)d days before", of.days) % {"n": of.days}
+        return _("compared with a year before")
+    return ngettext("compared with the %(n)d day before", "compared with the %(n)d days before", of.days) % {
+        "n": of.days
+    }
 
 
 # --- Today ------------------------------------------------------------------------------------------------------------
@@ -329,7 +331,6 @@ def _flow_sentence(ordered: list[tuple[str, str, int]]) -> str:
 def _cards(
     of: Period,
     found: Standings,
-    moves: tuple[Flows, Flows],
     report: tuple[ReportDay, ReportDay | None],
     trade: tuple[list[Any], list[Any]],
 ) -> list[Metric]:
@@ -349,7 +350,7 @@ def _cards(
         metrics.revenue(days, days_before, last, tuple(queries.pieces(of, days, "revenue_minor"))),
         metrics.orders(days, days_before, last, tuple(queries.pieces(of, days, "orders"))),
         metrics.retention(kept, kept_before, last),
-        metrics.churn(queries.churn(of, found, *moves), last, fell, ()),
+        metrics.churn(queries.churn(of, found, kept, kept_before), last, fell, ()),
         metrics.nps(nps, nps_before, last, reverse("feedback:overview")),
         metrics.repurchase(*queries.cohorts(of), last),
         metrics.regulars(days, days_before, last),
@@ -443,7 +444,7 @@ def _awake(of: Period, found: Standings) -> dict[str, Any]:
         "is_empty": len(values) < 2,
         "data": {
             "x": {"labels": labels},
-            "y": {"ticks": ticks(1, "pct"), "title": ""},
+            "y": {"ticks": ticks(min(1, 1.1 * max(values, default=1)), "pct"), "title": ""},
             "series": [{"name": _("Not dormant"), "values": values, "texts": texts}],
         },
         "columns": [
@@ -480,7 +481,7 @@ def home_csv(request: HttpRequest, panel: str) -> HttpResponse:
     writer = csv.writer(answer)
     if panel == "flow":
         writer.writerow(["from", "to", "moves"])
-        writer.writerows((s, t, n) for (s, t), n in sorted(queries.flows(of)[0].items()))
+        writer.writerows((s, t, n) for (s, t), n in sorted(queries.flows(of).items()))
         return answer
     writer.writerow(["date", "orders", "revenue", "revenue_first_buyers", "revenue_regulars", "currency"])
     for row in queries.trade(of)[0]:

@@ -79,7 +79,7 @@ class Metric:
         """The interval as text, empty when there is none."""
         if self.low is None or self.high is None or not self.is_enough:
             return ""
-        return _("95% sure: %(low)s to %(high)s") % {"low": self.write(self.low), "high": self.write(self.high)}
+        return _("95%% certain: %(low)s to %(high)s") % {"low": self.write(self.low), "high": self.write(self.high)}
 
     @property
     def delta(self) -> dict[str, str] | None:
@@ -281,7 +281,8 @@ def retention(row: RetentionDay, before: RetentionDay | None, as_of: date) -> Me
 def churn(share: Share, as_of: date, url: str, trend: tuple[float | None, ...]) -> Metric:
     sample = _("%(hits)s of %(n)s") % {"hits": num(share.hits), "n": num(share.n)}
     definition = _(
-        "Moves into Dormant in the period, divided by the customers who were placed and not dormant at its start."
+        "Of the customers who were placed and not dormant when the period began, the share who went dormant in it, "
+        "whether or not they came back since."
     )
     return _share("churn", _("Churn"), share, as_of, definition, "down", sample, url=url, trend=trend)
 

@@ -81,16 +81,18 @@ class TradeDay(models.Model):
 
 
 class RetentionDay(models.Model):
-    """Of the buyers of the ``days`` dates before the last ``days`` dates, how many bought again in the last ones.
+    """People counted over the ``days`` dates that end with the date.
 
-    Counting people over two periods cannot be done from daily rows, so the night counts them for its own date, and only
-    for the newest one.
+    ``came_back`` of the ``buyers_before`` (buyers of as many dates before those) bought again in them. ``lost`` were
+    placed and not dormant before them and went dormant in them. People over a period cannot be counted from daily rows,
+    so the night counts them for its own date, and only for the newest one.
     """
 
     business_date = models.DateField(_("business date"))
     days = models.PositiveSmallIntegerField(_("days"))
     buyers_before = models.PositiveIntegerField(_("buyers before"))
     came_back = models.PositiveIntegerField(_("bought again"))
+    lost = models.PositiveIntegerField(_("went dormant"))
 
     class Meta:
         verbose_name = _("retention on a day")

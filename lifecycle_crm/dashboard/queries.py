@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from django.db.models import Case, IntegerField, Max, Min, Q, Sum, Value, When
+from django.db.models import Max, Min, Q, Sum
 
 from customers.models import ImportRun
 from lifecycle_crm.dashboard import rollups
@@ -94,39 +94,22 @@ def standings(of: Period) -> Standings:
     return Standings(found)
 
 
-def flows(of: Period) -> tuple[Flows, Flows]:
-    """Moves in the period and in the one it is compared with, in one query."""
-    inside = Q(business_date__range=(of.first, of.last))
-    where = inside
-    if of.before:
-        where = inside | Q(business_date__range=(of.before.first, of.before.last))
+def flows(of: Period) -> Flows:
+    """Moves in the period."""
     rows = (
-        FlowDay.objects.filter(where)
-        .annotate(now=Case(When(inside, then=Value(1)), default=Value(0), output_field=IntegerField()))
+        FlowDay.objects.filter(business_date__range=(of.first, of.last))
         .order_by()
-        .values_list("now", "from_stage", "to_stage")
+        .values_list("from_stage", "to_stage")
         .annotate(total=Sum("moves"))
     )
-    now: Flows = {}
-    before: Flows = {}
-    for is_now, source, target, total in rows:
-        (now if is_now else before)[source or NEW, target] = total
-    return now, before
+    return {(source or NEW, target): total for source, target, total in rows}
 
 
-def entered(moves: Flows, stage: str) -> int:
-    return sum(count for (_source, target), count in moves.items() if target == stage)
-
-
-def churn(of: Period, found: Standings, moves: Flows, moves_before: Flows) -> Share:
-    def fell(flows: Flows) -> int:
-        # Who is placed straight into Dormant (an imported base) was not lost in the period.
-        return entered(flows, StageKey.DORMANT) - flows.get((NEW, StageKey.DORMANT), 0)
-
-    now, base = fell(moves), found.awake(of.start)
-    if not of.before:
-        return Share(now, base)
-    return Share(now, base, fell(moves_before), found.awake(of.before.start))
+def churn(of: Period, found: Standings, now: RetentionDay, before: RetentionDay | None) -> Share:
+    """Customers who went dormant in the period, of those who were placed and not dormant when it began."""
+    if not of.before or before is None:
+        return Share(now.lost, found.awake(of.start))
+    return Share(now.lost, found.awake(of.start), before.lost, found.awake(of.before.start))
 
 
 # --- Orders -----------------------------------------------------------------------------------------------------------
@@ -142,8 +125,8 @@ def trade(of: Period) -> tuple[list[TradeDay], list[TradeDay]]:
     def whole(one: Period) -> list[TradeDay]:
         return [rows.get(day) or _no_trade(day) for day in clock.days(one.first, one.last)]
 
-    if of.before and not any(of.before.first <= day <= of.before.last for day in rows):
-        # Nothing is known of that time, which is not the same as nothing sold.
+    if of.before and of.before.first not in rows:
+        # Not all of that time is known, which is not the same as nothing sold.
         return whole(of), []
     return whole(of), whole(of.before) if of.before else []
 

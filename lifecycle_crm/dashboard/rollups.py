@@ -239,7 +239,7 @@ def _roll_retention(business_date: date, days: int) -> None:
     RetentionDay.objects.update_or_create(
         business_date=business_date,
         days=days,
-        defaults={"buyers_before": row.buyers_before, "came_back": row.came_back},
+        defaults={"buyers_before": row.buyers_before, "came_back": row.came_back, "lost": row.lost},
     )
 
 
@@ -261,7 +261,21 @@ def _count_retention(business_date: date, days: int) -> RetentionDay:
         """,
         [parameter(middle), parameter(end), parameter(start), parameter(middle)],
     )
-    return RetentionDay(business_date=business_date, days=days, buyers_before=before, came_back=back)
+    # A customer's first move of the period tells where they stood when it began.
+    [(lost,)] = batches.rows(
+        """
+        SELECT count(*) FROM (
+            SELECT min(id) AS first_id, max(CASE WHEN to_stage = 'dormant' THEN 1 ELSE 0 END) AS fell
+            FROM stages_stagetransition WHERE business_date > %s AND business_date <= %s GROUP BY customer_id
+        ) moved JOIN stages_stagetransition t ON t.id = moved.first_id
+        WHERE moved.fell = 1 AND t.from_stage NOT IN ('', 'dormant')
+        """,
+        [
+            connection.ops.adapt_datefield_value(business_date - timedelta(days=days)),
+            connection.ops.adapt_datefield_value(business_date),
+        ],
+    )
+    return RetentionDay(business_date=business_date, days=days, buyers_before=before, came_back=back, lost=lost)
 
 
 def count_report(business_date: date) -> ReportDay:

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from django.contrib import admin
+
+from lifecycle_crm.dashboard.models import FlowDay, LateDay, ReportDay, RetentionDay, StageDay, TradeDay
+from lifecycle_crm.lib.admin import ReadOnlyAdmin
+
+
+class RollupAdmin(ReadOnlyAdmin):
+    """Written by the night; can be computed again from moves and orders."""
+
+    date_hierarchy = "business_date"
+
+
+@admin.register(StageDay)
+class StageDayAdmin(RollupAdmin):
+    list_display = ["business_date", "stage", "customers", "entered", "left"]
+    list_filter = ["stage"]
+    ordering = ["-business_date", "stage"]
+
+
+@admin.register(FlowDay)
+class FlowDayAdmin(RollupAdmin):
+    list_display = ["business_date", "from_stage", "to_stage", "moves"]
+    list_filter = ["from_stage", "to_stage"]
+    ordering = ["-business_date", "from_stage", "to_stage"]
+
+
+@admin.register(TradeDay)
+class TradeDayAdmin(RollupAdmin):
+    list_display = [
+        "business_date",
+        "orders",
+        "revenue_minor",
+        "buyers",
+        "first_buyers",
+        "regular_revenue_minor",
+        "returned",
+    ]
+    ordering = ["-business_date"]
+
+
+@admin.register(RetentionDay)
+class RetentionDayAdmin(RollupAdmin):
+    list_display = ["business_date", "days", "buyers_before", "came_back", "lost"]
+    list_filter = ["days"]
+    ordering = ["-business_date", "days"]
+
+
+@admin.register(ReportDay)
+class ReportDayAdmin(RollupAdmin):
+    list_display = ["business_date", "points_outstanding", "points_liability_minor", "members", "treated", "held_out"]
+    ordering = ["-business_date"]
+
+
+@admin.register(LateDay)
+class LateDayAdmin(ReadOnlyAdmin):
+    list_display = ["business_date"]
