@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from django.conf import settings
 from django.core import signing
@@ -33,13 +34,19 @@ class WayOut:
     address: str
 
 
+@lru_cache(maxsize=4)
+def _address(_urlconf: str, site: str) -> str:
+    """Everything before the token; worked out once, since every message has one."""
+    return site + reverse("campaigns:unsubscribe", args=["TOKEN"]).removesuffix("TOKEN/")
+
+
 def unsubscribe_url(*, customer_id: int, message_id: int, purpose: str) -> str:
     """The address of the page with the button, which is also what a mail program posts to; "" for a service notice."""
     letter = _LETTERS.get(Purpose(purpose))
     if letter is None:
         return ""
     token = _unsubscribe.sign(f"{customer_id:x}-{message_id:x}-{letter}")
-    return settings.SITE_URL + reverse("campaigns:unsubscribe", args=[token])
+    return f"{_address(settings.ROOT_URLCONF, settings.SITE_URL)}{token}/"
 
 
 def find(token: str) -> WayOut:

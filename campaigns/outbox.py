@@ -367,29 +367,33 @@ def variant_for(variants: Mapping[str, int], language: str) -> int | None:
 
 def values_of(customers: Sequence[int], as_of: datetime) -> dict[int, dict[str, Any]]:
     """What a template may say about each customer: strings and numbers only, every name always there."""
-    known = {facts.pk: facts for facts in CustomerFacts.objects.filter(pk__in=customers)}
+    facts = {
+        row[0]: row[1:]
+        for row in CustomerFacts.objects.filter(pk__in=customers).values_list(
+            "pk", "orders", "last_order_at", "tier", "points"
+        )
+    }
     shop = {"name": settings.SHOP_NAME, "address": settings.SHOP_ADDRESS, "url": settings.SITE_URL}
     answer = {}
-    people = Customer.objects.filter(pk__in=customers).only(
-        "pk", "given_name", "name", "email", "city", "country", "language", "kind"
+    people = Customer.objects.filter(pk__in=customers).values_list(
+        "pk", "given_name", "name", "email", "city", "country", "language"
     )
-    for one in people:
-        facts = known.get(one.pk)
-        last = facts.last_order_at if facts else None
-        answer[one.pk] = rendering.plain(
+    for pk, given_name, name, address, city, country, language in people:
+        orders, last, tier, points = facts.get(pk, (0, None, "", 0))
+        answer[pk] = rendering.plain(
             {
                 "customer": {
-                    "given_name": one.given_name,
-                    "name": one.name,
-                    "email": one.email,
-                    "city": one.city,
-                    "country": one.country,
-                    "language": one.speaks(),
-                    "orders": facts.orders if facts else 0,
+                    "given_name": given_name,
+                    "name": name,
+                    "email": address,
+                    "city": city,
+                    "country": country,
+                    "language": language or settings.LANGUAGE_CODE,
+                    "orders": orders,
                     "days_since_order": (whole_seconds(as_of) - whole_seconds(last)) // DAY if last else None,
-                    "tier": facts.tier if facts else "",
+                    "tier": tier,
                 },
-                "points": facts.points if facts else 0,
+                "points": points,
                 "shop": shop,
                 "unsubscribe_url": "",
             }
@@ -400,10 +404,12 @@ def values_of(customers: Sequence[int], as_of: datetime) -> dict[int, dict[str, 
 def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
     """The claimed messages that are still ours, with what the gate and the text need, in a fixed number of queries."""
     rows = list(
-        Message.objects.filter(pk__in=ids, owner=owner, state=State.CLAIMED)
-        .select_related("run__campaign")
-        .order_by("due_at", "pk")
+        Message.objects.filter(pk__in=ids, owner=owner, state=State.CLAIMED).defer("verdict").order_by("due_at", "pk")
     )
+    # Runs are few: loaded once each, not once per message.
+    runs = Run.objects.select_related("campaign").in_bulk({row.run_id for row in rows})
+    for row in rows:
+        row.run = runs[row.run_id]
     by_campaign: dict[int, list[Message]] = {}
     for row in rows:
         by_campaign.setdefault(row.run.campaign_id, []).append(row)
@@ -413,7 +419,7 @@ def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
         one.pk: one for one in TemplateVariant.objects.select_related("template").filter(pk__in=named)
     }
     works: dict[int, Work] = {}
-    host = email.sender()[1].rpartition("@")[2]
+    host = email.host()
     for messages in by_campaign.values():
         campaign = messages[0].run.campaign
         policies = {is_live: gate.Policy.of(campaign, is_live=is_live) for is_live in (True, False)}
@@ -531,7 +537,7 @@ def _make(work: Work) -> rendering.Made:
 
 def _bytes(work: Work, made: rendering.Made) -> bytes:
     headers = {
-        "Feedback-ID": f"{work.run_id}:{work.policy.purpose}:{email.sender()[1].rpartition('@')[2]}",
+        "Feedback-ID": f"{work.run_id}:{work.policy.purpose}:{email.host()}",
         "Auto-Submitted": "auto-generated",
     }
     if work.way_out:
@@ -556,7 +562,7 @@ def _send_one(work: Work, made: rendering.Made, owner: str, session: email.Sessi
     """One message through the phases; the state it ended in."""
     try:
         body = _bytes(work, made)
-        session.address(email.sender()[1], work.to)
+        session.address(email.sender(), work.to)
         refusal = _begin(work, owner, session.transport, email.message_id(work.pk))
         if refusal is not None:
             session.forget()

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from email.header import Header
 from email.utils import format_datetime, formataddr, parseaddr
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -232,15 +233,26 @@ _BROKEN = re.compile(r"\r\n(?![ \t])|\r(?!\n)|(?<!\r)\n|\0")
 """A line break that is not the fold of a long header."""
 
 
-def sender() -> tuple[str, str]:
-    """``EMAIL_FROM`` as (name, address)."""
-    name, address = parseaddr(settings.EMAIL_FROM)
-    return name, address
+@lru_cache(maxsize=8)
+def _parsed(value: str) -> tuple[str, str, str]:
+    """``EMAIL_FROM`` as (header, address, host)."""
+    name, address = parseaddr(value)
+    return formataddr((name, address)), address, address.rpartition("@")[2] or "localhost"
+
+
+def sender() -> str:
+    """The address we write from."""
+    return _parsed(settings.EMAIL_FROM)[1]
+
+
+def host() -> str:
+    """The domain we write from."""
+    return _parsed(settings.EMAIL_FROM)[2]
 
 
 def message_id(pk: int) -> str:
     """The Message-ID of a message: the same however often it is built, so that a provider can tell a repeat."""
-    return f"<message-{pk}@{sender()[1].rpartition('@')[2] or 'localhost'}>"
+    return f"<message-{pk}@{host()}>"
 
 
 def _header(text: str) -> str:
@@ -267,10 +279,9 @@ def build(
     headers: Mapping[str, str],
 ) -> bytes:
     """The message as it goes on the wire, without the final dot. ``BadAddress`` when a header value holds a line break."""
-    name, address = sender()
     boundary = f"=_{message_id.strip('<>').partition('@')[0]}"
     lines = {
-        "From": formataddr((name, address)),
+        "From": _parsed(settings.EMAIL_FROM)[0],
         "To": formataddr((to_name, to)) if to_name else to,
         "Subject": _header(subject),
         "Date": format_datetime(date),

@@ -251,3 +251,23 @@ def test_it_refuses_an_audience_it_cannot_read(client):
     answer = client.post("/api/v1/campaigns/", body, content_type="application/json", **key("campaigns:write"))
     assert (answer.status_code, answer.json()["code"]) == (422, "bad_condition")
     assert not Campaign.objects.filter(name="X").exists()
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_it_shows_the_message_in_a_real_browser_without_a_complaint(chromium, context, live_server, client):
+    everybody = people(3)
+    planned(everybody, CampaignFactory(name="Seen", quiet_from=0, quiet_until=0))
+    outbox.send_due()
+    client.force_login(UserFactory(role="marketer"))
+    context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}])
+    chromium.goto(reverse("campaigns:outbox"))
+    chromium.get_by_role("link", name="What they saw").first.click()
+    frame = chromium.frame_locator("iframe")
+    frame.get_by_text("You have 0 points.").wait_for()
+    size = frame.get_by_text("You have 0 points.").evaluate("one => getComputedStyle(one).fontSize")
+    assert size == "16px"  # its own styles are allowed
+    chromium.goto(reverse("campaigns:list"))
+    chromium.get_by_role("link", name="Seen").click()
+    chromium.get_by_role("heading", name="Everybody it was meant for").wait_for()
+    chromium.frame_locator("iframe").get_by_text("You have 0 points.").wait_for()
