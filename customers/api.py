@@ -159,6 +159,7 @@ class ResultOut(serializers.Serializer):
     status = serializers.ChoiceField(choices=[str(one) for one in Status])
     id = serializers.IntegerField(allow_null=True, help_text="Our id, also for a duplicate; null for an error.")
     code = serializers.CharField(help_text="For an error: what was wrong, for machines.")
+    field = serializers.CharField(help_text="For an error: the value it is about, where it is one.")
     message = serializers.CharField(help_text="For an error: what was wrong and how to mend it.")
 
 
@@ -528,8 +529,10 @@ class OrderViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericView
     def refund(self, request: Request, pk: int) -> Response:
         body = RefundBody(data=request.data)
         body.is_valid(raise_exception=True)
-        row = ingest.refund(order=self.get_object(), **body.validated_data)
-        return Response(RefundOut(row).data, status=status.HTTP_201_CREATED)
+        given = dict(body.validated_data)
+        known = Refund.objects.filter(source=given["source"], source_id=given["source_id"]).exists()
+        row = ingest.refund(order=self.get_object(), **given)
+        return Response(RefundOut(row).data, status=status.HTTP_200_OK if known else status.HTTP_201_CREATED)
 
 
 def _answer(view: GenericViewSet, result: Result) -> Response:
