@@ -105,35 +105,33 @@ def hand_down(*, as_of: datetime) -> int:
     facts rows were written.
     """
     moment = parameter(as_of)
+    # The last answer by an index probe per customer: a windowed set here is scanned once per customer by SQLite.
     scored = facts.hand_down(
         {"nps_score": "s.score", "answered_at": "s.answered"},
         f"""
-        SELECT customer_id, score, answered
-        FROM (
-            SELECT customer_id, score, {epoch("answered_at")} AS answered,
-                   row_number() OVER (PARTITION BY customer_id ORDER BY answered_at DESC, id DESC) AS place
-            FROM feedback_answer
-            WHERE kind = '{Kind.NPS.value}' AND answered_at < %s
-              AND customer_id IN (SELECT customer_id FROM {facts.PICKED})
-        ) answers
-        WHERE place = 1
+        SELECT q.customer_id, a.score, {epoch("a.answered_at")} AS answered
+        FROM {facts.PICKED} q
+        JOIN feedback_answer a ON a.id = (
+            SELECT id FROM feedback_answer
+            WHERE customer_id = q.customer_id AND kind = '{Kind.NPS.value}' AND answered_at < %s
+            ORDER BY answered_at DESC, id DESC LIMIT 1
+        )
         """,
         [moment],
     )
-    # A statement of its own: joined into the one above, SQLite scans one set for every row of the other.
     waiting = facts.hand_down(
         {"open_cases": "coalesce(s.waiting, 0)"},
         f"""
-        SELECT customer_id, count(*) AS waiting
-        FROM (
-            SELECT customer_id, state, row_number() OVER (PARTITION BY case_id ORDER BY id DESC) AS place
-            FROM feedback_casenote
-            WHERE state <> '' AND created_at < %s
-              AND customer_id IN (SELECT customer_id FROM {facts.PICKED})
-        ) moves
-        WHERE place = 1 AND state <> 'closed'
-        GROUP BY customer_id
+        SELECT q.customer_id, (
+            SELECT count(*) FROM feedback_casenote n
+            WHERE n.customer_id = q.customer_id AND n.state IN ('open', 'answered') AND n.created_at < %s
+              AND NOT EXISTS (
+                  SELECT 1 FROM feedback_casenote later
+                  WHERE later.case_id = n.case_id AND later.state <> '' AND later.created_at < %s AND later.id > n.id
+              )
+        ) AS waiting
+        FROM {facts.PICKED} q
         """,
-        [moment],
+        [moment, moment],
     )
     return scored + waiting
