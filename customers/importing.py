@@ -13,9 +13,11 @@ import csv
 import hashlib
 import re
 import shutil
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -621,20 +623,40 @@ class _Took:
         return {name: getattr(row, name) + value for name, value in more.items()}
 
 
+class _Numbers:
+    """Running numbers per key for a file of any length, in flat memory: a scratch table that SQLite keeps on disk and
+    drops by itself."""
+
+    def __init__(self) -> None:
+        self.scratch = sqlite3.connect("", isolation_level=None)
+        self.scratch.execute("PRAGMA journal_mode=OFF")
+        self.scratch.execute("PRAGMA cache_size=-16000")
+        self.scratch.execute("CREATE TABLE seen (key INTEGER PRIMARY KEY, n INTEGER NOT NULL)")
+        self.scratch.execute("BEGIN")
+
+    def next(self, key: int) -> int:
+        """How often this key was asked for, this time included."""
+        row = self.scratch.execute(
+            "INSERT INTO seen VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET n = n + 1 RETURNING n", (key,)
+        )
+        return int(row.fetchone()[0])
+
+    def close(self) -> None:
+        self.scratch.close()
+
+
 class _Reader:
     """The lines of a run's file as a stream.
 
     An order without a number of its own gets one from what it is: customer, date, and a running number among the orders
-    of that customer at that date. The same file again gives the same numbers. Counting them takes about 70 bytes per
-    order; nothing else grows with the file.
+    of that customer at that date. The same file again gives the same numbers.
     """
 
     def __init__(self, row: ImportRun) -> None:
         self.columns = Columns(row)
         self.path = Path(settings.VAR_DIR) / row.path
         self.is_numbering = row.kind == ImportRun.Kind.ORDERS
-        self.seen: set[int] = set()
-        self.more: dict[int, int] = {}
+        self.numbers = _Numbers()
 
     def batches(self, next_line: int) -> Iterator[tuple[list[_Line], int]]:
         """Lists of at most 2,000 records from ``next_line`` on, each with the line the next batch begins on."""
@@ -646,7 +668,7 @@ class _Reader:
                 % {"problem": problem.strerror},
                 code="file_gone",
             ) from None
-        with stream:
+        with stream, closing(self.numbers):
             reader = csv.reader(stream, delimiter=self.columns.options["delimiter"])
             lines: list[_Line] = []
             try:
@@ -687,12 +709,7 @@ class _Reader:
             at, label = columns.moment(columns.cell(cells, "placed_at"), "placed_at")
         except InvalidInput:
             return ""
-        key = hash((customer, at))
-        if key in self.seen:
-            self.more[key] = count = self.more.get(key, 1) + 1
-        else:
-            self.seen.add(key)
-            count = 1
+        count = self.numbers.next(hash((customer, at)))
         if len(customer) > 80:
             customer = hashlib.blake2b(customer.encode(), digest_size=16).hexdigest()
         return f"{customer}:{label}:{count}"
