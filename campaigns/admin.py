@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 
+from campaigns import rendering
+from campaigns.errors import BrokenTemplate
 from campaigns.models import Campaign, Message, Rendering, Run, Slot, Suppression, Template, TemplateVariant
 
 
@@ -23,10 +26,32 @@ class ReadOnly(admin.ModelAdmin):
         return False
 
 
+class VariantForm(forms.ModelForm):
+    """A text that cannot be made is refused here, not at three in the morning."""
+
+    class Meta:
+        model = TemplateVariant
+        fields = ("language", "version", "subject", "blocks")
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if values.get("blocks") and values.get("subject"):
+            try:
+                rendering.Prepared(
+                    language=values.get("language", "en"),
+                    subject=values["subject"],
+                    blocks=values["blocks"],
+                    has_foot=True,
+                )
+            except BrokenTemplate as problem:
+                raise forms.ValidationError(problem.message) from problem
+        return values
+
+
 class VariantInline(admin.TabularInline):
     model = TemplateVariant
+    form = VariantForm
     extra = 0
-    raw_id_fields = ("created_by",)
     show_change_link = True
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -28,7 +28,7 @@ class TemplateOut(serializers.ModelSerializer):
 
 
 class CampaignOut(serializers.ModelSerializer):
-    template = serializers.SlugRelatedField(slug_field="key", read_only=True)
+    template: Any = serializers.SlugRelatedField(slug_field="key", read_only=True)
 
     class Meta:
         model = Campaign
@@ -42,7 +42,9 @@ class CampaignIn(serializers.Serializer):
     """A draft of a one-off message."""
 
     name = serializers.CharField(max_length=120)
-    template = serializers.SlugRelatedField(slug_field="key", queryset=Template.objects.all(), help_text="Its key.")
+    template: Any = serializers.SlugRelatedField(
+        slug_field="key", queryset=Template.objects.all(), help_text="Its key."
+    )
     audience = serializers.JSONField(
         help_text='A condition over the facts, such as {"fact": "stage", "op": "in", "value": ["retain"]}.'
     )

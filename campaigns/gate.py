@@ -214,8 +214,8 @@ def verdict(candidate: Candidate, policy: Policy, as_of: datetime) -> Verdict:
 
 def candidates(customers: Collection[int], policy: Policy, as_of: datetime) -> dict[int, Candidate]:
     """Candidates by customer id, for a batch of at most a few thousand, in five queries."""
-    people = Customer.objects.filter(pk__in=customers).values_list("pk", "email", "email_key", "time_zone")
-    known = {
+    people = list(Customer.objects.filter(pk__in=customers).values_list("pk", "email", "email_key", "time_zone"))
+    known: dict[int, tuple[Any, ...]] = {
         row[0]: row[1:]
         for row in CustomerFacts.objects.filter(pk__in=customers).values_list(
             "pk", "open_cases", "nps_score", "answered_at", "stage"
@@ -230,13 +230,11 @@ def candidates(customers: Collection[int], policy: Policy, as_of: datetime) -> d
         recent = Slot.objects.filter(customer_id__in=customers, occurred_at__gt=as_of - WEEK - timedelta(days=1))
         for pk, day, at in recent.values_list("customer_id", "day", "occurred_at"):
             slots[pk].append((day, at))
-    people = list(people)
     stops: dict[str, list[tuple[str, datetime]]] = defaultdict(list)
     keys = [row[2] for row in people if row[2]]
-    for key, reason, since in Suppression.objects.filter(email_key__in=keys).values_list(
-        "email_key", "reason", "created_at"
-    ):
-        stops[key].append((reason, since))
+    stopped = Suppression.objects.filter(email_key__in=keys).values_list("email_key", "reason", "created_at")
+    for of, reason, since in stopped:
+        stops[of].append((reason, since))
     answer = {}
     for pk, email, key, zone in people:
         open_cases, nps_score, answered_at, stage = known.get(pk, (0, None, None, ""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from customers.models import Consent, Customer
+from customers.models import Consent, Customer, email_key
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import parameter
 from lifecycle_crm.templatetags.crm import day
@@ -377,6 +377,10 @@ class Suppression(models.Model):
 
     def __str__(self) -> str:
         return f"{self.email_key}: {self.reason}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.email_key = email_key(self.email_key)
+        super().save(*args, **kwargs)
 
     @classmethod
     def add(cls, *, email_key: str, reason: str, diagnostic: str = "", at: datetime | None = None) -> bool:

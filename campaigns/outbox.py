@@ -367,7 +367,7 @@ def variant_for(variants: Mapping[str, int], language: str) -> int | None:
 
 def values_of(customers: Sequence[int], as_of: datetime) -> dict[int, dict[str, Any]]:
     """What a template may say about each customer: strings and numbers only, every name always there."""
-    facts = {
+    facts: dict[int, tuple[Any, ...]] = {
         row[0]: row[1:]
         for row in CustomerFacts.objects.filter(pk__in=customers).values_list(
             "pk", "orders", "last_order_at", "tier", "points"
@@ -485,7 +485,9 @@ def _send_batch(ids: list[int], owner: str, session: email.Session, counts: Coun
     """Judge, render and send one batch. False when the server wants us to stop for now."""
     now = clock.now()
     works = load(ids, owner, now)
-    ready, aside, broken = [], [], []
+    ready: list[tuple[Work, rendering.Made]] = []
+    aside: list[tuple[Work, gate.Verdict]] = []
+    broken: list[tuple[Work, Exception]] = []
     for work in works:
         work.verdict = gate.verdict(work.candidate, work.policy, now)
         if work.verdict.outcome != gate.SEND:
@@ -500,9 +502,9 @@ def _send_batch(ids: list[int], owner: str, session: email.Session, counts: Coun
     with transaction.atomic():
         for work, verdict in aside:
             counts[_put_aside(work, owner, verdict)] += 1
-        for work, problem in broken:
-            reason = Reason.RENDER if isinstance(problem, BrokenTemplate) else Reason.ADDRESS
-            counts[_settle(work, owner, State.FAILED, reason=reason, error=str(problem))] += 1
+        for work, error in broken:
+            reason = Reason.RENDER if isinstance(error, BrokenTemplate) else Reason.ADDRESS
+            counts[_settle(work, owner, State.FAILED, reason=reason, error=str(error))] += 1
         Rendering.objects.bulk_create(
             [Rendering(message_id=work.pk, subject=m.subject, html=m.html, text=m.text) for work, m in ready],
             update_conflicts=True,

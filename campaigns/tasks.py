@@ -9,7 +9,7 @@ from campaigns import outbox
 logger = logging.getLogger(__name__)
 
 
-@shared_task(name="campaigns.tasks.send_due")
+@shared_task(name="campaigns.tasks.send_due")  # type: ignore[untyped-decorator]
 def send_due() -> None:
     """Send what is due. Several may run at once: messages are claimed, so none is sent by two."""
     counts = outbox.send_due()

@@ -289,7 +289,7 @@ def outbox_page(request: HttpRequest) -> HttpResponse:
         if value.isdigit() and len(value) < 19:
             found = found.filter(**{field: int(value)})
     rows = list(found[: PAGE + 1])
-    kept = {key: value for key, value in request.GET.items() if key in ("reason", "run", "campaign", "customer")}
+    kept = {key: request.GET.get(key, "") for key in ("reason", "run", "campaign", "customer") if request.GET.get(key)}
     counts = queries.outbox_counts()
     context = {
         "rows": rows[:PAGE],
@@ -363,6 +363,7 @@ def _evidence(row: Message) -> list[tuple[str, str]]:
 
 def _frame(request: HttpRequest, html: str) -> HttpResponse:
     """The message as a document without scripts, forms, network or an origin of its own."""
+    response = HttpResponse(html)
     policy = csp(
         {
             "default-src": [NONE],
@@ -374,7 +375,8 @@ def _frame(request: HttpRequest, html: str) -> HttpResponse:
             "sandbox": [""],
         }
     )
-    return xframe_options_sameorigin(policy(lambda _request: HttpResponse(html)))(request)
+    xframe_options_sameorigin(policy(lambda _request: response))(request)
+    return response
 
 
 @require_GET

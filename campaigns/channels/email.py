@@ -235,9 +235,13 @@ _BROKEN = re.compile(r"\r\n(?![ \t])|\r(?!\n)|(?<!\r)\n|\0")
 
 @lru_cache(maxsize=8)
 def _parsed(value: str) -> tuple[str, str, str]:
-    """``EMAIL_FROM`` as (header, address, host)."""
+    """``EMAIL_FROM`` as (header, address, host). Raises ``Unreachable``: no message could leave with it."""
     name, address = parseaddr(value)
-    return formataddr((name, address)), address, address.rpartition("@")[2] or "localhost"
+    try:
+        address = envelope_address(address)
+    except BadAddress as problem:
+        raise Unreachable(f"EMAIL_FROM={value!r} cannot be written from: {problem}") from problem
+    return formataddr((name, address)), address, address.rpartition("@")[2]
 
 
 def sender() -> str:

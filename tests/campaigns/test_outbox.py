@@ -366,3 +366,24 @@ def test_it_finds_what_an_audit_should_find():
         f"Run {run.pk}: its audience is 2, but it has 1 messages. Every recipient must have exactly one row.",
         f"Message {message.pk} was sent without a consent that was granted and in force.",
     ]
+
+
+def test_it_waits_when_the_shops_own_address_cannot_be_written(settings, smtp, caplog):
+    settings.EMAIL_FROM = "Shop <nonsense>"
+    run = planned(people(2))
+    assert outbox.send_due() == {"postponed": 2}
+    assert states(run) == {"queued": 2}
+    assert "EMAIL_FROM" in caplog.text
+    assert smtp.messages == []
+
+
+def test_it_gives_single_messages_their_own_values():
+    template = VariantFactory(blocks=[{"type": "text", "text": "Your code is {{ code }}."}]).template
+    one, two = person(), person()
+    run = planned(
+        [one, two], CampaignFactory(template=template), contexts={one.pk: {"code": "A1"}, two.pk: {"code": "B2"}}
+    )
+    outbox.send_due()
+    texts = dict(Message.objects.filter(run=run).values_list("customer_id", "rendering__text"))
+    assert "Your code is A1." in texts[one.pk]
+    assert "Your code is B2." in texts[two.pk]

@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from campaigns import audience, outbox
 from campaigns.errors import NotNow
-from campaigns.models import Campaign, Message, Run
+from campaigns.models import Campaign, Message, Run, Suppression, Template
 from lifecycle_crm.accounts.models import ApiKey
 from tests.campaigns.factories import NOON, CampaignFactory, VariantFactory, people, person, planned
 from tests.factories import UserFactory
@@ -271,3 +271,25 @@ def test_it_shows_the_message_in_a_real_browser_without_a_complaint(chromium, co
     chromium.get_by_role("link", name="Seen").click()
     chromium.get_by_role("heading", name="Everybody it was meant for").wait_for()
     chromium.frame_locator("iframe").get_by_text("You have 0 points.").wait_for()
+
+
+def test_it_shows_every_table_in_the_admin_and_refuses_a_broken_text_there(client):
+    client.force_login(UserFactory(role="owner", is_staff=True, is_superuser=True))
+    planned(people(2))
+    outbox.send_due()
+    for model in ("template", "templatevariant", "campaign", "run", "message", "rendering", "slot", "suppression"):
+        assert client.get(reverse(f"admin:campaigns_{model}_changelist")).status_code == 200
+    body = {
+        "key": "bad", "name": "Bad", "purpose": "marketing",
+        "variants-TOTAL_FORMS": 1, "variants-INITIAL_FORMS": 0,
+        "variants-0-language": "en", "variants-0-version": 1, "variants-0-subject": "S",
+        "variants-0-blocks": '[{"type": "text", "text": "{{ broken"}]',
+    }  # fmt: skip
+    answer = client.post(reverse("admin:campaigns_template_add"), body)
+    assert "Block 1 has a mistake" in answer.content.decode()
+    assert not Template.objects.filter(key="bad").exists()
+    client.post(reverse("admin:campaigns_suppression_add"), {
+        "email_key": " Anna@Example.com ", "reason": "manual", "diagnostic": "asked by phone",
+        "created_at_0": "2026-11-20", "created_at_1": "10:00:00",
+    })  # fmt: skip
+    assert Suppression.objects.get().email_key == "anna@example.com"
