@@ -70,6 +70,20 @@ def rule_title(transition: StageTransition) -> str:
     }
 
 
+def why(transition: StageTransition) -> str:
+    """The grounds and the rule, for a place that says the move itself: "no order for 214 days (limit 180). Rule: …"."""
+    values = {"why": grounds(transition), "rule": rule_title(transition), "person": str(transition.user or "")}
+    if transition.kind == StageTransition.Kind.PERSON:
+        return _("By hand, by %(person)s: %(why)s") % values
+    if not values["why"]:
+        return _("Rule: %(rule)s.") % values
+    return _("%(why)s. Rule: %(rule)s.") % {**values, "why": _capital(values["why"])}
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def reason(transition: StageTransition) -> str:
     """The whole sentence. ``transition.rule_set`` and ``transition.user`` are read: fetch them along.
 

@@ -34,7 +34,7 @@ def _move(row: StageTransition) -> Item:
         "stage",
         row.pk,
         evidence.headline(row),
-        reason=evidence.reason(row),
+        reason=evidence.why(row),
         stage=row.to_stage,
         ordered_at=row.occurred_at,
     )
