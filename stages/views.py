@@ -223,6 +223,10 @@ def rules(request: HttpRequest, version: int) -> HttpResponse:
     if request.method == "POST":
         if not may:
             raise PermissionDenied
+        if not is_draft:
+            raise Conflict(
+                _("Version %(version)d is no draft, so it stays as it is. Make a new draft.") % {"version": version}
+            )
         form = RulesForm(request.POST)
         if form.is_valid():
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
+from django.db import DataError
 from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -25,6 +26,9 @@ def problem(exc: Exception, context: dict[str, Any]) -> Response | None:
     set_rollback()
     if isinstance(exc, DomainError):
         return _answer(exc.code, exc.message, exc.status, **({"details": exc.extra} if exc.extra else {}))
+    if isinstance(exc, OverflowError | DataError):
+        # A number or text of a filter that no column can hold; SQLite says so in one way, PostgreSQL in the other.
+        return _answer("invalid", "A value is larger than can be stored.", status.HTTP_400_BAD_REQUEST)
     if isinstance(exc, Http404):
         return _answer("not_found", "There is nothing at this address.", status.HTTP_404_NOT_FOUND)
     if isinstance(exc, PermissionDenied):

@@ -42,7 +42,7 @@ def rules() -> RuleSet:
     )
 
 
-def move(customer: Customer, source: str, target: str, day: date) -> StageTransition:
+def move(customer: Customer, source: str, target: str, day: date, **fields: object) -> StageTransition:
     CustomerFacts.objects.filter(customer=customer).update(stage=target, stage_since=noon(day))
     return StageTransition.objects.create(
         customer=customer,
@@ -54,4 +54,5 @@ def move(customer: Customer, source: str, target: str, day: date) -> StageTransi
         rule_set=rules(),
         rule="is_known",
         evidence={"orders": 0},
+        **fields,
     )
