@@ -266,7 +266,7 @@ def standing_sql(policy: Policy, as_of: datetime) -> tuple[str, str, list[Any]]:
     if policy.purpose == Purpose.SERVICE:
         joins, params = "LEFT JOIN customers_consent k ON k.id = NULL", []
         counts = "s.reason <> 'unsubscribed'"
-        no_consent = ""
+        otherwise = "''"
     else:
         joins = (
             "LEFT JOIN customers_consent k ON k.id = (SELECT n.id FROM customers_consent n WHERE n.customer_id = c.id "
@@ -274,11 +274,9 @@ def standing_sql(policy: Policy, as_of: datetime) -> tuple[str, str, list[Any]]:
         )
         params = [policy.purpose, policy.channel, parameter(as_of)]
         counts = "(s.reason <> 'unsubscribed' OR NOT (coalesce(k.is_granted, false) AND k.occurred_at > s.created_at))"
-        no_consent = f"WHEN NOT coalesce(k.is_granted, false) THEN '{Reason.NO_CONSENT.value}' "
+        otherwise = f"CASE WHEN coalesce(k.is_granted, false) THEN '' ELSE '{Reason.NO_CONSENT.value}' END"
     stopped = f"SELECT min(s.reason) FROM campaigns_suppression s WHERE s.email_key = c.email_key AND {counts}"
     reason = (
-        f"CASE WHEN c.email_key IS NULL THEN '{Reason.NO_ADDRESS.value}' "
-        f"WHEN EXISTS (SELECT 1 FROM campaigns_suppression s WHERE s.email_key = c.email_key AND {counts}) "
-        f"THEN ({stopped}) {no_consent}ELSE '' END"
+        f"CASE WHEN c.email_key IS NULL THEN '{Reason.NO_ADDRESS.value}' ELSE coalesce(({stopped}), {otherwise}) END"
     )
     return reason, joins, params

@@ -142,9 +142,9 @@ def _freeze(campaign: Campaign, run: Run, select: str, params: list[Any]) -> int
             SELECT c.id, c.email, c.language, k.id AS consent_id, {reason} AS reason,
                    {_holdout_sql(campaign, "c.id")} AS bucket
             FROM ({select}) a JOIN customers_customer c ON c.id = a.customer_id {joins}
+            ORDER BY c.id  -- inside, so that PostgreSQL works each reason out once and not wherever it is named
         ) x
         WHERE true
-        ORDER BY x.id
         ON CONFLICT (run_id, customer_id, channel) DO NOTHING
         """,
         [

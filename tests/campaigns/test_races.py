@@ -101,3 +101,41 @@ def test_it_takes_one_place_of_a_day_however_many_ask_for_it():
     assert 1 <= answers.count(None) <= 2
     assert Slot.objects.count() == answers.count(None)
     assert Message.objects.filter(state="sending").count() == answers.count(None)
+
+
+def test_it_stops_within_one_message_when_a_run_is_cancelled_in_the_middle(smtp):
+    run = planned(people(80), CampaignFactory(quiet_from=0, quiet_until=0))
+
+    def cancel(_received: object) -> None:
+        if len(smtp.messages) == 19:
+            outbox.cancel(run=run)
+            connection.close()
+
+    smtp.on_data = cancel
+    outbox.send_due()
+    assert len(smtp.messages) == 20
+    states = Counter(Message.objects.filter(run=run).values_list("state", flat=True))
+    assert states == {"sent": 20, "cancelled": 60}
+    assert outbox.send_due() == {}
+    assert audit.problems() == []
+
+
+def test_it_goes_on_exactly_where_a_pause_stopped_it(smtp):
+    run = planned(people(60), CampaignFactory(quiet_from=0, quiet_until=0))
+
+    def pause(_received: object) -> None:
+        if len(smtp.messages) in (9, 29):
+            outbox.pause(run=run)
+            connection.close()
+
+    smtp.on_data = pause
+    for sent in (10, 30, 60):
+        outbox.send_due()
+        assert len(smtp.messages) == sent
+        run.refresh_from_db()
+        if run.state == "paused":
+            outbox.resume(run=run)
+    arrived = Counter(recipient for one in smtp.messages for recipient in one.recipients)
+    assert set(arrived.values()) == {1}
+    assert len(arrived) == 60
+    assert run.state == "finished"
