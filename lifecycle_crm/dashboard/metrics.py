@@ -125,7 +125,7 @@ def wilson(hits: int, n: int) -> tuple[float | None, float | None]:
     """The 95 % interval of a share."""
     if n == 0:
         return None, None
-    p, z2 = hits / n, Z * Z
+    p, z2 = min(1.0, hits / n), Z * Z
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z * sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return max(0.0, middle - half), min(1.0, middle + half)
