@@ -252,7 +252,7 @@ def import_detail(request: HttpRequest, pk: int) -> HttpResponse:
     refusals = list(ImportRow.objects.filter(run=run).order_by("line")[:50])
     is_open = run.state not in (ImportRun.State.DONE, ImportRun.State.FAILED)
     waited = (clock.now() - run.created_at).total_seconds()
-    total = run.options.get("lines")
+    total = _about_rows(run)
     if request.htmx and not is_open:
         # The end also changes the head of the page and brings the refused lines: load it as a whole.
         return HttpResponse(status=204, headers={"HX-Refresh": "true"})
@@ -266,7 +266,7 @@ def import_detail(request: HttpRequest, pk: int) -> HttpResponse:
             "has_no_worker": is_open and _has_no_worker() and (run.state != ImportRun.State.RUNNING or waited > 60),
             "poll_seconds": _poll_seconds(waited),
             "total": total,
-            "progress_text": _("%(done)s of %(total)s") % {"done": num(run.rows), "total": num(total)}
+            "progress_text": _("%(done)s of about %(total)s") % {"done": num(run.rows), "total": num(total)}
             if total
             else num(run.rows),
             "seconds": took,
@@ -298,7 +298,13 @@ def _choose_columns(request: HttpRequest, run: ImportRun) -> HttpResponse:
     return page(
         request,
         "customers/import_columns.html",
-        {"run": run, "form": form, "preview": preview, "width": len(preview.columns)},
+        {
+            "run": run,
+            "form": form,
+            "preview": preview,
+            "encoding": preview.encoding.removesuffix("-sig").upper(),
+            "rows": max(len(preview.rows), preview.lines - 2),
+        },
         status=400 if form.is_bound and form.errors else 200,
     )
 
@@ -332,6 +338,11 @@ def _run(pk: int) -> ImportRun:
 def _need_change(request: HttpRequest) -> None:
     if not queries.may_change(request.user):
         raise PermissionDenied
+
+
+def _about_rows(run: ImportRun) -> int:
+    """How many rows the file seems to have: its lines without the head and the end; a cell with line breaks counts more."""
+    return max(run.rows, int(run.options.get("lines", 0)) - 2)
 
 
 def _has_no_worker() -> bool:

@@ -105,12 +105,15 @@ def test_a_filter_and_a_move_work_by_keyboard(signed_in: Any, someone: Customer)
     signed_in.goto("/customers/")
     signed_in.get_by_label("Name, e-mail, phone, city or #number").focus()
     signed_in.keyboard.type("oberg")
-    signed_in.keyboard.press("Enter")
-    signed_in.get_by_role("link", name="Åsa Öberg").press("Enter")
+    with signed_in.expect_navigation(url="**/?q=oberg", wait_until="networkidle"):
+        signed_in.keyboard.press("Enter")
+    with signed_in.expect_navigation(url=f"**/customers/{someone.pk}/", wait_until="networkidle"):
+        signed_in.get_by_role("link", name="Åsa Öberg").press("Enter")
     signed_in.get_by_text("Move to another stage").press("Enter")
     signed_in.get_by_label("To", exact=True).select_option("advocate")
     signed_in.locator("#move_reason").fill("Speaks at our fair")
-    signed_in.keyboard.press("Enter")
+    with signed_in.expect_navigation(url=f"**/customers/{someone.pk}/", wait_until="networkidle"):
+        signed_in.keyboard.press("Enter")
     expect(signed_in.get_by_text("Moved to Advocate.")).to_be_visible()
     assert CustomerFacts.objects.get(pk=someone.pk).stage == "advocate"
 
