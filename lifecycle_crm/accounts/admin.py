@@ -52,6 +52,8 @@ class UserAdmin(BaseUserAdmin):
     search_fields = ["email", "name"]
     ordering = ["email"]
     readonly_fields = ["last_login", "created_at"]
+    # Plain lists: the two-box widget carries labels that assistive technology may not read.
+    filter_horizontal = ()
     show_full_result_count = False
     fieldsets = [
         (None, {"fields": ["email", "password"]}),
@@ -84,6 +86,13 @@ class ApiKeyForm(forms.ModelForm):
         help_text=gettext_lazy(
             "Words with a space between them, such as: customers:read orders:write stages:*. A single * allows all."
         ),
+    )
+
+    expires_at = forms.DateTimeField(
+        label=gettext_lazy("Expires"),
+        required=False,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        help_text=gettext_lazy("In UTC. Empty: it does not expire."),
     )
 
     class Meta:
