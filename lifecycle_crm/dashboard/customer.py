@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import wraps
 from typing import Any
@@ -26,7 +26,7 @@ from customers.filters import country_name, language_name
 from customers.forms import ConsentForm, CustomerForm
 from customers.ingest.items import REACT
 from customers.models import Consent, Customer, CustomerFacts, Order
-from customers.timeline import Cursor, merge
+from customers.timeline import Cursor, Item, merge
 from feedback import links, surveys
 from feedback import queries as feedback_queries
 from feedback.models import Survey
@@ -237,7 +237,7 @@ def timeline(request: HttpRequest, pk: int) -> HttpResponse:
         customer,
         "timeline",
         {
-            "days": _by_day(found.items, previous),
+            "days": _by_day(_shown(found.items, request.user), previous),
             "kinds": kinds,
             "kind_chips": _kind_chips(request, kinds),
             "is_first": cursor is None,
@@ -246,7 +246,12 @@ def timeline(request: HttpRequest, pk: int) -> HttpResponse:
     )
 
 
-def _by_day(items: Sequence[Any], previous: date | None) -> list[dict[str, Any]]:
+def _shown(items: Sequence[Item], user: Any) -> list[Item]:
+    """What is folded away may hold addresses: the properties of an event, a note on a case."""
+    return list(items) if customer_queries.sees_contacts(user) else [replace(item, body="") for item in items]
+
+
+def _by_day(items: Sequence[Item], previous: date | None) -> list[dict[str, Any]]:
     """Items under the heading of their day; without one where the page before ended in the same day."""
     days: list[dict[str, Any]] = []
     for item in items:
@@ -352,7 +357,9 @@ def orders(request: HttpRequest, pk: int) -> HttpResponse:
 def feedback(request: HttpRequest, pk: int) -> HttpResponse:
     customer = _find(pk)
     said = feedback_queries.for_customer(customer.pk)
-    open_links = [{"row": row, "url": links.survey_url(row)} for row in said.invitations]
+    # Whoever has the link can answer in the customer's name, so it is shown only to those who may make one.
+    may_see = customer_queries.may_change(request.user)
+    open_links = [{"row": row, "url": links.survey_url(row)} for row in said.invitations] if may_see else []
     return _show(request, customer, "feedback", {"said": said, "open_links": open_links})
 
 

@@ -98,6 +98,7 @@ def _message(row: Any) -> Item:
         "" if row.reason else message_words(row),
         reason=message_words(row) if row.reason else "",
         icon="mail",
+        url=reverse("campaigns:message", args=[row.pk]),
     )
 
 
