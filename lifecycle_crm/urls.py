@@ -6,21 +6,15 @@ from functools import partial
 
 from django.conf import settings
 from django.contrib import admin
-from django.contrib.auth.decorators import user_passes_test
 from django.urls import include, path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
 from lifecycle_crm import night
-from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.api.docs import Docs, Schema
 from lifecycle_crm.dashboard import doors, nights
 from lifecycle_crm.dashboard.styleguide import styleguide
 from lifecycle_crm.lib.health import health
-
-_for_admins = user_passes_test(
-    lambda user: settings.DEBUG or user.is_superuser or getattr(user, "role", "") in (Role.OWNER, Role.ADMIN)
-)
 
 urlpatterns = [
     path("", include("lifecycle_crm.accounts.urls")),
@@ -39,7 +33,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("health/", health, name="health"),
     path("i18n/", set_language, name="set_language"),
-    path("styleguide/", _for_admins(styleguide), name="styleguide"),
+    path("styleguide/", doors.admins_only(styleguide), name="styleguide"),
     path("robots.txt", doors.robots),
     path("favicon.ico", doors.favicon),
 ]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.templatetags.static import static
@@ -9,6 +14,23 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET
 
 from lifecycle_crm.accounts.middleware import public
+from lifecycle_crm.accounts.models import Role
+
+View = Callable[[HttpRequest], HttpResponse]
+
+
+def admins_only(view: View) -> View:
+    """For owners and admins, and for everybody while the shop is being built (``DEBUG``)."""
+
+    @wraps(view)
+    def checked(request: HttpRequest) -> HttpResponse:
+        user = request.user
+        role = getattr(user, "role", "")
+        if not (settings.DEBUG or getattr(user, "is_superuser", False) or role in (Role.OWNER, Role.ADMIN)):
+            raise PermissionDenied
+        return view(request)
+
+    return checked
 
 
 @public

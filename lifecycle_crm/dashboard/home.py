@@ -147,7 +147,7 @@ def _today(night: Night | None, report: ReportDay) -> list[Line]:
     for run in reactivation.runs_waiting()[:1]:
         text = _("“%(campaign)s” waits for your word: it would write to more people than usual.")
         lines.append(
-            Line(text % {"campaign": run.campaign}, address("campaigns:runs", "campaigns:list") or "/", "warn")
+            Line(text % {"campaign": run.campaign}, reverse("campaigns:detail", args=[run.campaign_id]), "warn")
         )
     cases = feedback_queries.case_counts(clock.now())
     if cases.late or cases.open:

@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Count, F, Max, Min, Sum
+from django.db.models import Count, F, Max, Min, QuerySet, Sum
 
 from campaigns import reactivation
 from campaigns.models import Campaign
@@ -317,6 +317,26 @@ def mark_late(*, customers: Collection[int], earliest: datetime) -> int:
         moments = Order.objects.filter(customer_id__in=some, placed_at__gte=since).values_list("placed_at", flat=True)
         days |= {clock.business_date(moment) for moment in moments.iterator(chunk_size=5000)}
     return _add_late(day for day in days if day <= last)
+
+
+def late_orders(order_ids: Sequence[int]) -> int:
+    """``mark_late`` for these orders: what follows an order, in the shape of a reaction."""
+    return _mark_late_of(Order.objects.filter(pk__in=order_ids))
+
+
+def late_refunds(refund_ids: Sequence[int]) -> int:
+    """``mark_late`` for the orders that these refunds give back."""
+    return _mark_late_of(Order.objects.filter(refunds__in=refund_ids))
+
+
+def _mark_late_of(orders: QuerySet[Order]) -> int:
+    last = _last(TradeDay)
+    if last is None:
+        return 0
+    rows = list(orders.filter(placed_at__lt=clock.day_end(last)).values_list("customer_id", "placed_at"))
+    if not rows:
+        return 0
+    return mark_late(customers={pk for pk, _at in rows}, earliest=min(at for _pk, at in rows))
 
 
 def _add_late(days: Iterable[date]) -> int:

@@ -14,6 +14,7 @@ from django.urls import reverse
 
 from customers.models import ImportRun
 from feedback.scores import nps as nps_of
+from lifecycle_crm import night
 from lifecycle_crm.dashboard import metrics, queries, rollups
 from lifecycle_crm.dashboard.metrics import Share
 from lifecycle_crm.dashboard.models import FlowDay, StageDay, TradeDay
@@ -108,8 +109,7 @@ def test_it_shows_stages_moves_and_numbers_of_the_period(staff):
     assert (found["churn"]["have"], found["churn"]["need"]) == (20, 100)
     assert "Not enough data yet (20 of 100)" in page
     assert "Not enough data yet (0 of 50)" in page
-    night = page[page.index("Last night") :]
-    assert reverse("stages:night", args=["2026-03-10"]) in night
+    assert reverse("stages:night", args=["2026-03-10"]) in page[page.index("Last night") :]
 
 
 def test_it_asks_at_most_twenty_questions_and_as_many_for_two_hundred_people_as_for_twenty(staff):
@@ -293,3 +293,23 @@ def test_it_draws_home_without_a_complaint(chromium, live_server, width):
         assert found.violations_count == 0, (address, found.generate_report())
         over = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert chromium.evaluate(over) == 0, address
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_it_follows_a_night_until_it_is_done(chromium, live_server):
+    person()
+    client = Client()
+    client.force_login(UserFactory(role="marketer"))
+    chromium.context.add_cookies(
+        [{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}]
+    )
+    chromium.goto("/")
+    chromium.get_by_role("button", name="Run the first night").click()
+    chromium.get_by_role("heading", name="Night of 10 Mar 2026").wait_for()
+    chromium.get_by_text("No worker is running").wait_for()
+    assert night.run(LAST).state == "done"
+    chromium.get_by_text("seconds from start to end").wait_for()
+    assert "Done" in chromium.locator(".page-head").inner_text()
+    chromium.goto("/")
+    chromium.get_by_role("heading", name="Who moved between stages?").wait_for()

@@ -10,7 +10,7 @@ import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from customers.models import Order
+from customers.models import Order, Refund
 from lifecycle_crm.dashboard import rollups
 from lifecycle_crm.dashboard.models import FlowDay, LateDay, ReportDay, RetentionDay, StageDay, TradeDay
 from lifecycle_crm.lib import clock
@@ -219,3 +219,21 @@ def test_it_asks_the_same_number_of_questions_for_ten_people_and_for_a_hundred()
 
     rollups.roll(DAY - days(1))
     assert cost(10, DAY) == cost(100, DAY + days(1))
+
+
+def test_it_learns_of_late_orders_and_refunds_by_their_ids():
+    someone = person()
+    bought = order(someone, DAY)
+    assert rollups.late_orders([bought.pk]) == 0
+    rollups.roll(DAY)
+    assert rollups.late_orders([bought.pk]) == 1
+    LateDay.objects.all().delete()
+    today = order(person(), DAY + days(1))
+    assert rollups.late_orders([today.pk]) == 0
+    refund = Refund.objects.create(
+        order=bought, source="test", source_id="r", occurred_at=noon(DAY + days(2)), amount_minor=400
+    )
+    Order.objects.filter(pk=bought.pk).update(base_minor=600, refunded_minor=400)
+    assert rollups.late_refunds([refund.pk]) == 1
+    rollups.roll(DAY + days(2))
+    assert TradeDay.objects.get(business_date=DAY).revenue_minor == 600
