@@ -221,9 +221,9 @@ def _email(url: str) -> dict[str, Any]:
 
 EMAIL_URL = env.text("EMAIL_URL", "local:")
 EMAIL = _email(EMAIL_URL)
-EMAIL_FROM = env.text(
-    "EMAIL_FROM", f"{SHOP_NAME} <hello@{_site.hostname if '.' in (_site.hostname or '') else 'shop.example'}>"
-)
+# A sender needs a domain: on an address without one (localhost, 127.0.0.1) an example domain stands in.
+_has_domain = (_site.hostname or "").rpartition(".")[2].isalpha() and "." in (_site.hostname or "")
+EMAIL_FROM = env.text("EMAIL_FROM", f"{SHOP_NAME} <hello@{_site.hostname if _has_domain else 'shop.example'}>")
 DEFAULT_FROM_EMAIL = EMAIL_FROM
 if EMAIL["kind"] == "smtp":
     EMAIL_HOST, EMAIL_PORT = EMAIL["host"], EMAIL["port"]

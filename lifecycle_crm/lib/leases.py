@@ -15,7 +15,6 @@ from django.db.models import F
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.models import Lease
 
-
 _ours: set[str] = set()
 
 

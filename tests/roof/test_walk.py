@@ -1,0 +1,161 @@
+"""Every page, in a real browser, as a new user finds it after ``make run``: no console error, no axe violation.
+
+The list of pages comes from the URL resolver: a new page without an entry here fails the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib import admin
+from django.urls import get_resolver, reverse
+
+from campaigns import outbox
+from campaigns.models import Campaign, Message, Rendering
+from customers.models import Customer, CustomerFacts, ImportRun
+from feedback import cases, links, surveys
+from feedback.models import Case, Response
+from lifecycle_crm import night
+from lifecycle_crm.accounts.models import Role
+from lifecycle_crm.demo import shop
+from lifecycle_crm.lib import clock
+from stages.models import RuleSet
+from tests.factories import PASSWORD, UserFactory
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+ACTIONS = {
+    # They answer to a POST, or give a file; the tests of their apps go through them.
+    "accounts:sign-out", "dashboard:home-csv", "customers:export", "customers:import-run", "customers:import-refusals",
+    "campaigns:message-html", "campaigns:preview", "campaigns:send", "campaigns:switch", "campaigns:run-act",
+    "feedback:link-create", "feedback:case-answer", "feedback:case-note", "feedback:case-assign", "feedback:case-close",
+    "loyalty:points-redeem", "loyalty:points-adjust", "loyalty:points-undo", "night-run", "set_language",
+    "dashboard:customer-move", "dashboard:customer-consent-record", "dashboard:customer-survey-link",
+    "dashboard:customer-points-give", "dashboard:customer-edit", "stages:rules-install", "stages:rules-draft", "stages:rules-publish", "stages:rules-discard",
+    "stages:rules-restore", "health", "api-schema", "-",
+}  # fmt: skip
+
+
+def _names(patterns: Any, space: str = "") -> Iterator[str]:
+    for one in patterns:
+        if hasattr(one, "url_patterns"):
+            if one.app_name not in ("admin", "api"):
+                yield from _names(one.url_patterns, f"{space}{one.namespace}:" if one.namespace else space)
+        else:
+            yield f"{space}{one.name or '-'}"
+
+
+@pytest.fixture
+def crm(settings: Any) -> dict[str, str]:
+    """A small sample shop with three weeks of nights, an answer with a case, a message and a link; every page by name."""
+    note = shop.build(customers=60)
+    last = clock.last_complete_day()
+    assert str(last) == note["to"]
+    night.replay(last - timedelta(days=20), last - timedelta(days=1))
+    night.run(last)
+    person = CustomerFacts.objects.order_by("-orders").first().customer
+    survey = surveys.get("nps")
+    surveys.record(
+        customer=person, survey=survey, score=2, comment="Nobody answered me.", answered_at=clock.now(), source="t",
+        source_id="1", is_history=False,
+    )  # fmt: skip
+    cases.open_for_responses(list(Response.objects.filter(source="t").values_list("pk", flat=True)))
+    invitation = surveys.invite(customer=person, survey=survey, key="walk")
+    campaign = Campaign.objects.order_by("pk").first()
+    run = outbox.plan(campaign=campaign, run_key="walk", audience=[person.pk], as_of=clock.now(), start=False)
+    message = Message.objects.get(run=run)
+    made = outbox.preview(campaign=campaign, customer=person)
+    Rendering.objects.create(message=message, subject=made.subject, html=made.html, text=made.text)
+    imported = ImportRun.objects.create(
+        kind="customers", file_name="people.csv", path="", state="done", rows=3, created=3
+    )
+    arguments: dict[str, dict[str, Any]] = {
+        **{
+            name: {"pk": person.pk}
+            for name in _names(get_resolver().url_patterns)
+            if name.startswith("dashboard:customer")
+        },
+        "customers:import-detail": {"pk": imported.pk},
+        "stages:rules": {"version": RuleSet.objects.get(state="published").version},
+        "stages:night": {"day": str(last)},
+        "loyalty:account": {"customer_id": person.pk},
+        "feedback:case": {"pk": Case.objects.get().pk},
+        "feedback:survey": {"token": links.token(invitation)},
+        "campaigns:detail": {"pk": campaign.pk},
+        "campaigns:message": {"pk": message.pk},
+        "campaigns:unsubscribe": {"token": _way_out(person, message)},
+    }
+    names = sorted(set(_names(get_resolver().url_patterns)) - ACTIONS)
+    return {name: reverse(name, kwargs=arguments.get(name)) for name in names}
+
+
+def _way_out(person: Customer, message: Message) -> str:
+    from campaigns import links as campaign_links
+
+    url = campaign_links.unsubscribe_url(customer_id=person.pk, message_id=message.pk, purpose="marketing")
+    return url.rstrip("/").rpartition("/")[2]
+
+
+def _sign_in(page: Any) -> None:
+    UserFactory(email="anna@shop.example", role=Role.OWNER, is_staff=True, is_superuser=True)
+    page.goto("/sign-in/")
+    page.fill("[name=username]", "anna@shop.example")
+    page.fill("[name=password]", PASSWORD)
+    page.press("[name=password]", "Enter")
+    page.wait_for_url("**/")
+    page.wait_for_load_state("networkidle")
+
+
+def _check(page: Any, name: str, path: str) -> list[str]:
+    answer = page.goto(path)
+    found = [] if answer.status == 200 else [f"{name}: answered {answer.status}"]
+    page.wait_for_load_state("networkidle")
+    if name == "api-docs":  # Swagger's own markup; ours is the rule that it draws and stays silent
+        page.wait_for_selector(".opblock")
+        return found
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    if wide > 0:
+        found.append(f"{name}: {wide} px wider than the window")
+    if page.locator("h1").count() != 1:
+        found.append(f"{name}: {page.locator('h1').count()} headings of the first level")
+    report = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}})
+    for violation in report.response["violations"]:
+        where = ", ".join(str(node["target"]) for node in violation["nodes"][:3])
+        found.append(f"{name}: {violation['id']} at {where}")
+    return found
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_it_walks_every_page_without_an_error_or_a_violation(
+    crm: dict[str, str], chromium: Any, problems: list[str], width: int, scheme: str
+) -> None:
+    assert len(crm) > 30
+    chromium.set_viewport_size({"width": width, "height": 900})
+    chromium.emulate_media(color_scheme=scheme)
+    _sign_in(chromium)
+    found: list[str] = []
+    for name, path in crm.items():
+        if name == "accounts:sign-in":
+            continue
+        found += _check(chromium, name, path)
+        found += [f"{name}: {problem}" for problem in problems]
+        problems.clear()
+    assert not found, "\n".join(found)
+
+
+def test_the_admin_opens_every_table(crm: dict[str, str], chromium: Any, problems: list[str]) -> None:
+    _sign_in(chromium)
+    found: list[str] = []
+    tables = [model._meta for model in admin.site._registry]
+    assert len(tables) > 35
+    for meta in tables:
+        answer = chromium.goto(reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist"))
+        found += [f"{meta.label}: answered {answer.status}"] if answer.status != 200 else []
+        found += [f"{meta.label}: {problem}" for problem in problems]
+        problems.clear()
+    assert found == []
