@@ -22,6 +22,7 @@ from customers import facts
 from customers.models import DirtyCustomer, Order, Refund
 from feedback import cases, scores
 from feedback.models import Response
+from lifecycle_crm.dashboard import rollups
 from lifecycle_crm.lib import clock, leases
 from lifecycle_crm.lib.models import SetAside
 from loyalty import earning
@@ -34,8 +35,8 @@ Verb = Callable[[Sequence[int]], Any]
 
 AFTER: dict[type[models.Model], tuple[str, list[Verb]]] = {
     # fact: (when it happened, what follows). In this order: a refund follows the order it gives back.
-    Order: ("placed_at", [earning.award_for_orders]),
-    Refund: ("occurred_at", [earning.reverse_for_refunds]),
+    Order: ("placed_at", [earning.award_for_orders, rollups.late_orders]),
+    Refund: ("occurred_at", [earning.reverse_for_refunds, rollups.late_refunds]),
     Response: ("answered_at", [cases.open_for_responses]),
 }
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 from celery import shared_task
 
 from lifecycle_crm import night, reactions
+from lifecycle_crm.api import idempotency
+from lifecycle_crm.lib import clock
 
 logger = logging.getLogger(__name__)
 
@@ -22,3 +25,9 @@ def react() -> None:
 def night_tick() -> None:
     for run in night.tick():
         logger.info("Night of %s: %s %s", run.business_date, run.state, run.counts)
+
+
+@shared_task(name="lifecycle_crm.tasks.tidy")
+def tidy() -> None:
+    """Answers kept for repeated requests are promised for seven days."""
+    idempotency.forget(before=clock.now() - timedelta(days=7))
