@@ -31,14 +31,40 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 ACTIONS = {
     # They answer to a POST, or give a file; the tests of their apps go through them.
-    "accounts:sign-out", "dashboard:home-csv", "customers:export", "customers:import-run", "customers:import-refusals",
-    "campaigns:message-html", "campaigns:preview", "campaigns:send", "campaigns:switch", "campaigns:run-act",
-    "feedback:link-create", "feedback:case-answer", "feedback:case-note", "feedback:case-assign", "feedback:case-close",
-    "loyalty:points-redeem", "loyalty:points-adjust", "loyalty:points-undo", "night-run", "set_language",
-    "dashboard:customer-move", "dashboard:customer-consent-record", "dashboard:customer-survey-link",
-    "dashboard:customer-points-give", "dashboard:customer-edit", "stages:rules-install", "stages:rules-draft", "stages:rules-publish", "stages:rules-discard",
-    "stages:rules-restore", "health", "api-schema", "-",
-}  # fmt: skip
+    "accounts:sign-out",
+    "dashboard:home-csv",
+    "customers:export",
+    "customers:import-run",
+    "customers:import-refusals",
+    "campaigns:message-html",
+    "campaigns:preview",
+    "campaigns:send",
+    "campaigns:switch",
+    "campaigns:run-act",
+    "feedback:link-create",
+    "feedback:case-answer",
+    "feedback:case-note",
+    "feedback:case-assign",
+    "feedback:case-close",
+    "loyalty:points-redeem",
+    "loyalty:points-adjust",
+    "loyalty:points-undo",
+    "night-run",
+    "set_language",
+    "dashboard:customer-move",
+    "dashboard:customer-consent-record",
+    "dashboard:customer-survey-link",
+    "dashboard:customer-points-give",
+    "dashboard:customer-edit",
+    "stages:rules-install",
+    "stages:rules-draft",
+    "stages:rules-publish",
+    "stages:rules-discard",
+    "stages:rules-restore",
+    "health",
+    "api-schema",
+    "-",
+}
 
 
 def _names(patterns: Any, space: str = "") -> Iterator[str]:
