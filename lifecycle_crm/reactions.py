@@ -27,7 +27,7 @@ from lifecycle_crm.lib import clock, leases
 from lifecycle_crm.lib.models import SetAside
 from loyalty import earning
 from loyalty import standing as points_standing
-from stages import engine, rules
+from stages import engine, presets
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def settle(*, limit: int = BATCH) -> int:
         if count:
             hand_down(as_of=now)
             facts.score(as_of=now)
-            engine.evaluate(rule_set=rules.published(), as_of=now)
+            engine.evaluate(rule_set=presets.install(), as_of=now)
     return len(customers)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils.translation import gettext_noop as _
 
+from customers.models import CustomerFacts
 from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.models import Note
 from lifecycle_crm.lib.moments import DAY, epoch
 from stages.models import RuleSet
 
@@ -20,6 +22,9 @@ FLOOR_DAYS = 45
 """Nobody is called quiet sooner: a delivery, a holiday and a pay day fit in."""
 CEILING_DAYS = 365
 FALLBACK_RHYTHM = 60
+ENOUGH_REPEATERS = 30
+"""Repeat buyers below which their median gap says little."""
+NOTE = "default_rules"
 
 
 def rhythm_days() -> tuple[int, int]:
@@ -35,7 +40,7 @@ def rhythm_days() -> tuple[int, int]:
         "GROUP BY customer_id HAVING count(*) > 1"
     )
     count = batches.rows(f"SELECT count(*) FROM ({gaps}) g WHERE gap > 0")[0][0]
-    if count < 30:
+    if count < ENOUGH_REPEATERS:
         return FALLBACK_RHYTHM, count
     median = batches.rows(f"SELECT gap FROM ({gaps}) g WHERE gap > 0 ORDER BY gap LIMIT 1 OFFSET %s", [count // 2])[0][
         0
@@ -134,14 +139,30 @@ def default_rules(rhythm: int) -> list[dict[str, Any]]:
 
 
 def install() -> RuleSet:
-    """Publish the default rules if the shop has none; the published rule set."""
+    """The published rule set. A shop without one gets the default rules.
+
+    Default rules that were installed before the shop's rhythm could be known (fewer than 30 repeat buyers) and that nobody
+    has touched since are renewed once it can: as a new version, quietly.
+    """
     with transaction.atomic():
         current = RuleSet.objects.filter(state=RuleSet.State.PUBLISHED).first()
+        made = Note.objects.filter(name=NOTE).first()
         if current is not None:
-            return current
+            is_untouched = made is not None and made.value["version"] == current.version
+            if not is_untouched or made.value["repeaters"] >= ENOUGH_REPEATERS:
+                return current
         rhythm, repeaters = rhythm_days()
+        if current is not None:
+            if repeaters < ENOUGH_REPEATERS:
+                return current
+            RuleSet.objects.filter(pk=current.pk).update(state=RuleSet.State.RETIRED)
+            CustomerFacts.objects.update(next_review_at=clock.whole_now(), is_quiet=True)
+        version = (RuleSet.objects.order_by("-version").values_list("version", flat=True).first() or 0) + 1
+        Note.objects.update_or_create(
+            name=NOTE, defaults={"value": {"version": version, "rhythm": rhythm, "repeaters": repeaters}}
+        )
         return RuleSet.objects.create(
-            version=(RuleSet.objects.order_by("-version").values_list("version", flat=True).first() or 0) + 1,
+            version=version,
             name="Default rules",
             state=RuleSet.State.PUBLISHED,
             rules=default_rules(rhythm),
