@@ -24,7 +24,9 @@ from customers.models import (
     OrderLine,
     Product,
     Refund,
+    RfmChange,
     RfmCuts,
+    RfmDay,
     email_key,
 )
 from lifecycle_crm.lib import clock
@@ -247,6 +249,21 @@ class DirtyCustomerAdmin(Looked):
 @admin.register(RfmCuts)
 class RfmCutsAdmin(Looked):
     list_display: ClassVar = ["computed_on", "recency_days", "frequency", "monetary_minor", "buyers"]
+
+
+@admin.register(RfmDay)
+class RfmDayAdmin(Looked):
+    list_display: ClassVar = ["business_date", "group", "customers", "revenue_minor"]
+    list_filter: ClassVar = ["group"]
+
+
+@admin.register(RfmChange)
+class RfmChangeAdmin(Looked):
+    list_display: ClassVar = ["id", "customer", "from_group", "to_group", "business_date"]
+    list_select_related: ClassVar = ["customer"]
+    finds = ("customer_id", "customer__email_key")
+    search_help_text = "Number or e-mail of the customer"
+    raw_id_fields: ClassVar = ["customer"]
 
 
 @admin.register(ImportRun)

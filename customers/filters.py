@@ -14,8 +14,8 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from customers import queries
-from customers.models import Customer, search_text
+from customers import queries, rfm, trails
+from customers.models import Customer, RfmGroup, search_text
 from customers.vocabulary import STAGES
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.money import to_minor
@@ -49,6 +49,22 @@ def language_name(code: str) -> str:
 
 def _stages() -> list[tuple[str, str]]:
     return [(stage, stage_name(stage)) for stage in STAGES]
+
+
+class _WaysField(forms.Field):
+    """Any number of ``customers.trails.Way``; it has no widget to see, because such addresses are made by links."""
+
+    widget = forms.MultipleHiddenInput
+
+    def clean(self, value: Any) -> list[trails.Way]:
+        try:
+            return [trails.parse(text) for text in value or []]
+        except trails.BadWay as problem:
+            raise forms.ValidationError(str(problem)) from None
+
+
+class _WaysFilter(django_filters.Filter):
+    field_class = _WaysField
 
 
 class _WholeFilter(django_filters.Filter):
@@ -125,6 +141,12 @@ class CustomerFilter(django_filters.FilterSet):
     f_max = _score(gettext_lazy("Frequency score, to"), "facts__frequency", "lte")
     m_min = _score(gettext_lazy("Monetary score, from"), "facts__monetary", "gte")
     m_max = _score(gettext_lazy("Monetary score, to"), "facts__monetary", "lte")
+    rfm = django_filters.ChoiceFilter(
+        label=gettext_lazy("RFM group"),
+        method="in_rfm_group",
+        choices=[*RfmGroup.choices, (rfm.NONE, gettext_lazy("No order yet"))],
+        empty_label=gettext_lazy("Any"),
+    )
     moved_from = django_filters.ChoiceFilter(
         label=gettext_lazy("Moved from"),
         method="by_moves",
@@ -140,6 +162,7 @@ class CustomerFilter(django_filters.FilterSet):
     moved_days = _days(gettext_lazy("Moved in the last, days"), "by_moves")
     moved_since = django_filters.DateFilter(label=gettext_lazy("Moved on or after"), method="by_moves")
     moved_until = django_filters.DateFilter(label=gettext_lazy("Moved on or before"), method="by_moves")
+    way = _WaysFilter(label=gettext_lazy("Way"), method="by_ways")
 
     class Meta:
         model = Customer
@@ -193,6 +216,16 @@ class CustomerFilter(django_filters.FilterSet):
 
     def of_nps_group(self, rows: QuerySet[Customer], name: str, value: str) -> QuerySet[Customer]:
         return rows.filter(NPS_GROUPS[value][1])
+
+    def in_rfm_group(self, rows: QuerySet[Customer], name: str, value: str) -> QuerySet[Customer]:
+        where = rfm.now_in(value)
+        return rows.filter(where | Q(facts=None) if value == rfm.NONE else where)
+
+    def by_ways(self, rows: QuerySet[Customer], name: str, value: list[trails.Way]) -> QuerySet[Customer]:
+        """Every one of them must be true of a customer."""
+        for way in value:
+            rows = way.choose(rows)
+        return rows
 
     def by_moves(self, rows: QuerySet[Customer], name: str, value: Any) -> QuerySet[Customer]:
         """One move must match all of these at once, so they are applied together, in ``_with_moves``."""
@@ -266,6 +299,10 @@ def _said(name: str, value: Any) -> str:
             return str(dict(CONSENTS)[value])
         case "nps":
             return str(NPS_GROUPS[value][0])
+        case "rfm":
+            return _rfm_name(value)
+        case "way":
+            return "; ".join(_way_said(way) for way in value)
         case "moved_from":
             return _("New customer") if value == NEW else stage_name(value)
         case "moved_to":
@@ -279,9 +316,34 @@ def _said(name: str, value: Any) -> str:
     return num(int(value)) if isinstance(value, int) else str(value)
 
 
+def _rfm_name(group: str) -> str:
+    return _("No order yet") if group == rfm.NONE else str(RfmGroup(group).label)
+
+
+def _place(stage: str) -> str:
+    return _("New customer") if stage == NEW else stage_name(stage)
+
+
+def _way_said(way: trails.Way) -> str:
+    values = {"place": _place(way.places[0]), "since": day(way.since), "until": day(way.until)}
+    match way.kind:
+        case "rfm":
+            return _("%(place)s on %(until)s") % {**values, "place": _rfm_name(way.places[0])}
+        case "stood":
+            return _("%(place)s on %(until)s") % values
+        case "been":
+            return _("in %(place)s between %(since)s and %(until)s") % values
+        case "on":
+            return _("came further than %(place)s between %(since)s and %(until)s") % values
+        case "first":
+            return _("first time in %(place)s between %(since)s and %(until)s") % values
+    arrows = " → ".join(_place(place) for place in way.places)
+    return _("%(places)s between %(since)s and %(until)s") % {**values, "places": arrows}
+
+
 def in_words(chips: list[Chip]) -> str:
     """The filters as a scope for a title: "Dormant, Sweden". Plain values stand alone, limits keep their label."""
-    alone = {"q", "stage", "country", "language", "consent", "nps", "tag"}
+    alone = {"q", "stage", "country", "language", "consent", "nps", "tag", "rfm", "way"}
     return ", ".join(
         f"“{chip.value}”" if chip.name == "q" else chip.value if chip.name in alone else f"{chip.label}: {chip.value}"
         for chip in chips

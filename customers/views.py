@@ -82,7 +82,7 @@ def _field_groups(form: Any) -> list[dict[str, Any]]:
         (_("Who"), ("country", "language", "consent", "tag")),
         (_("Orders"), ("last_min", "last_max", "orders_min", "orders_max", "spend_min", "spend_max")),
         (_("Standing"), ("points_min", "nps")),
-        (_("RFM scores"), ("r_min", "r_max", "f_min", "f_max", "m_min", "m_max")),
+        (_("RFM"), ("rfm", "r_min", "r_max", "f_min", "f_max", "m_min", "m_max")),
         (_("Moves"), ("moved_from", "moved_to", "moved_days", "moved_since", "moved_until")),
     )
     return [{"label": label, "fields": [form[name] for name in names]} for label, names in groups]

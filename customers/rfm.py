@@ -1,0 +1,218 @@
+"""Eleven named groups of buyers from their stored scores, and how people move between them.
+
+Scores are recency and frequency from 1 (long ago, seldom) to 5 (just now, often); see ``customers.facts``. A cell of the
+5×5 table has exactly one name, so that a group is always a set of whole cells. Money stands beside the count as a number
+of its own and moves nobody into another cell. Names: the eleven in common use (Putler, *RFM Analysis for Successful
+Customer Segmentation*, 2017); that source lets its ranges overlap, so the borders here are ours and drawn in ``TABLE``.
+
+``record`` is the history: once per business date, after the scores, only whom changed. A customer's group on any date is
+their last change up to it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from django.db import connection, models, transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from customers.models import Customer, CustomerFacts, RfmChange, RfmCuts, RfmDay, RfmGroup
+from lifecycle_crm.lib import batches
+from lifecycle_crm.lib.moments import parameter
+
+NONE = "none"
+"""How addresses and tables call "in no group": who has not bought."""
+
+_G = RfmGroup
+TABLE: dict[int, tuple[RfmGroup, ...]] = {
+    # Frequency:  1              2                       3                       4              5
+    5: (_G.NEW, _G.POTENTIAL_LOYALISTS, _G.POTENTIAL_LOYALISTS, _G.CHAMPIONS, _G.CHAMPIONS),
+    4: (_G.PROMISING, _G.POTENTIAL_LOYALISTS, _G.POTENTIAL_LOYALISTS, _G.LOYAL, _G.LOYAL),
+    3: (_G.ABOUT_TO_SLEEP, _G.ABOUT_TO_SLEEP, _G.NEEDS_ATTENTION, _G.LOYAL, _G.LOYAL),
+    2: (_G.HIBERNATING, _G.HIBERNATING, _G.AT_RISK, _G.AT_RISK, _G.CANNOT_LOSE),
+    1: (_G.LOST, _G.LOST, _G.AT_RISK, _G.AT_RISK, _G.CANNOT_LOSE),
+}
+"""By recency, then frequency from 1 to 5."""
+
+FEW_BUYERS = 100
+"""Below so many buyers quintiles are mostly chance, and the page says so."""
+
+
+def group_of(recency: int | None, frequency: int | None) -> str:
+    """The name of a cell; empty for who has no scores."""
+    return "" if recency is None or frequency is None else TABLE[recency][frequency - 1].value
+
+
+def group_sql(alias: str = "f") -> str:
+    """``group_of`` as SQL over the facts under ``alias``."""
+    whens = " ".join(
+        f"WHEN {alias}.recency = {recency} AND {alias}.frequency = {place} THEN '{group.value}'"
+        for recency, row in TABLE.items()
+        for place, group in enumerate(row, 1)
+    )
+    return f"CASE {whens} ELSE '' END"
+
+
+def cells(group: str) -> list[tuple[int, int]]:
+    """The ``(recency, frequency)`` of a group."""
+    return [(r, place) for r, row in TABLE.items() for place, name in enumerate(row, 1) if name == group]
+
+
+def now_in(group: str, prefix: str = "facts__") -> Q:
+    """Who is in a group by the scores of this moment; ``none`` for who is in none."""
+    if group == NONE:
+        return Q(**{f"{prefix}recency": None}) | Q(**{f"{prefix}frequency": None})
+    where = Q()
+    for recency, frequency in cells(group):
+        where |= Q(**{f"{prefix}recency": recency, f"{prefix}frequency": frequency})
+    return where
+
+
+def was_in(rows: QuerySet[Customer], group: str, day: date) -> QuerySet[Customer]:
+    """Of these customers, who was in ``group`` (or ``none``) at the end of ``day``, by the history."""
+    mine = RfmChange.objects.filter(customer_id=OuterRef("pk"), business_date__lte=day)
+    later = RfmChange.objects.filter(customer_id=OuterRef("customer_id"), id__gt=OuterRef("id"), business_date__lte=day)
+    grouped = mine.exclude(to_group="") if group == NONE else mine.filter(to_group=group)
+    found = Exists(grouped.filter(~Exists(later)))
+    return rows.filter(~found if group == NONE else found)
+
+
+# --- History ----------------------------------------------------------------------------------------------------------
+
+
+def record(*, business_date: date, as_of: datetime) -> int:
+    """Write the groups of a date: sizes, and a change for everyone whose group is another one now; how many changed.
+
+    Takes the facts as they stand, so it belongs into the night of ``business_date``, after the scores; only customers
+    known before ``as_of`` count. Recording a date again adds nothing unless scores moved meanwhile. A date before the
+    newest recorded one is left alone: today's scores say nothing about it.
+    """
+    known = "f.customer_id IN (SELECT id FROM customers_customer WHERE known_since < %s)"
+    day, moment = connection.ops.adapt_datefield_value(business_date), parameter(as_of)
+    with transaction.atomic():
+        newest = RfmDay.objects.aggregate(newest=models.Max("business_date"))["newest"]
+        if newest is not None and business_date < newest:
+            return 0
+        changed = batches.execute(
+            f"""
+            INSERT INTO customers_rfmchange (customer_id, from_group, to_group, business_date)
+            SELECT customer_id, was, is_now, %s FROM (
+                SELECT f.customer_id, coalesce(c.to_group, '') AS was, {group_sql()} AS is_now
+                FROM customers_customerfacts f
+                LEFT JOIN (
+                    SELECT customer_id, max(id) AS id FROM customers_rfmchange GROUP BY customer_id
+                ) newest ON newest.customer_id = f.customer_id
+                LEFT JOIN customers_rfmchange c ON c.id = newest.id
+                WHERE {known}
+            ) AS compared
+            WHERE was <> is_now
+            ORDER BY customer_id
+            """,
+            [day, moment],
+        )
+        RfmDay.objects.filter(business_date=business_date).delete()
+        empty = " UNION ALL ".join(f"SELECT '{group}' AS name" for group in RfmGroup.values)
+        batches.execute(
+            f"""
+            INSERT INTO customers_rfmday (business_date, "group", customers, revenue_minor)
+            SELECT %s, g.name, coalesce(s.n, 0), coalesce(s.spend, 0)
+            FROM ({empty}) g LEFT JOIN (
+                SELECT {group_sql()} AS name, count(*) AS n, sum(f.spend_minor) AS spend
+                FROM customers_customerfacts f WHERE {known} GROUP BY 1
+            ) s ON s.name = g.name
+            """,
+            [day, moment],
+        )
+    return changed
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The groups at the end of ``day``: ``(customers, what they had spent in minor units)`` by group."""
+
+    day: date
+    groups: dict[str, tuple[int, int]]
+
+
+def sizes(day: date) -> Sizes | None:
+    """The groups as recorded on the last date up to ``day``; ``None`` before the first."""
+    last = RfmDay.objects.filter(business_date__lte=day).aggregate(last=models.Max("business_date"))["last"]
+    if last is None:
+        return None
+    rows = RfmDay.objects.filter(business_date=last).values_list("group", "customers", "revenue_minor")
+    found = {group: (n, minor) for group, n, minor in rows}
+    return Sizes(last, {group: found.get(group, (0, 0)) for group in RfmGroup.values})
+
+
+def recorded() -> tuple[date, date] | None:
+    """The first and the newest recorded date."""
+    ends = RfmDay.objects.aggregate(first=models.Min("business_date"), last=models.Max("business_date"))
+    return (ends["first"], ends["last"]) if ends["last"] else None
+
+
+def moved(since: date, until: date) -> Counter[tuple[str, str]]:
+    """Customers by ``(group at the end of since, group at the end of until)`` where the two differ; ``none`` for none.
+
+    One pass over the changes: the last change of a customer up to a date is the largest id, and the group travels in
+    its last four bits.
+    """
+    names = ["", *RfmGroup.values]
+    code = "CASE to_group " + " ".join(f"WHEN '{name}' THEN {at}" for at, name in enumerate(names)) + " END"
+    rows = batches.rows(
+        f"""
+        SELECT was, is_now, count(*) FROM (
+            SELECT coalesce(max(CASE WHEN business_date <= %s THEN id * 16 + {code} END), 0) %% 16 AS was,
+                   max(id * 16 + {code}) %% 16 AS is_now
+            FROM customers_rfmchange WHERE business_date <= %s GROUP BY customer_id
+        ) AS ends WHERE was <> is_now GROUP BY was, is_now
+        """,
+        [connection.ops.adapt_datefield_value(since), connection.ops.adapt_datefield_value(until)],
+    )
+    return Counter({(names[was] or NONE, names[now] or NONE): n for was, now, n in rows})
+
+
+# --- Now --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Buyers with one pair of scores. ``revenue_minor`` is what they have spent so far; the rest their last answers."""
+
+    recency: int
+    frequency: int
+    customers: int
+    revenue_minor: int
+    answers: int
+    promoters: int
+    detractors: int
+
+    @property
+    def nps(self) -> float | None:
+        """From −100 to 100; ``None`` without an answer."""
+        return 100 * (self.promoters - self.detractors) / self.answers if self.answers else None
+
+
+def grid() -> dict[tuple[int, int], Cell]:
+    """All 25 cells by ``(recency, frequency)``, from the scores of this moment."""
+    count = models.Count
+    rows = (
+        CustomerFacts.objects.filter(recency__isnull=False, frequency__isnull=False)
+        .order_by()
+        .values_list("recency", "frequency")
+        .annotate(
+            n=count("pk"),
+            minor=models.Sum("spend_minor"),
+            answers=count("nps_score"),
+            promoters=count("pk", filter=Q(nps_score__gte=9)),
+            detractors=count("pk", filter=Q(nps_score__lte=6)),
+        )
+    )
+    found = {(row[0], row[1]): Cell(*row) for row in rows}
+    return {(r, f): found.get((r, f)) or Cell(r, f, 0, 0, 0, 0, 0) for r in TABLE for f in range(1, 6)}
+
+
+def cuts() -> RfmCuts | None:
+    """The newest cut points: they score every new fact."""
+    return RfmCuts.objects.order_by("-computed_on").first()
