@@ -9,6 +9,12 @@ A condition is a JSON tree::
     {"did": "referral", "op": "gte", "times": 1, "days": 365}                 gte or lt; days may be left out
     {"bought": {"category": "jazz"}, "op": "gte", "times": 2, "days": 90}     or {"sku": …}
 
+In a segment three more words are known; stage rules, whose moves keep the facts they were decided by, refuse them::
+
+    {"fact": "country", "op": "eq", "value": "SE"}         a field of the customer: eq ne in is_set is_not_set
+    {"tag": "vip"}
+    {"segment": "big_spenders"}                            expanded where it is read; never inside itself
+
 ``{"gaps": 2.5, …}`` is "2.5 times this customer's usual gap between orders, at least 60 and at most 240 days"; who has no
 gap yet gets ``at_most``. "Days" are elapsed 24-hour days. A comparison with a fact that is not set is false.
 
@@ -19,7 +25,8 @@ enters only as "days since" and "n times in the last d days", which is why that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,12 +34,15 @@ from typing import Any
 from django.db import connection
 
 from customers.facts import bool_literal
-from customers.vocabulary import FACTS, NUMBER_OPS, TEXT_OPS, Fact, Kind
+from customers.vocabulary import FACTS, FIELDS, NUMBER_OPS, TEXT_OPS, Fact, Kind
 from lifecycle_crm.lib import batches
 from lifecycle_crm.lib.errors import InvalidInput
 from lifecycle_crm.lib.moments import DAY, epoch, from_seconds, parameter, seconds
 
 MAX_DEPTH = 8
+MAX_SEGMENTS_DEEP = 5
+MAX_ATOMS = 300
+"""Conditions of a tree with its segments expanded: what one statement still answers."""
 FOREVER = 2**62
 
 
@@ -142,35 +152,162 @@ class Times(Atom):
         return f"{self.kind}:{self.name}:{self.days or 'ever'}"
 
 
+@dataclass(frozen=True, slots=True)
+class Trait(Atom):
+    """A text that stands on the customer (``FIELDS``), not in the facts."""
+
+    field: str
+    op: str
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged(Atom):
+    tag: str
+
+    @property
+    def key(self) -> str:
+        return f"tag:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Atom):
+    """Put on the list of a static segment by hand; ``segment`` is its id."""
+
+    segment: int
+
+    @property
+    def key(self) -> str:
+        return f"listed:{self.segment}"
+
+
+@dataclass(frozen=True, slots=True)
+class InSegment(Condition):
+    """A segment used inside another: its own condition under its name."""
+
+    name: str
+    part: Condition
+
+    def atoms(self) -> Iterator[Atom]:
+        yield from self.part.atoms()
+
+
 # --- Reading ----------------------------------------------------------------------------------------------------------
 
 
-def parse(tree: Any, where: str = "condition") -> Condition:
-    """The condition of a JSON tree. Raises ``BadCondition`` with the path to the fault."""
-    return _parse(tree, where, 0)
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A segment that a tree names: its name, and its tree, or the id of its list when it is static."""
+
+    name: str
+    tree: Any
+    static_id: int | None = None
 
 
-def _parse(tree: Any, where: str, depth: int) -> Condition:
+Resolver = Callable[[str], Found | None]
+"""The segment of a key, ``None`` for one that does not exist."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    resolve: Resolver | None
+    atoms: int = 0
+
+    def count(self, atom: Condition, where: str) -> Condition:
+        self.atoms += 1
+        if self.atoms > MAX_ATOMS:
+            raise BadCondition(f"{where}: more than {MAX_ATOMS} conditions, counting those of the segments inside.")
+        return atom
+
+    def needs_segments(self, what: str, where: str) -> Resolver:
+        if self.resolve is None:
+            raise BadCondition(f"{where}: {what} can be used in segments only. Use a fact instead.")
+        return self.resolve
+
+
+def parse(
+    tree: Any, where: str = "condition", *, resolve: Resolver | None = None, inside: tuple[str, ...] = ()
+) -> Condition:
+    """The condition of a JSON tree. Raises ``BadCondition`` with the path to the fault.
+
+    ``resolve`` finds the segments it names; without it segments, tags and fields of the customer are refused.
+    ``inside`` are the keys of the segments the tree belongs to: naming one of them is a circle.
+    """
+    return _parse(tree, where, 0, _Reading(resolve), inside)
+
+
+def named_segments(tree: Any) -> set[str]:
+    """The keys of the segments a tree names itself, at any depth; also of a tree that is not well formed."""
+    if isinstance(tree, dict):
+        own = {tree["segment"]} if isinstance(tree.get("segment"), str) else set()
+        return own.union(*(named_segments(part) for part in tree.values()))
+    if isinstance(tree, list):
+        return set[str]().union(*(named_segments(part) for part in tree))
+    return set()
+
+
+def _parse(tree: Any, where: str, depth: int, reading: _Reading, inside: tuple[str, ...]) -> Condition:
     if depth > MAX_DEPTH:
         raise BadCondition(f"{where}: nested deeper than {MAX_DEPTH} levels. Use a saved segment for the inner part.")
     if not isinstance(tree, dict):
         raise BadCondition(f"{where}: expected an object such as {{'fact': 'orders', …}}, found {tree!r}.")
-    heads = {"all", "any", "not", "fact", "did", "bought"} & set(tree)
+    heads = {"all", "any", "not", "fact", "did", "bought", "tag", "segment"} & set(tree)
     if len(heads) != 1:
-        raise BadCondition(f"{where}: needs exactly one of all, any, not, fact, did, bought; found {sorted(tree)}.")
+        raise BadCondition(
+            f"{where}: needs exactly one of all, any, not, fact, did, bought, tag, segment; found {sorted(map(str, tree))}."
+        )
     head = heads.pop()
     if head in ("all", "any"):
         _only(tree, {head}, where)
         if not isinstance(tree[head], list):
             raise BadCondition(f"{where}.{head}: expected a list of conditions.")
-        parts = tuple(_parse(part, f"{where}.{head}[{i}]", depth + 1) for i, part in enumerate(tree[head]))
+        parts = tuple(
+            _parse(part, f"{where}.{head}[{i}]", depth + 1, reading, inside) for i, part in enumerate(tree[head])
+        )
         return All(parts) if head == "all" else Any_(parts)
     if head == "not":
         _only(tree, {"not"}, where)
-        return Not(_parse(tree["not"], f"{where}.not", depth + 1))
+        return Not(_parse(tree["not"], f"{where}.not", depth + 1, reading, inside))
+    if head == "segment":
+        return _parse_segment(tree, where, reading, inside)
+    if head == "tag":
+        _only(tree, {"tag"}, where)
+        reading.needs_segments("a tag", where)
+        if not isinstance(tree["tag"], str) or not tree["tag"] or len(tree["tag"]) > 100:
+            raise BadCondition(f"{where}.tag: expected a tag, found {tree['tag']!r}.")
+        return reading.count(Tagged(tree["tag"]), where)
     if head == "fact":
-        return _parse_fact(tree, where)
-    return _parse_times(tree, head, where)
+        if isinstance(tree["fact"], str) and tree["fact"] in FIELDS:
+            reading.needs_segments(tree["fact"], where)
+            return reading.count(_parse_field(FIELDS[tree["fact"]], tree, where), where)
+        return reading.count(_parse_fact(tree, where), where)
+    return reading.count(_parse_times(tree, head, where), where)
+
+
+def _parse_segment(tree: Mapping[str, Any], where: str, reading: _Reading, inside: tuple[str, ...]) -> Condition:
+    _only(tree, {"segment"}, where)
+    resolve, key = reading.needs_segments("another segment", where), tree["segment"]
+    found = resolve(key) if isinstance(key, str) else None
+    if found is None:
+        raise BadCondition(f"{where}: there is no segment {key!r}. Choose one of the list of segments.")
+    if key in inside:
+        circle = " → ".join([*inside[inside.index(key) :], key])
+        raise BadCondition(f"{where}: a segment cannot be inside itself: {circle}. Remove it here or there.")
+    if len(inside) > MAX_SEGMENTS_DEEP:
+        path = " → ".join([*inside, key])
+        raise BadCondition(f"{where}: segments inside segments go at most {MAX_SEGMENTS_DEEP} deep: {path}.")
+    if found.static_id is not None:
+        return InSegment(found.name, reading.count(Listed(found.static_id), where))
+    return InSegment(found.name, _parse(found.tree, f"{where} ({key})", 0, reading, (*inside, key)))
+
+
+def _parse_field(field: Fact, tree: Mapping[str, Any], where: str) -> Condition:
+    _only(tree, {"fact", "op", "value"}, where)
+    op = tree.get("op")
+    if op in ("is_set", "is_not_set"):
+        _only(tree, {"fact", "op"}, where)
+        return Trait(field.name, op)
+    return Trait(field.name, *_parse_text(field, op, tree.get("value"), where))
 
 
 def _only(tree: Mapping[str, Any], allowed: set[str], where: str) -> None:
@@ -204,20 +341,24 @@ def _parse_fact(tree: Mapping[str, Any], where: str) -> Condition:
             raise BadCondition(f"{where}: {fact.name} is yes or no; use op eq with true or false.")
         return Compare(fact.name, "eq", value)
     if fact.kind is Kind.TEXT:
-        if op not in TEXT_OPS:
-            raise BadCondition(f"{where}: {fact.name} is a text; use {', '.join(TEXT_OPS)}.")
-        if op == "in":
-            if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-                raise BadCondition(f"{where}.value: expected a list of texts.")
-            _known(fact, value, where)
-            return Compare(fact.name, "in", tuple(value))
-        if not isinstance(value, str):
-            raise BadCondition(f"{where}.value: expected a text, found {value!r}.")
-        _known(fact, [value], where)
-        return Compare(fact.name, op, value)
+        return Compare(fact.name, *_parse_text(fact, op, value, where))
     if op not in NUMBER_OPS:
         raise BadCondition(f"{where}: {fact.name} is a number; use {', '.join(NUMBER_OPS)}.")
     return Compare(fact.name, op, _whole(value, f"{where}.value", -(2**60), 2**60))
+
+
+def _parse_text(fact: Fact, op: Any, value: Any, where: str) -> tuple[str, Any]:
+    if op not in TEXT_OPS:
+        raise BadCondition(f"{where}: {fact.name} is a text; use {', '.join(TEXT_OPS)}.")
+    if op == "in":
+        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+            raise BadCondition(f"{where}.value: expected a list of texts.")
+        _known(fact, value, where)
+        return "in", tuple(value)
+    if not isinstance(value, str):
+        raise BadCondition(f"{where}.value: expected a text, found {value!r}.")
+    _known(fact, [value], where)
+    return op, value
 
 
 def _known(fact: Fact, values: Iterable[str], where: str) -> None:
@@ -289,6 +430,12 @@ def holds(condition: Condition, snapshot: Snapshot, as_of: int) -> bool:
             return (moment + days.seconds(snapshot.get("gap_seconds")) <= as_of) is is_past
         case Times():
             return (count_of(condition, snapshot, as_of) >= condition.times) is condition.is_enough
+        case Trait(field, op, value):
+            return _compare(snapshot.get(field), op, value)
+        case Tagged() | Listed():
+            return bool(snapshot.get(condition.key, False))
+        case InSegment(_name, part):
+            return holds(part, snapshot, as_of)
     raise TypeError(condition)
 
 
@@ -371,6 +518,21 @@ def snapshots(customers: Sequence[int], conditions: Iterable[Condition], as_of: 
                 found[pk].append(moment)
         for pk, moments in found.items():
             known[pk][atom.key] = moments
+    if any(isinstance(a, Trait | Tagged) for a in atoms):
+        tags = [a for a in atoms if isinstance(a, Tagged)]
+        for pk, carried, *texts in batches.rows(
+            f"SELECT id, tags, {', '.join(FIELDS)} FROM customers_customer WHERE id IN ({ids})"
+        ):
+            if pk in known:
+                has = json.loads(carried) if isinstance(carried, str) else carried
+                known[pk] |= dict(zip(FIELDS, texts, strict=True)) | {a.key: a.tag in has for a in tags}
+    for listed in [a for a in atoms if isinstance(a, Listed)]:
+        on_it = batches.rows(
+            f"SELECT customer_id FROM customers_segmentmember WHERE segment_id = %s AND customer_id IN ({ids})",
+            [listed.segment],
+        )
+        for pk in known.keys() & {pk for (pk,) in on_it}:
+            known[pk][listed.key] = True
     return known
 
 
@@ -428,7 +590,38 @@ def to_sql(condition: Condition, as_of: datetime) -> tuple[str, list[Any]]:
         case Times():
             count, params_ = count_sql(condition, as_of)
             return f"({count} {'>=' if condition.is_enough else '<'} {condition.times})", params_
+        case Trait():
+            return _trait_sql(condition)
+        case Tagged(tag):
+            if connection.vendor == "postgresql":
+                return f"({_OF_CUSTOMER} AND c.tags @> %s::jsonb))", [json.dumps([tag])]
+            carried = "EXISTS (SELECT 1 FROM json_each(c.tags) t WHERE t.value = %s)"
+            return f"({_OF_CUSTOMER} AND {carried}))", [tag]
+        case Listed(segment):
+            return (
+                "(EXISTS (SELECT 1 FROM customers_segmentmember m "
+                f"WHERE m.segment_id = {int(segment)} AND m.customer_id = f.customer_id))",
+                [],
+            )
+        case InSegment(_name, part):
+            return to_sql(part, as_of)
     raise TypeError(condition)
+
+
+_OF_CUSTOMER = "EXISTS (SELECT 1 FROM customers_customer c WHERE c.id = f.customer_id"
+
+
+def _trait_sql(atom: Trait) -> tuple[str, list[Any]]:
+    column = f"c.{atom.field}"
+    match atom.op:
+        case "is_set":
+            return f"({_OF_CUSTOMER} AND {column} <> ''))", []
+        case "is_not_set":
+            return f"({_OF_CUSTOMER} AND {column} = ''))", []
+        case "in":
+            marks = ", ".join(["%s"] * len(atom.value))
+            return f"({_OF_CUSTOMER} AND {column} IN ({marks})))", list(atom.value)
+    return f"({_OF_CUSTOMER} AND {column} {_SQL_OPS[atom.op]} %s))", [atom.value]
 
 
 _SQL_OPS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
@@ -492,14 +685,21 @@ __all__ = [
     "Compare",
     "Condition",
     "Days",
+    "Found",
+    "InSegment",
+    "Listed",
     "Not",
+    "Resolver",
     "Since",
+    "Tagged",
     "Times",
+    "Trait",
     "count_of",
     "count_sql",
     "flip_sql",
     "holds",
     "largest",
+    "named_segments",
     "next_flip",
     "parse",
     "smallest",

@@ -8,13 +8,30 @@ from __future__ import annotations
 
 from typing import Any
 
+from babel import Locale
 from babel.numbers import format_currency, format_decimal
 from django.conf import settings
 from django.utils.translation import get_language, ngettext, pgettext
 from django.utils.translation import gettext as _
 
-from customers.conditions import All, Any_, Compare, Condition, Days, Not, Since, Snapshot, Times, count_of, holds
-from customers.vocabulary import FACTS, Kind
+from customers.conditions import (
+    All,
+    Any_,
+    Compare,
+    Condition,
+    Days,
+    InSegment,
+    Listed,
+    Not,
+    Since,
+    Snapshot,
+    Tagged,
+    Times,
+    Trait,
+    count_of,
+    holds,
+)
+from customers.vocabulary import FACTS, FIELDS, Fact, Kind
 from lifecycle_crm.lib.moments import DAY
 from lifecycle_crm.lib.money import from_minor
 
@@ -29,6 +46,10 @@ def say(condition: Condition) -> str:
         case Not(Since(fact, is_past, days)):
             # A comparison with a moment that never was is false, so its negation includes "never".
             return _since(fact, not is_past, days)
+        case Not(InSegment(name, _part)):
+            return _("not in the segment “%(name)s”") % {"name": name}
+        case Not(Tagged(tag)):
+            return _("without the tag “%(tag)s”") % {"tag": tag}
         case Not(part):
             return _("not (%(condition)s)") % {"condition": say(part)}
         case Compare():
@@ -37,6 +58,14 @@ def say(condition: Condition) -> str:
             return _since(fact, is_past, days)
         case Times():
             return _times(condition)
+        case Trait():
+            return _compare(condition)
+        case Tagged(tag):
+            return _("with the tag “%(tag)s”") % {"tag": tag}
+        case Listed():
+            return _("on the list")
+        case InSegment(name, _part):
+            return _("in the segment “%(name)s”") % {"name": name}
     raise TypeError(condition)
 
 
@@ -84,6 +113,17 @@ def _because(condition: Condition, snapshot: Snapshot, as_of: int, truth: bool) 
                 _("%(phrase)s (limit %(limit)s)")
                 % {"phrase": _happened(condition, count), "limit": _number(condition.times)}
             ]
+        case Trait(field, op, value):
+            return [_value(field, op, value, snapshot.get(field))]
+        case Tagged(tag):
+            is_so = bool(snapshot.get(condition.key))
+            return [(_("with the tag “%(tag)s”") if is_so else _("without the tag “%(tag)s”")) % {"tag": tag}]
+        case Listed():
+            return [_("on the list") if snapshot.get(condition.key) else _("not on the list")]
+        case InSegment(name, part):
+            joined = _join(_because(part, snapshot, as_of, truth), pgettext("between reasons", "and"))
+            is_in = _("in the segment “%(name)s”") if truth else _("not in the segment “%(name)s”")
+            return [f"{is_in % {'name': name}} ({joined})" if joined else is_in % {"name": name}]
     raise TypeError(condition)
 
 
@@ -125,8 +165,12 @@ def _since(fact: str, is_past: bool, days: Days) -> str:
     return phrase(days.at_most)
 
 
+def _known(name: str) -> Fact:
+    return FACTS[name] if name in FACTS else FIELDS[name]
+
+
 def _show(fact: str, value: Any) -> str:
-    kind = FACTS[fact].kind
+    kind = _known(fact).kind
     if value is None or value == "":
         return _("none")
     if kind is Kind.MONEY:
@@ -138,6 +182,10 @@ def _show(fact: str, value: Any) -> str:
         return _("yes") if value else _("no")
     if fact == "stage":
         return pgettext("stage", str(value).capitalize())
+    if fact == "country":
+        return str(Locale.parse(_locale()).territories.get(value, value))
+    if fact == "language":
+        return str(Locale.parse(_locale()).languages.get(value, value))
     return _number(value) if kind is Kind.NUMBER else str(value)
 
 
@@ -159,17 +207,18 @@ def _bound(fact: str, op: str, value: Any) -> str:
     return shown
 
 
-def _compare(atom: Compare) -> str:
-    fact = FACTS[atom.fact]
+def _compare(atom: Compare | Trait) -> str:
+    name = atom.fact if isinstance(atom, Compare) else atom.field
+    fact = _known(name)
     if atom.op == "is_set":
         return str(fact.ever) or _("%(fact)s known") % {"fact": fact.label}
     if atom.op == "is_not_set":
         return str(fact.never) or _("%(fact)s not known") % {"fact": fact.label}
-    return _("%(fact)s: %(bound)s") % {"fact": fact.label, "bound": _bound(atom.fact, atom.op, atom.value)}
+    return _("%(fact)s: %(bound)s") % {"fact": fact.label, "bound": _bound(name, atom.op, atom.value)}
 
 
 def _value(name: str, op: str, value: Any, actual: Any) -> str:
-    fact = FACTS[name]
+    fact = _known(name)
     if fact.kind is Kind.MOMENT:
         return str(fact.never if actual in (None, "") else fact.ever)
     if op in ("is_set", "is_not_set"):

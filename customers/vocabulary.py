@@ -176,3 +176,13 @@ FACTS: dict[str, Fact] = {
         Fact("stage", Kind.TEXT, _("stage"), STAGES),
     )
 }
+
+FIELDS: dict[str, Fact] = {
+    field.name: field
+    for field in (
+        Fact("country", Kind.TEXT, _("country")),
+        Fact("language", Kind.TEXT, _("language")),
+        Fact("acquisition_source", Kind.TEXT, _("came from")),
+    )
+}
+"""Texts of the customer's own row that a segment may name like a fact."""

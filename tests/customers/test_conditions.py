@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.utils import translation
@@ -12,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from customers import conditions, sentences
-from customers.conditions import BadCondition
-from customers.models import Customer, CustomerFacts, Event, Order, OrderLine, Product
+from customers.conditions import BadCondition, Found
+from customers.models import Customer, CustomerFacts, Event, Order, OrderLine, Product, Segment, SegmentMember
 from customers.vocabulary import FACTS, Kind
 from lifecycle_crm.lib import batches
 from lifecycle_crm.lib.moments import DAY, seconds
@@ -58,6 +59,19 @@ atoms = st.one_of(
     ),
     st.builds(lambda op: {"fact": "tier", "op": op, "value": "gold"}, st.sampled_from(["eq", "ne"])),
     st.builds(
+        lambda f, op, v: {"fact": f, "op": op, "value": v},
+        st.sampled_from(["country", "language", "acquisition_source"]),
+        st.sampled_from(["eq", "ne"]),
+        st.sampled_from(["SE", "sv", "fair", ""]),
+    ),
+    st.builds(lambda op: {"fact": "country", "op": op}, st.sampled_from(["is_set", "is_not_set"])),
+    st.builds(
+        lambda v: {"fact": "country", "op": "in", "value": v},
+        st.lists(st.sampled_from(["SE", "PL", "XX"]), min_size=1, max_size=3),
+    ),
+    st.builds(lambda tag: {"tag": tag}, st.sampled_from(["vip", 'O\'Neill "q" 100%', "nobody"])),
+    st.builds(lambda key: {"segment": key}, st.sampled_from(["loyal", "quiet", "list"])),
+    st.builds(
         lambda head, op, n, d: {**head, "op": op, "times": n, **({"days": d} if d else {})},
         st.sampled_from(
             [{"did": "visit"}, {"did": "never"}, {"bought": {"category": "jazz"}}, {"bought": {"sku": "A-1"}}]
@@ -76,6 +90,17 @@ trees = st.recursive(
     ),
     max_leaves=6,
 )
+SEGMENTS = {
+    "loyal": Found("Loyal", {"all": [{"fact": "orders", "op": "gte", "value": 5}, {"not": {"segment": "quiet"}}]}),
+    "quiet": Found("Quiet", {"fact": "last_order_at", "op": "days_since_gte", "value": 60}),
+    "list": Found("By hand", {"all": []}, static_id=1),
+}
+
+
+def parse(tree: Any) -> conditions.Condition:
+    return conditions.parse(tree, resolve=SEGMENTS.get)
+
+
 moments = st.integers(0, 150 * DAY).map(lambda s: NOW - timedelta(days=100) + timedelta(seconds=s))
 
 
@@ -88,7 +113,18 @@ def crowd(db: None) -> list[int]:
     dice = random.Random(7)
     jazz = Product.objects.create(sku="A-1", name="Blue", category="jazz")
     rock = Product.objects.create(sku="B-1", name="Loud", category="rock")
-    customers = Customer.objects.bulk_create(Customer(name=f"C{i}") for i in range(40))
+    customers = Customer.objects.bulk_create(
+        Customer(
+            name=f"C{i}",
+            country=dice.choice(["", "SE", "PL"]),
+            language=dice.choice(["", "sv"]),
+            acquisition_source=dice.choice(["", "fair"]),
+            tags=dice.choice([[], ["vip"], ["vip", 'O\'Neill "q" 100%'], ["vipper"]]),
+        )
+        for i in range(40)
+    )
+    static = Segment.objects.create(pk=1, key="list", name="By hand", kind="static")
+    SegmentMember.objects.bulk_create(SegmentMember(segment=static, customer=c) for c in customers[::3])
 
     def moment() -> datetime | None:
         return NOW - timedelta(seconds=dice.randrange(-20 * DAY, 120 * DAY)) if dice.random() < 0.8 else None
@@ -148,7 +184,7 @@ def _matching(condition: conditions.Condition, as_of: datetime) -> set[int]:
 @given(tree=trees, as_of=moments)
 @_HOW
 def test_it_selects_in_sql_exactly_whom_python_selects(crowd: list[int], tree: dict, as_of: datetime) -> None:
-    condition = conditions.parse(tree)
+    condition = parse(tree)
     known = conditions.snapshots(crowd, [condition], as_of)
     expected = {pk for pk in crowd if conditions.holds(condition, known[pk], seconds(as_of))}
     assert _matching(condition, as_of) == expected
@@ -157,7 +193,7 @@ def test_it_selects_in_sql_exactly_whom_python_selects(crowd: list[int], tree: d
 @given(tree=trees, as_of=moments)
 @_HOW
 def test_it_names_the_same_next_flip_in_sql_and_in_python(crowd: list[int], tree: dict, as_of: datetime) -> None:
-    condition = conditions.parse(tree)
+    condition = parse(tree)
     known = conditions.snapshots(crowd, [condition], as_of)
     expressions, params = conditions.flip_sql([condition], as_of)
     if not expressions:
@@ -176,7 +212,7 @@ def test_it_never_changes_its_answer_before_the_flip(
     crowd: list[int], tree: dict, as_of: datetime, share: float
 ) -> None:
     """Only time passes: nothing new happens, so rows later than ``as_of`` do not count at any later second."""
-    condition = conditions.parse(tree)
+    condition = parse(tree)
     start = seconds(as_of)
     for pk, snapshot in conditions.snapshots(crowd, [condition], as_of).items():
         flip = conditions.next_flip(condition, snapshot, start)
@@ -212,7 +248,7 @@ def test_it_measures_silence_in_the_customers_own_gaps() -> None:
 @given(tree=trees)
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_it_can_always_be_said(tree: dict) -> None:
-    condition = conditions.parse(tree)
+    condition = parse(tree)
     for language in ("en", "pl"):
         with translation.override(language):
             assert sentences.say(condition)
@@ -257,6 +293,9 @@ def test_it_says_why_with_value_and_limit() -> None:
         ({"bought": {"colour": "red"}}, "expected {'category': …} or {'sku': …}"),
         ({"fact": "orders", "op": "gte", "value": 1, "days": 3}, "does not know 'days'"),
         (["orders"], "expected an object"),
+        ({"segment": "loyal"}, "another segment can be used in segments only"),
+        ({"tag": "vip"}, "a tag can be used in segments only"),
+        ({"fact": "country", "op": "eq", "value": "SE"}, "country can be used in segments only"),
         (
             {"fact": "last_order_at", "op": "days_since_gte", "value": {"gaps": 2, "at_least": 9, "at_most": 3}},
             "at_least (9) is above at_most (3)",
@@ -275,3 +314,54 @@ def test_it_refuses_a_tree_that_is_too_deep() -> None:
         tree = {"not": tree}
     with pytest.raises(BadCondition, match="nested deeper"):
         conditions.parse(tree)
+
+
+@pytest.mark.parametrize(
+    ("tree", "sentence"),
+    [
+        ({"segment": "gone"}, "condition: there is no segment 'gone'"),
+        ({"segment": ["loyal"]}, "there is no segment ['loyal']"),
+        ({"segment": "loyal", "op": "eq"}, "does not know 'op'"),
+        ({"tag": ""}, "expected a tag, found ''"),
+        ({"fact": "country", "op": "gte", "value": "SE"}, "country is a text; use eq, ne, in"),
+        ({"fact": "country", "op": "in", "value": []}, "condition.value: expected a list of texts"),
+        ({"any": [{"segment": "a"}]}, "inside itself: a → b → a. Remove it"),
+        ({"segment": "deep0"}, "at most 5 deep: deep0 → deep1 → deep2 → deep3 → deep4 → deep5 → deep6"),
+        ({"all": [{"segment": "wide"}, {"segment": "wide"}]}, "more than 300 conditions"),
+    ],
+)
+def test_it_refuses_what_a_segment_cannot_say(tree: object, sentence: str) -> None:
+    chain = {f"deep{n}": Found(f"Deep {n}", {"segment": f"deep{n + 1}"}) for n in range(9)}
+    known = {
+        **SEGMENTS,
+        **chain,
+        "a": Found("A", {"not": {"segment": "b"}}),
+        "b": Found("B", {"all": [{"segment": "a"}]}),
+        "wide": Found("Wide", {"all": [{"fact": "orders", "op": "gte", "value": n} for n in range(200)]}),
+    }
+    with pytest.raises(BadCondition) as refusal:
+        conditions.parse(tree, resolve=known.get)
+    assert sentence in refusal.value.message
+
+
+def test_it_says_segments_fields_and_tags() -> None:
+    tree = {
+        "all": [
+            {"segment": "quiet"},
+            {"not": {"segment": "list"}},
+            {"fact": "country", "op": "eq", "value": "SE"},
+            {"not": {"tag": "vip"}},
+        ]
+    }
+    condition = parse(tree)
+    assert sentences.say(condition) == (
+        "in the segment “Quiet”, not in the segment “By hand”, country: Sweden and without the tag “vip”"
+    )
+    snapshot = {"last_order_at": 0, "country": "PL", "tag:vip": False}
+    assert sentences.because(condition, snapshot, 100 * DAY) == "country: Poland"
+    assert sentences.because(condition, snapshot | {"country": "SE", "listed:1": True}, 100 * DAY) == (
+        "in the segment “By hand” (on the list)"
+    )
+    assert sentences.because(parse({"segment": "quiet"}), snapshot, 100 * DAY) == (
+        "in the segment “Quiet” (no order for 100 days (limit 60))"
+    )

@@ -1,0 +1,742 @@
+"""Segments: groups of people by a condition or by a list, who is in them, and who was on any past date.
+
+A live segment is its condition: it is asked when somebody looks, so page, list and API cannot disagree. A night writes
+down who entered and who left (``record``), and the membership of a past date is read from these rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db.models import Count as TotalOf
+from django.db.models import Max, Min, QuerySet
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+
+from customers import conditions, sentences
+from customers.conditions import All, Any_, BadCondition, Condition, Found, Listed, Resolver
+from customers.facts import bool_literal
+from customers.models import (
+    Customer,
+    CustomerFacts,
+    Segment,
+    SegmentChange,
+    SegmentDay,
+    SegmentMember,
+    SegmentVersion,
+    email_key,
+    search_text,
+)
+from lifecycle_crm.accounts.models import Role, User
+from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.errors import Conflict, InvalidInput, NotFound
+from lifecycle_crm.lib.moments import parameter, seconds
+
+logger = logging.getLogger(__name__)
+
+EXACT_SECONDS = 1.5
+"""A count that takes longer is estimated from a sample, and says so."""
+SAMPLE = 4_000
+TALLY = "segment_tally"
+EVERYBODY: dict[str, Any] = {"all": []}
+
+MAY_EDIT = frozenset({Role.OWNER, Role.ADMIN, Role.MARKETER})
+
+
+def may_edit(user: Any) -> bool:
+    """Whether this user may make and change segments."""
+    return bool(getattr(user, "is_superuser", False) or getattr(user, "role", "") in MAY_EDIT)
+
+
+class UnknownSegment(NotFound):
+    code = "unknown_segment"
+
+
+def get(key: str) -> Segment:
+    """The segment of this key. Raises ``UnknownSegment``."""
+    segment = Segment.objects.select_related("owner").filter(key=key).first()
+    if segment is None:
+        raise UnknownSegment(_("There is no segment “%(key)s”. Choose one of the list of segments.") % {"key": key})
+    return segment
+
+
+# --- From a tree to a condition -----------------------------------------------------------------------------------------
+
+
+def resolver(*, before: datetime | None = None) -> Resolver:
+    """Finds the segments a tree names: as they are now, or as they were in force before a moment. One read."""
+    known: dict[str, Found] | None = None
+
+    def resolve(key: str) -> Found | None:
+        nonlocal known
+        if known is None:
+            known = _as_of(before) if before else _as_they_are()
+        return known.get(key)
+
+    return resolve
+
+
+def _found(name: str, kind: str, pk: int, tree: Any) -> Found:
+    return Found(name, tree, pk if kind == Segment.Kind.STATIC else None)
+
+
+def _as_they_are() -> dict[str, Found]:
+    rows = Segment.objects.filter(archived_at=None).values_list("key", "name", "kind", "pk", "condition")
+    return {key: _found(name, kind, pk, tree) for key, name, kind, pk, tree in rows}
+
+
+def _as_of(moment: datetime) -> dict[str, Found]:
+    rows = (
+        SegmentVersion.objects.filter(created_at__lt=moment)
+        .order_by("segment_id", "number")
+        .values_list("segment__key", "segment__name", "segment__kind", "segment_id", "condition")
+    )
+    return {key: _found(name, kind, pk, tree) for key, name, kind, pk, tree in rows}
+
+
+def condition_of(segment: Segment, resolve: Resolver | None = None) -> Condition:
+    """Who is in it, as a condition. Raises ``BadCondition`` when a segment inside it was made unusable."""
+    if segment.is_static:
+        return Listed(segment.pk)
+    return conditions.parse(segment.condition, segment.name, resolve=resolve or resolver(), inside=(segment.key,))
+
+
+def read(tree: Any, *, inside: str = "", where: str = "condition") -> Condition:
+    """A tree of segments' language as a condition; ``inside`` is the key of the segment that is being edited."""
+    return conditions.parse(tree, where, resolve=resolver(), inside=(inside,) if inside else ())
+
+
+def users_of(key: str) -> list[Segment]:
+    """The segments that name this one themselves."""
+    rows = Segment.objects.filter(archived_at=None, kind=Segment.Kind.LIVE).exclude(key=key)
+    return [row for row in rows if key in conditions.named_segments(row.condition)]
+
+
+# --- Verbs ----------------------------------------------------------------------------------------------------------------
+
+
+def create(
+    *,
+    name: str,
+    key: str = "",
+    kind: str = Segment.Kind.LIVE,
+    condition: Any = None,
+    note: str = "",
+    actor: User | None = None,
+) -> Segment:
+    """A new segment; a static one starts with an empty list. Raises ``BadCondition`` and ``InvalidInput``."""
+    name = _name(name)
+    if kind not in Segment.Kind.values:
+        raise InvalidInput(_("Unknown kind %(kind)r. Use live or static.") % {"kind": kind})
+    tree = EVERYBODY if kind == Segment.Kind.STATIC else condition
+    key = _key(key, name)
+    if kind == Segment.Kind.LIVE:
+        read(tree, inside=key)
+    try:
+        with transaction.atomic():
+            segment = Segment.objects.create(
+                key=key, name=name, kind=kind, condition=tree, note=note.strip()[:500], owner=actor
+            )
+            SegmentVersion.objects.create(segment=segment, number=1, condition=tree, created_by=actor)
+    except IntegrityError:
+        raise Conflict(_("There is a segment with the key “%(key)s”. Choose another.") % {"key": key}) from None
+    return recount(segment)
+
+
+def edit(
+    *,
+    segment: Segment,
+    name: str | None = None,
+    condition: Any = None,
+    note: str | None = None,
+    version: int | None = None,
+    actor: User | None = None,
+) -> Segment:
+    """Change a segment. ``None`` leaves a value as it is; a new condition is a new version.
+
+    ``version`` is the one the editor looked at: if somebody saved another meanwhile, nothing is written. Segments that
+    use this one are read again with the new condition, so that none of them breaks.
+    """
+    changes: dict[str, Any] = {}
+    if name is not None:
+        changes["name"] = _name(name)
+    if note is not None:
+        changes["note"] = note.strip()[:500]
+    is_new = condition is not None and condition != segment.condition
+    if is_new:
+        if segment.is_static:
+            raise InvalidInput(_("A static list has no condition. Add and remove people instead."))
+        _check_with(segment, condition)
+        changes |= {"condition": condition, "version": segment.version + 1}
+    seen = segment.version if version is None else version
+    with transaction.atomic():
+        if changes and not Segment.objects.filter(pk=segment.pk, version=seen).update(**changes):
+            raise Conflict(_("Somebody else saved this segment meanwhile. Open it again, then make your change."))
+        if is_new:
+            SegmentVersion.objects.create(
+                segment=segment, number=segment.version + 1, condition=condition, created_by=actor
+            )
+    segment.refresh_from_db()
+    return recount(segment) if is_new else segment
+
+
+def archive(*, segment: Segment) -> Segment:
+    """Take a segment out of use; its history stays. Refused while another segment uses it."""
+    if users := users_of(segment.key):
+        names = ", ".join(f"“{user.name}”" for user in users)
+        raise Conflict(
+            _("“%(name)s” is used in %(where)s. Take it out there first.") % {"name": segment.name, "where": names},
+            code="in_use",
+            used_in=[user.key for user in users],
+        )
+    Segment.objects.filter(pk=segment.pk, archived_at=None).update(archived_at=clock.now())
+    segment.refresh_from_db()
+    return segment
+
+
+def restore(*, segment: Segment) -> Segment:
+    """Take an archived segment back into use, if what it names is still there."""
+    condition_of(segment)
+    Segment.objects.filter(pk=segment.pk).update(archived_at=None)
+    segment.refresh_from_db()
+    return segment
+
+
+def duplicate(*, segment: Segment, name: str = "", actor: User | None = None) -> Segment:
+    """The same condition, or the same list, under another name."""
+    with transaction.atomic():
+        copy = create(
+            name=name or _("%(name)s, copy") % {"name": segment.name[:100]},
+            kind=segment.kind,
+            condition=segment.condition,
+            note=segment.note,
+            actor=actor,
+        )
+        if segment.is_static:
+            batches.execute(
+                "INSERT INTO customers_segmentmember (segment_id, customer_id, added_at, added_by_id) "
+                "SELECT %s, customer_id, %s, %s FROM customers_segmentmember WHERE segment_id = %s",
+                [copy.pk, parameter(clock.now()), actor.pk if actor else None, segment.pk],
+            )
+    return recount(copy)
+
+
+def add_members(*, segment: Segment, customers: Iterable[int], actor: User | None = None) -> int:
+    """Put customers on a static list; how many were not on it. Raises ``InvalidInput`` for numbers nobody has."""
+    wanted = _ids_for(segment, customers)
+    with transaction.atomic():
+        on_it = set(
+            SegmentMember.objects.filter(segment=segment, customer_id__in=wanted).values_list("customer_id", flat=True)
+        )
+        new = [pk for pk in wanted if pk not in on_it]
+        SegmentMember.objects.bulk_create(
+            [SegmentMember(segment=segment, customer_id=pk, added_by=actor) for pk in new],
+            batch_size=2000,
+            ignore_conflicts=True,
+        )
+    recount(segment)
+    return len(new)
+
+
+def remove_members(*, segment: Segment, customers: Iterable[int]) -> int:
+    """Take customers off a static list; how many were on it."""
+    wanted = _ids_for(segment, customers)
+    gone, _each = SegmentMember.objects.filter(segment=segment, customer_id__in=wanted).delete()
+    recount(segment)
+    return gone
+
+
+def _ids_for(segment: Segment, customers: Iterable[int]) -> list[int]:
+    if not segment.is_static:
+        raise InvalidInput(
+            _("“%(name)s” is live: its condition decides who is in it. Make a static list to choose people by hand.")
+            % {"name": segment.name}
+        )
+    wanted = list(dict.fromkeys(customers))
+    if len(wanted) > 10_000:
+        raise InvalidInput(_("At most 10,000 people at once. Send them in parts."))
+    known = set(Customer.objects.filter(pk__in=wanted).values_list("pk", flat=True))
+    if unknown := [pk for pk in wanted if pk not in known]:
+        raise InvalidInput(
+            _("There is no customer #%(pk)s. Nobody was added or removed.") % {"pk": unknown[0]},
+            code="unknown_customer",
+        )
+    return wanted
+
+
+def _name(text: str) -> str:
+    name = " ".join(text.split())
+    if not name:
+        raise InvalidInput(_("A segment needs a name."), field="name")
+    if len(name) > 120:
+        raise InvalidInput(_("The name has more than 120 letters. Shorten it."), field="name")
+    return name
+
+
+def _key(key: str, name: str) -> str:
+    """The key that was asked for, or a free one made from the name."""
+    if key:
+        if slugify(key) != key or len(key) > 60:
+            raise InvalidInput(
+                _("The key %(key)r is not usable. Use small letters, digits, - and _, at most 60.") % {"key": key},
+                field="key",
+            )
+        return key
+    base = slugify(name)[:50] or "segment"
+    if base in RESERVED:
+        base = f"{base}-1"
+    taken = set(Segment.objects.filter(key__startswith=base).values_list("key", flat=True))
+    return next(k for k in (base, *(f"{base}-{n}" for n in range(2, len(taken) + 3))) if k not in taken)
+
+
+RESERVED = frozenset({"new", "panel", "count"})
+"""Words of addresses that no segment may have as its key."""
+
+
+def _check_with(segment: Segment, tree: Any) -> None:
+    """Read the tree, and every segment that contains this one, as if the tree were saved."""
+    now = _as_they_are() | {segment.key: Found(segment.name, tree)}
+    conditions.parse(tree, resolve=now.get, inside=(segment.key,))
+    for other in Segment.objects.filter(archived_at=None, kind=Segment.Kind.LIVE).exclude(pk=segment.pk):
+        if conditions.named_segments(other.condition):
+            conditions.parse(other.condition, other.name, resolve=now.get, inside=(other.key,))
+
+
+# --- Counting -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Count:
+    """``value`` people. When it is not exact: estimated from ``n_sampled`` people, 95 % sure to be ``low`` to ``high``."""
+
+    value: int
+    is_exact: bool
+    n_sampled: int = 0
+    low: int = 0
+    high: int = 0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Who a condition describes: how many, how many of them may get e-mail, their stages and spend (minor units)."""
+
+    count: Count
+    reachable: int
+    stages: dict[str, int] = field(default_factory=dict)
+    spend_minor: int = 0
+
+
+class TooLong(Exception):
+    """The statement did not answer within the time it was given."""
+
+
+@contextmanager
+def within(limit: float) -> Iterator[None]:
+    """Give the statements inside so many seconds together. Raises ``TooLong``; the transaction around stays usable."""
+    if connection.vendor == "postgresql":
+        try:
+            with transaction.atomic():
+                [(before,)] = batches.rows("SHOW statement_timeout")
+                batches.execute(f"SET LOCAL statement_timeout = {max(1, int(limit * 1000))}")
+                yield
+                batches.execute("SELECT set_config('statement_timeout', %s, true)", [before])
+        except OperationalError as problem:
+            if getattr(problem.__cause__, "sqlstate", "") == "57014":
+                raise TooLong from None
+            raise
+        return
+    connection.ensure_connection()
+    raw, deadline = connection.connection, time.monotonic() + limit
+    raw.set_progress_handler(lambda: int(time.monotonic() > deadline), 10_000)
+    try:
+        yield
+    except OperationalError as problem:
+        if "interrupted" in str(problem):
+            raise TooLong from None
+        raise
+    finally:
+        raw.set_progress_handler(None, 0)
+
+
+def matching(condition: Condition, as_of: datetime | None = None) -> tuple[str, list[Any]]:
+    """A SELECT of the ids of everybody it is true of, with its parameters."""
+    sql, params = conditions.to_sql(condition, as_of or clock.whole_now())
+    return f"SELECT f.customer_id FROM customers_customerfacts f WHERE {sql}", params
+
+
+def measure(condition: Condition, *, as_of: datetime | None = None, limit: float = EXACT_SECONDS) -> Measure:
+    """Count and describe, exactly if that takes no longer than ``limit`` seconds, else from a sample."""
+    moment = as_of or clock.whole_now()
+    try:
+        with within(limit):
+            return _exactly(condition, moment)
+    except TooLong:
+        return _estimate(condition, moment)
+
+
+_SHAPE = (
+    "SELECT f.stage, count(*), coalesce(sum(CASE WHEN f.may_email = {yes} THEN 1 ELSE 0 END), 0), "
+    "coalesce(sum(f.spend_minor), 0) FROM {source} f WHERE {where} GROUP BY f.stage"
+)
+
+
+def _exactly(condition: Condition, as_of: datetime) -> Measure:
+    sql, params = conditions.to_sql(condition, as_of)
+    shape = _SHAPE.format(yes=bool_literal(True), source="customers_customerfacts", where=sql)
+    return _measure(batches.rows(shape, params))
+
+
+def _measure(rows: list[tuple[Any, ...]]) -> Measure:
+    total = sum(n for _stage, n, _may, _spend in rows)
+    return Measure(
+        Count(total, is_exact=True, low=total, high=total),
+        reachable=int(sum(may for _stage, _n, may, _spend in rows)),
+        stages={stage: n for stage, n, _may, _spend in rows},
+        spend_minor=int(sum(spend for *_rest, spend in rows)),
+    )
+
+
+def sample_ids(size: int = SAMPLE) -> list[int]:
+    """Ids spread evenly by chance, the same ones every time, so that two estimates can be compared. Gaps stay in."""
+    bounds = CustomerFacts.objects.aggregate(low=Min("pk"), high=Max("pk"))
+    if bounds["low"] is None:
+        return []
+    span = range(bounds["low"], bounds["high"] + 1)
+    return sorted(random.Random(7).sample(span, min(size, len(span))))
+
+
+def _picked(ids: list[int]) -> str:
+    """A WITH that holds the facts of these customers as ``picked``."""
+    listed = ", ".join(map(str, ids)) or "NULL"
+    return (
+        "WITH picked AS MATERIALIZED (SELECT * FROM customers_customerfacts "
+        f"WHERE customer_id IN ({listed}) ORDER BY customer_id)"
+    )
+
+
+def _estimate(condition: Condition, as_of: datetime) -> Measure:
+    ids = sample_ids()
+    sql, params = conditions.to_sql(condition, as_of)
+    picked = _picked(ids)
+    [(asked,)] = batches.rows(f"{picked} SELECT count(*) FROM picked")
+    everybody = CustomerFacts.objects.count()
+    shape = _SHAPE.format(yes=bool_literal(True), source="picked", where=sql)
+    found = _measure(batches.rows(f"{picked} {shape}", params))
+    return Measure(
+        estimated(found.count.value, asked, everybody),
+        reachable=_scaled(found.reachable, asked, everybody),
+        stages={stage: _scaled(n, asked, everybody) for stage, n in found.stages.items()},
+        spend_minor=_scaled(found.spend_minor, asked, everybody),
+    )
+
+
+def _scaled(found: int, asked: int, everybody: int) -> int:
+    return round(found * everybody / asked) if asked else 0
+
+
+def estimated(found: int, asked: int, everybody: int) -> Count:
+    """So many of a sample were in: how many of everybody, with Wilson's interval at 95 %."""
+    if not asked:
+        return Count(0, is_exact=False, high=everybody)
+    share, z = found / asked, 1.96
+    middle = (share + z * z / (2 * asked)) / (1 + z * z / asked)
+    wide = z * math.sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked)) / (1 + z * z / asked)
+    return Count(
+        round(share * everybody),
+        is_exact=False,
+        n_sampled=asked,
+        low=max(found, math.floor((middle - wide) * everybody)),
+        high=min(everybody - (asked - found), math.ceil((middle + wide) * everybody)),
+    )
+
+
+Path = tuple[int, ...]
+
+
+def effects(
+    condition: Condition, *, as_of: datetime | None = None, limit: float = EXACT_SECONDS
+) -> tuple[dict[Path, int], bool]:
+    """How many each row removes (below zero: adds), by its place in the tree, and whether that was counted exactly.
+
+    Rows are the parts of the condition and the parts of a group in it: ``(2,)`` is the third row, ``(2, 0)`` the first
+    of the group that is the third.
+    """
+    moment = as_of or clock.whole_now()
+    rows = list(_rows(condition))
+    if not rows:
+        return {}, True
+    leaves = {path: part for path, part in rows if not _is_group(part, path)}
+    params: list[Any] = []
+    columns: list[str] = []
+    names: dict[Path, str] = {}
+    for number, (path, part) in enumerate(leaves.items()):
+        sql, inner = conditions.to_sql(part, moment)
+        columns.append(f"{sql} AS b{number}")
+        params += inner
+        names[path] = f"b{number}"
+    wanted = [None, *(path for path, _part in rows)]
+    sums = ", ".join(
+        f"coalesce(sum(CASE WHEN {_without(condition, (), names, skip) or bool_literal(True)} THEN 1 ELSE 0 END), 0)"
+        for skip in wanted
+    )
+    # Every row is asked once per customer, and the answers are put together in as many ways as there are rows.
+    if not columns:
+        return dict.fromkeys((path for path, _part in rows), 0), True
+    asked = f"asked AS MATERIALIZED (SELECT {', '.join(columns)} FROM "
+    is_exact, everybody, sampled = True, 0, 0
+    try:
+        with within(limit):
+            [found] = batches.rows(f"WITH {asked} customers_customerfacts f) SELECT {sums} FROM asked", params)
+    except TooLong:
+        is_exact = False
+        picked = _picked(sample_ids())
+        [found] = batches.rows(f"{picked}, {asked} picked f) SELECT {sums} FROM asked", params)
+        [(sampled,)] = batches.rows(f"{picked} SELECT count(*) FROM picked")
+        everybody = CustomerFacts.objects.count()
+    total, *without = [int(n) if is_exact else _scaled(int(n), sampled, everybody) for n in found]
+    return {path: n - total for (path, _part), n in zip(rows, without, strict=True)}, is_exact
+
+
+def _is_group(part: Condition, path: Path) -> bool:
+    return isinstance(part, All | Any_) and len(path) < 2
+
+
+def _rows(condition: Condition, path: Path = ()) -> Iterator[tuple[Path, Condition]]:
+    if path:
+        yield path, condition
+    if isinstance(condition, All | Any_) and _is_group(condition, path):
+        for i, part in enumerate(condition.parts):
+            yield from _rows(part, (*path, i))
+    elif not path:
+        yield (0,), condition
+
+
+def _without(condition: Condition, path: Path, names: dict[Path, str], skip: Path | None) -> str:
+    """SQL of the tree over the answers ``names``, without the row ``skip``; "" when nothing is left of it."""
+    if path and path == skip:
+        return ""
+    if isinstance(condition, All | Any_) and _is_group(condition, path):
+        if not condition.parts:
+            return bool_literal(isinstance(condition, All))
+        parts = [_without(part, (*path, i), names, skip) for i, part in enumerate(condition.parts)]
+        word = " AND " if isinstance(condition, All) else " OR "
+        kept = [part for part in parts if part]
+        return f"({word.join(kept)})" if kept else ""
+    place = path or (0,)
+    return "" if place == skip else names[place]
+
+
+def sample(condition: Condition, *, after: int = 0, size: int = 10, limit: float = EXACT_SECONDS) -> list[Customer]:
+    """Some who are in, by id after ``after``, with their facts; nobody when finding them takes too long."""
+    sql, params = matching(condition)
+    try:
+        with within(limit):
+            ids = [
+                pk
+                for (pk,) in batches.rows(
+                    f"{sql} AND f.customer_id > %s ORDER BY f.customer_id LIMIT {int(size)}", [*params, after]
+                )
+            ]
+    except TooLong:
+        return []
+    return list(Customer.objects.select_related("facts").filter(pk__in=ids).order_by("pk"))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a person is in, and what decided it: the rows that hold, or those that stand against it."""
+
+    customer: Customer
+    is_in: bool
+    because: str
+
+
+def explain(condition: Condition, customer: Customer, *, as_of: datetime | None = None) -> Verdict:
+    """Is this person in, and why, or why not?"""
+    moment = as_of or clock.whole_now()
+    known = conditions.snapshots([customer.pk], [condition], moment).get(customer.pk)
+    if known is None:
+        return Verdict(customer, False, _("their facts are not counted yet; wait a few seconds"))
+    is_in = conditions.holds(condition, known, seconds(moment))
+    return Verdict(customer, is_in, sentences.because(condition, known, seconds(moment)))
+
+
+def find_person(text: str) -> Customer | None:
+    """The customer of a number, an e-mail address or the words of a name; the first when there are several."""
+    words = text.strip()
+    number = words.removeprefix("#")
+    if not words:
+        return None
+    if number.isdecimal() and len(number) < 19:
+        return Customer.objects.filter(pk=int(number)).first()
+    if "@" in words and (found := Customer.objects.filter(email_key=email_key(words)).first()):
+        return found
+    rows = Customer.objects.all()
+    for word in search_text(words).split()[:8]:
+        rows = rows.filter(search_text__contains=word)
+    return rows.order_by("pk").first()
+
+
+def recount(segment: Segment) -> Segment:
+    """Write down how many are in it now, for lists of segments."""
+    count = measure(condition_of(segment)).count
+    segment.members, segment.is_exact, segment.counted_at = count.value, count.is_exact, clock.now()
+    segment.save(update_fields=["members", "is_exact", "counted_at"])
+    return segment
+
+
+# --- Over time --------------------------------------------------------------------------------------------------------------
+
+
+def record(*, business_date: date, as_of: datetime) -> dict[str, int]:
+    """Write who entered and left every segment by the end of a date. Set-based; again for the same date finds nothing.
+
+    The conditions asked are those in force at ``as_of``. A date before one that was recorded already is left alone:
+    history is not rewritten.
+    """
+    resolve = resolver(before=as_of)
+    told = {"segments_entered": 0, "segments_left": 0}
+    numbers = dict(
+        SegmentVersion.objects.filter(created_at__lt=as_of, segment__archived_at=None)
+        .values_list("segment_id")
+        .annotate(number=Max("number"))
+    )
+    later = set(
+        SegmentDay.objects.filter(business_date__gt=business_date).values_list("segment_id", flat=True).distinct()
+    )
+    with transaction.atomic():
+        batches.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {TALLY} (customer_id bigint PRIMARY KEY)")
+        for segment in Segment.objects.filter(pk__in=numbers.keys() - later).order_by("pk"):
+            found = resolve(segment.key)
+            if found is None:
+                continue
+            try:
+                condition = (
+                    Listed(segment.pk)
+                    if segment.is_static
+                    else conditions.parse(found.tree, segment.name, resolve=resolve, inside=(segment.key,))
+                )
+            except BadCondition as problem:
+                logger.warning("Segment %s is not counted for %s: %s", segment.key, business_date, problem)
+                continue
+            entered, left = _write_changes(segment, condition, numbers[segment.pk], business_date, as_of)
+            told["segments_entered"] += entered
+            told["segments_left"] += left
+    return told
+
+
+def _write_changes(
+    segment: Segment, condition: Condition, version: int, business_date: date, as_of: datetime
+) -> tuple[int, int]:
+    sql, params = matching(condition, as_of)
+    pk, day, now = segment.pk, business_date, parameter(clock.now())
+    batches.execute(f"DELETE FROM {TALLY}")
+    members = batches.execute(f"INSERT INTO {TALLY} (customer_id) {sql}", params)
+    if connection.vendor == "postgresql":
+        batches.execute(f"ANALYZE {TALLY}")
+    change = "INSERT INTO customers_segmentchange (segment_id, customer_id, kind, business_date, recorded_at)"
+    is_new = (
+        f"FROM {TALLY} t WHERE NOT EXISTS (SELECT 1 FROM customers_segmentstanding s "
+        "WHERE s.segment_id = %s AND s.customer_id = t.customer_id)"
+    )
+    is_gone = (
+        "FROM customers_segmentstanding WHERE segment_id = %s "
+        f"AND NOT EXISTS (SELECT 1 FROM {TALLY} t WHERE t.customer_id = customers_segmentstanding.customer_id)"
+    )
+    entered = batches.execute(f"{change} SELECT %s, t.customer_id, 'entered', %s, %s {is_new}", [pk, day, now, pk])
+    left = batches.execute(f"{change} SELECT %s, customer_id, 'left', %s, %s {is_gone}", [pk, day, now, pk])
+    batches.execute(
+        f"INSERT INTO customers_segmentstanding (segment_id, customer_id) SELECT %s, t.customer_id {is_new}", [pk, pk]
+    )
+    batches.execute(f"DELETE {is_gone}", [pk])
+    kinds = dict(
+        SegmentChange.objects.filter(segment=segment, business_date=day)
+        .order_by()
+        .values_list("kind")
+        .annotate(n=TotalOf("pk"))
+    )
+    is_first = not SegmentDay.objects.filter(segment=segment, version=version, business_date__lt=day).exists()
+    SegmentDay.objects.update_or_create(
+        segment=segment,
+        business_date=day,
+        defaults={
+            "version": version,
+            "members": members,
+            "entered": kinds.get(SegmentChange.Kind.ENTERED, 0),
+            "left": kinds.get(SegmentChange.Kind.LEFT, 0),
+            "is_first": is_first,
+        },
+    )
+    Segment.objects.filter(pk=pk).update(members=members, is_exact=True, counted_at=clock.now())
+    return entered, left
+
+
+def members_on(segment: Segment, day: date) -> tuple[str, list[Any]]:
+    """A SELECT of the ids of who was in it at the end of a recorded date, with its parameters."""
+    return (
+        "SELECT customer_id FROM customers_segmentchange WHERE segment_id = %s AND business_date <= %s "
+        "GROUP BY customer_id HAVING sum(CASE kind WHEN 'entered' THEN 1 ELSE -1 END) > 0",
+        [segment.pk, day],
+    )
+
+
+def recorded_from(segment: Segment) -> date | None:
+    """The first date whose membership is known."""
+    return SegmentDay.objects.filter(segment=segment).aggregate(first=Min("business_date"))["first"]
+
+
+def days_of(segment: Segment, *, last: int = 30) -> list[SegmentDay]:
+    """The newest recorded days, newest first."""
+    return list(SegmentDay.objects.filter(segment=segment).order_by("-business_date")[:last])
+
+
+def listed(segment: Segment) -> QuerySet[SegmentMember]:
+    """The people on a static list, newest first."""
+    return SegmentMember.objects.filter(segment=segment).select_related("customer", "customer__facts").order_by("-pk")
+
+
+__all__ = [
+    "EXACT_SECONDS",
+    "Count",
+    "Measure",
+    "TooLong",
+    "UnknownSegment",
+    "Verdict",
+    "add_members",
+    "archive",
+    "condition_of",
+    "create",
+    "days_of",
+    "duplicate",
+    "edit",
+    "effects",
+    "estimated",
+    "explain",
+    "find_person",
+    "get",
+    "listed",
+    "matching",
+    "may_edit",
+    "measure",
+    "members_on",
+    "read",
+    "record",
+    "recorded_from",
+    "recount",
+    "remove_members",
+    "resolver",
+    "restore",
+    "sample",
+    "sample_ids",
+    "users_of",
+    "within",
+]
