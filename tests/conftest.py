@@ -144,6 +144,17 @@ def _keep_installed_rows(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.django_db(transaction=True, serialized_rollback=True), append=False)
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> None:
+    """Every connection of this process knows what migrations installed, not only the one that made the database.
+
+    The browser's event loop gives a test another connection object than the tests before it had.
+    """
+    from django.db import connection
+
+    type(connection)._test_serialized_contents = connection._test_serialized_contents  # type: ignore[attr-defined]
+
+
 def _flush_append_only_tables() -> None:
     """Let a test empty append-only tables on SQLite, where a flush is a DELETE: the triggers are lifted for as long.
 
