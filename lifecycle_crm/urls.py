@@ -10,7 +10,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
-from lifecycle_crm import night
+from lifecycle_crm import night, undo
 from lifecycle_crm.api.docs import Docs, Schema
 from lifecycle_crm.dashboard import doors, nights
 from lifecycle_crm.dashboard.styleguide import styleguide
@@ -26,6 +26,13 @@ urlpatterns = [
     path("", include("campaigns.urls")),
     # Opened here, worked on by whoever hears the bell.
     path("stages/nights/now/run/", nights.run_now, {"open_night": partial(night.run, seconds=0)}, name="night-run"),
+    path("stages/nights/<slug:day>/preview/", nights.preview, {"look": night.preview}, name="night-preview"),
+    path(
+        "stages/nights/<slug:day>/undo/",
+        nights.take_back,
+        {"refusal": undo.refusal, "undo": undo.undo},
+        name="night-undo",
+    ),
     path("api/", RedirectView.as_view(pattern_name="api-docs")),
     path("api/v1/", include("lifecycle_crm.api.urls")),
     path("api/schema/", Schema.as_view(), name="api-schema"),

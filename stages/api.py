@@ -84,13 +84,26 @@ class RuleSetOut(serializers.ModelSerializer):
 
     class Meta:
         model = RuleSet
-        fields = ["version", "name", "state", "rules", "note", "created_by", "created_at", "published_at"]
+        fields = ["version", "name", "state", "rules", "note", "created_by", "created_at", "published_at", "mode"]
 
 
 class RuleSetIn(serializers.Serializer):
     name = serializers.CharField(max_length=80)
     rules = serializers.JSONField(help_text="Ordered list of rules; the last one must catch everybody.")
     note = serializers.CharField(default="", allow_blank=True, max_length=2000)
+
+
+class PublishIn(serializers.Serializer):
+    mode = serializers.ChoiceField(
+        choices=RuleSet.Mode.choices,
+        default=RuleSet.Mode.QUIET,
+        help_text="What happens to people whom the new rules would move at once.",
+    )
+    confirm = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        help_text="The number of customers who would move; needed above 5 % of the base or 1,000 customers.",
+    )
 
 
 class FlowOut(serializers.Serializer):
@@ -242,15 +255,26 @@ class RuleSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
 
     @extend_schema(
         summary="Publish a draft",
-        description="Everybody is reviewed in the next night; moves that follow from the change are quiet.",
+        description="Everybody is reviewed in the next night; moves that follow from the change are quiet unless mode says "
+        "otherwise.",
         tags=["stages"],
-        request=None,
-        responses={200: RuleSetOut, 409: OpenApiResponse(description="It is no draft any more.")},
+        request=PublishIn,
+        responses={
+            200: RuleSetOut,
+            409: OpenApiResponse(
+                description="It is no draft any more, another version was published since it was made, or so many would "
+                "move that confirm is needed."
+            ),
+            422: OpenApiResponse(description="A rule can never decide, or two rules move people back and forth."),
+        },
     )
     @action(detail=True, methods=["post"])
     def publish(self, request: Request, version: str | None = None) -> Response:
         found = self._found(version)
-        return Response(RuleSetOut(rulesets.publish(rule_set=found, actor=_publisher(request))).data)
+        body = PublishIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        actor = _publisher(request)
+        return Response(RuleSetOut(rulesets.release(rule_set=found, actor=actor, **body.validated_data)).data)
 
     @extend_schema(
         summary="Go back to an older version",

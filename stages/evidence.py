@@ -40,6 +40,10 @@ def parsed(rule_set: RuleSet) -> Rules:
 
 def headline(transition: StageTransition) -> str:
     """What moved, without when and why: "Moved Retain → Dormant"."""
+    if transition.kind == StageTransition.Kind.UNDO:
+        if not transition.to_stage:
+            return _("Undone: no stage again")
+        return _("Undone: back to %(to)s") % {"to": stage_name(transition.to_stage)}
     to = stage_name(transition.to_stage)
     if not transition.from_stage:
         return _("Entered %(to)s") % {"to": to}
@@ -50,6 +54,8 @@ def grounds(transition: StageTransition) -> str:
     """The values that decided, each with its limit: "no order for 214 days (limit 180)". By hand: the person's words."""
     if transition.kind == StageTransition.Kind.PERSON:
         return transition.reason
+    if transition.kind == StageTransition.Kind.UNDO:
+        return _("the night of %(day)s was taken back") % {"day": day(transition.business_date)}
     rule = _rule_of(transition)
     if rule is None:
         return ""
@@ -75,6 +81,8 @@ def why(transition: StageTransition) -> str:
     values = {"why": grounds(transition), "rule": rule_title(transition), "person": str(transition.user or "")}
     if transition.kind == StageTransition.Kind.PERSON:
         return _("By hand, by %(person)s: %(why)s") % values
+    if transition.kind == StageTransition.Kind.UNDO:
+        return _capital(values["why"]) + "."
     if not values["why"]:
         return _("Rule: %(rule)s.") % values
     return _("%(why)s. Rule: %(rule)s.") % {**values, "why": _capital(values["why"])}
@@ -98,6 +106,8 @@ def reason(transition: StageTransition) -> str:
     }
     if transition.kind == StageTransition.Kind.PERSON:
         return _("%(move)s on %(date)s by hand, by %(person)s: %(why)s") % values
+    if transition.kind == StageTransition.Kind.UNDO:
+        return _("%(move)s: %(why)s.") % values
     if not values["why"]:
         return _("%(move)s on %(date)s. Rule: %(rule)s.") % values
     return _("%(move)s on %(date)s: %(why)s. Rule: %(rule)s.") % values

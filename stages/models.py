@@ -48,6 +48,13 @@ class RuleSet(models.Model):
         PUBLISHED = "published", _("Published")
         RETIRED = "retired", _("Retired")
 
+    class Mode(models.TextChoices):
+        """What publishing does to people whom the new rules would move at once."""
+
+        QUIET = "quiet", _("Move people quietly: no campaign starts from these moves")
+        MOVE = "move", _("Move people and let campaigns start")
+        LATER = "later", _("Only people who change from now on")
+
     version = models.PositiveIntegerField(_("version"), unique=True)
     name = models.CharField(_("name"), max_length=80)
     state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.DRAFT)
@@ -57,7 +64,19 @@ class RuleSet(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     created_at = models.DateTimeField(default=clock.now, editable=False)
+    base = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text=_("The version that was in force when this one was drafted."),
+    )
     published_at = models.DateTimeField(null=True, blank=True)
+    published_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    mode = models.CharField(_("published how"), max_length=8, blank=True, choices=Mode.choices)
 
     class Meta:
         verbose_name = _("rule set")
@@ -71,6 +90,75 @@ class RuleSet(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}, version {self.version}"
+
+
+class RuleApproval(models.Model):
+    """A second pair of eyes above the brake: one person asks to publish a draft, another one does it.
+
+    Editing the draft withdraws the request, so what is approved is what was asked for.
+    """
+
+    rule_set = models.OneToOneField(RuleSet, primary_key=True, on_delete=models.CASCADE, related_name="approval")
+    mode = models.CharField(_("how"), max_length=8, choices=RuleSet.Mode.choices)
+    moving = models.PositiveIntegerField(_("customers who would move"))
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    requested_at = models.DateTimeField(default=clock.now, editable=False)
+    approved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    approved_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("approval of rules")
+        verbose_name_plural = _("approvals of rules")
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(approved_by__isnull=True) | ~Q(approved_by=F("requested_by")),
+                name="stages_approval_by_a_second_person",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"Approval of version {self.rule_set_id}"
+
+
+class Backtest(models.Model):
+    """A draft replayed over past nights, beside the rules in force. Made in the background; only this row is written."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("Waiting")
+        RUNNING = "running", _("Running")
+        DONE = "done", _("Done")
+        FAILED = "failed", _("Stopped")
+
+    rule_set = models.ForeignKey(RuleSet, on_delete=models.CASCADE, related_name="backtests")
+    rules = models.JSONField(_("rules"), help_text=_("As they were when the replay was asked for."))
+    against = models.ForeignKey(RuleSet, on_delete=models.CASCADE, related_name="+")
+    months = models.PositiveSmallIntegerField(_("months"))
+    last_day = models.DateField(_("last date"))
+    state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.WAITING)
+    done = models.PositiveIntegerField(_("nights done"), default=0)
+    nights = models.PositiveIntegerField(_("nights"), default=0)
+    customers = models.PositiveIntegerField(_("customers replayed"), default=0)
+    base_customers = models.PositiveIntegerField(_("customers in all"), default=0)
+    result = models.JSONField(_("result"), default=dict)
+    error = models.CharField(_("error"), max_length=500, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    owner = models.CharField(max_length=100, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("replay of rules")
+        verbose_name_plural = _("replays of rules")
+        ordering: ClassVar = ["-id"]
+
+    def __str__(self) -> str:
+        return f"Replay of version {self.rule_set.version} over {self.months} months"
 
 
 class Night(models.Model):
@@ -91,6 +179,11 @@ class Night(models.Model):
     error = models.CharField(_("error"), max_length=500, blank=True)
     started_at = models.DateTimeField(default=clock.now)
     finished_at = models.DateTimeField(null=True, blank=True)
+    undone_at = models.DateTimeField(_("undone"), null=True, blank=True)
+    undone_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    undo = models.JSONField(_("what undoing did"), default=dict)
 
     class Meta:
         verbose_name = _("night")
@@ -145,6 +238,7 @@ class StageTransition(models.Model):
     class Kind(models.TextChoices):
         RULE = "rule", _("By rule")
         PERSON = "person", _("By hand")
+        UNDO = "undo", _("Undone")
 
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="transitions")
     from_stage = models.CharField(_("from"), max_length=12, blank=True, choices=StageKey.choices)
@@ -160,6 +254,15 @@ class StageTransition(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
     reason = models.CharField(_("reason"), max_length=300, blank=True)
+    undoes = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="undone_by",
+        db_index=False,
+        help_text=_("The move that this one takes back."),
+    )
     is_quiet = models.BooleanField(
         _("quiet"), default=False, help_text=_("Follows from loaded history or a quiet run: starts no message.")
     )
@@ -175,9 +278,12 @@ class StageTransition(models.Model):
             ),
             models.CheckConstraint(condition=~Q(from_stage=F("to_stage")), name="stages_transition_moves"),
             models.CheckConstraint(
-                condition=Q(kind="rule", rule_set__isnull=False) | Q(kind="person", user__isnull=False),
+                condition=Q(kind="rule", rule_set__isnull=False)
+                | Q(kind="person", user__isnull=False)
+                | Q(kind="undo", undoes__isnull=False),
                 name="stages_transition_says_who",
             ),
+            models.UniqueConstraint(fields=["undoes"], name="stages_transition_undone_once"),
         ]
         indexes: ClassVar = [
             models.Index(fields=["customer", "id"], name="stages_transition_customer"),

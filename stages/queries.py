@@ -45,6 +45,15 @@ def standing() -> dict[str, int]:
     return counts
 
 
+def standing_on(day: date) -> dict[str, int]:
+    """Customers per stage at the end of a business date, counted from every move up to then."""
+    counts: Counter[str] = Counter(dict.fromkeys(StageKey.values, 0))
+    for (source, target), moves in _flows(StageTransition.objects.filter(business_date__lte=day)).items():
+        counts[target] += moves
+        counts[source] -= moves
+    return {key: counts[key] for key in StageKey.values}
+
+
 def flows(since: date, until: date) -> Flows:
     """Moves on business dates from ``since`` to ``until``, both included."""
     return _flows(StageTransition.objects.filter(business_date__range=(since, until)))

@@ -371,7 +371,7 @@ def _stage_problems() -> list[str]:
     for (day, source, target), n in moves.items():
         by_day[day].append((source, target, n))
     rows = {(row.business_date, row.stage): row.customers for row in StageDay.objects.iterator(chunk_size=5000)}
-    standing = standing_from_moves(first - timedelta(days=1))
+    standing = Counter(standing_from_moves(first - timedelta(days=1)))  # an undone first placement goes to no stage
     for day in clock.days(first, last):
         for source, target, n in by_day[day]:
             standing[target] += n

@@ -109,6 +109,8 @@ def crm(settings: Any) -> dict[str, str]:
         "customers:import-detail": {"pk": imported.pk},
         "stages:rules": {"version": RuleSet.objects.get(state="published").version},
         "stages:night": {"day": str(last)},
+        "night-undo": {"day": str(last)},
+        "night-preview": {"day": str(last)},
         "loyalty:account": {"customer_id": person.pk},
         "feedback:case": {"pk": Case.objects.get().pk},
         "feedback:survey": {"token": links.token(invitation)},

@@ -312,7 +312,9 @@ def test_it_drafts_previews_and_publishes_over_the_api():
     seen = api.get("/api/v1/rule-sets/2/what-if/").json()
     assert (seen["customers"], seen["moving"], seen["sample"][0]["rule"]) == (1, 1, "Rich")
     assert seen["standing"] == [{"source": "reach", "target": "advocate", "customers": 1}]
-    assert api.post("/api/v1/rule-sets/2/publish/").json()["state"] == "published"
+    braked = api.post("/api/v1/rule-sets/2/publish/")
+    assert (braked.status_code, braked.json()["code"]) == (409, "brake")
+    assert api.post("/api/v1/rule-sets/2/publish/", {"confirm": 1}, format="json").json()["state"] == "published"
     refused = api.post("/api/v1/rule-sets/2/publish/")
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
     assert api.post("/api/v1/rule-sets/1/restore/").json()["version"] == 3

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from lifecycle_crm import night
+from lifecycle_crm import night, undo
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
 from stages.models import Night
@@ -25,11 +25,15 @@ class Command(BaseCommand):
         parser.add_argument("--full", action="store_true", help="look at everybody, not only at who changed or is due")
         parser.add_argument("--dry-run", action="store_true", help="print who would move, write nothing")
         parser.add_argument("--workers", type=int, default=1, help="processes that share the night")
+        parser.add_argument("--undo", action="store_true", help="take back the moves of a night of the last 24 hours")
         parser.add_argument("--join", action="store_true", help="help with a night that is running")
 
     def handle(self, *args: Any, **options: Any) -> None:
         day: date = options["date"] or clock.last_complete_day()
         try:
+            if options["undo"]:
+                self.undo(day)
+                return
             if options["dry_run"]:
                 self.preview(day, options["full"])
                 return
@@ -60,6 +64,12 @@ class Command(BaseCommand):
         self.stdout.write(f"Night of {day}: {self.sums(done.counts)} in {seconds:.1f} s.")
         if done.state != Night.State.DONE:
             raise CommandError(f"The night stopped: {done.error}")
+
+    def undo(self, day: date) -> None:
+        found = undo.undo(day=day, actor=None)
+        self.stdout.write(f"Night of {day} undone: {self.sums(found.undo)}.")
+        for campaign, count in sorted(undo.gone_out(found).items()):
+            self.stdout.write(f"  cannot be called back: {count} messages of {campaign}")
 
     def preview(self, day: date, is_full: bool) -> None:
         found = night.preview(day, is_full=is_full)
