@@ -24,5 +24,5 @@ EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "import os, urllib.parse as p, \
 urllib.request as u; u.urlopen(u.Request('http://127.0.0.1:8000/health/', headers={'X-Forwarded-Proto': 'https', \
 'Host': p.urlsplit(os.environ.get('SITE_URL', 'http://localhost')).netloc}), timeout=4)"]
-CMD ["gunicorn", "lifecycle_crm.wsgi:application", "--bind", "0.0.0.0:8000", "--workers", "2", "--threads", "4", \
+CMD ["gunicorn", "lifecycle_crm.wsgi:application", "--bind", "0.0.0.0:8000", "--no-control-socket", "--workers", "2", "--threads", "4", \
      "--access-logfile", "-", "--worker-tmp-dir", "/dev/shm", "--max-requests", "5000", "--max-requests-jitter", "500"]

@@ -51,10 +51,18 @@ class Command(BaseCommand):
         logs = Path(settings.VAR_DIR) / "log"
         python = sys.executable
         celery = [python, "-m", "celery", "-A", "lifecycle_crm"]
-        gunicorn = [python, "-m", "gunicorn", "lifecycle_crm.wsgi:application", "--bind", f"{host}:{port}"]
+        web = [
+            python,
+            "-m",
+            "gunicorn",
+            "lifecycle_crm.wsgi:application",
+            "--bind",
+            f"{host}:{port}",
+            "--no-control-socket",
+        ]
         supervisor = Supervisor(
             children=[
-                Child("web", [*gunicorn, "--workers=2", "--threads=4", "--graceful-timeout=5"], logs / "web.log"),
+                Child("web", [*web, "--workers=2", "--threads=4", "--graceful-timeout=5"], logs / "web.log"),
                 Child(
                     "worker",
                     [*celery, "worker", "--loglevel=INFO", "--concurrency=2", "--without-gossip", "--without-mingle"],
