@@ -153,7 +153,7 @@ def went(rows: QuerySet[Customer], path: Sequence[str], since: date, until: date
     table = connection.ops.quote_name(_moves().model._meta.db_table)
     steps = list(pairwise(path))
     alike = " OR ".join(["(place = %s AND from_stage = %s AND to_stage = %s)"] * len(steps))
-    sql = f"""(
+    sql = f"""
         SELECT customer_id FROM (
             SELECT customer_id, from_stage, to_stage,
                    row_number() OVER (PARTITION BY customer_id ORDER BY id) AS place,
@@ -161,7 +161,7 @@ def went(rows: QuerySet[Customer], path: Sequence[str], since: date, until: date
             FROM {table} WHERE business_date >= %s AND business_date <= %s
         ) AS moves
         WHERE length = %s AND ({alike}) GROUP BY customer_id HAVING count(*) = %s
-    )"""
+    """
     dates = [connection.ops.adapt_datefield_value(day) for day in (since, until)]
     values = [
         value

@@ -73,6 +73,27 @@ def between(stood: Mapping[tuple[str, ...], int], source: int, target: int) -> C
     return cells
 
 
+@dataclass(frozen=True)
+class Cell:
+    """People who stood in ``source`` and later in ``target``; ``share`` is of all who stood in ``source``."""
+
+    source: str
+    target: str
+    people: int
+    share: float
+
+
+def shares(since: date, until: date) -> list[Cell]:
+    """The transition matrix between the ends of two dates, in the order of the stages, cells without people left out."""
+    cells = between(standings([since, until]), 0, 1)
+    totals: Counter[str] = Counter()
+    for (source, _target), people in cells.items():
+        totals[source] += people
+    order = [NEW, *StageKey.values]
+    ranked = sorted(cells.items(), key=lambda item: (order.index(item[0][0]), order.index(item[0][1])))
+    return [Cell(source, target, n, round(n / totals[source], 4)) for (source, target), n in ranked]
+
+
 def stood_url(*stood: tuple[str, date], **more: Any) -> str:
     """The list of customers who stood in each of these stages at the end of each date."""
     return ways_url(*(Way("stood", (stage,), None, day) for stage, day in stood), **more)
@@ -179,7 +200,9 @@ def passed(first: date, last: date) -> list[Passed]:
 def paths(first: date, last: date, most: int = 10) -> list[tuple[tuple[str, ...], int]]:
     """The ways most people went after ``first`` up to ``last``: the stage before their first move, then each they came
     into. Ways of more than ``LONGEST_PATH`` moves are left out."""
-    steps = ", ".join(f"max(CASE WHEN place = {n} THEN to_stage END) AS s{n}" for n in range(1, LONGEST_PATH + 1))
+    steps = ", ".join(
+        f"coalesce(max(CASE WHEN place = {n} THEN to_stage END), '') AS s{n}" for n in range(1, LONGEST_PATH + 1)
+    )
     names = ", ".join(["s0", *(f"s{n}" for n in range(1, LONGEST_PATH + 1))])
     rows = batches.rows(
         f"""

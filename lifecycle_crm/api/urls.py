@@ -9,7 +9,7 @@ from rest_framework.routers import SimpleRouter
 
 from campaigns import api as campaigns
 from feedback import api as feedback
-from lifecycle_crm.api import customers
+from lifecycle_crm.api import customers, insights
 from lifecycle_crm.api.idempotency import Idempotent
 from loyalty import api as loyalty
 from stages import api as stages
@@ -21,7 +21,7 @@ def _once(viewset: type[Any]) -> type[Any]:
 
 
 router = SimpleRouter(use_regex_path=True)
-for routes in (customers.ROUTES, stages.ROUTES, loyalty.ROUTES, feedback.ROUTES, campaigns.ROUTES):
+for routes in (customers.ROUTES, stages.ROUTES, loyalty.ROUTES, feedback.ROUTES, campaigns.ROUTES, insights.ROUTES):
     for prefix, viewset, basename in routes:
         router.register(prefix, _once(viewset), basename)
 

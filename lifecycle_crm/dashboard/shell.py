@@ -28,12 +28,15 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
         (
             Entry(_("Home"), "home", ("dashboard:home",), "h"),
             Entry(_("Customers"), "people", ("customers:list",), "c"),
+            Entry(_("Segments"), "filter", ("customers:segments",), "s"),
         ),
     ),
     (
         _("Insight"),
         (
             Entry(_("Stages"), "stages", ("stages:overview",), "t"),
+            Entry(_("Stage flow"), "outbox", ("dashboard:flow",), "w"),
+            Entry(_("RFM"), "people", ("dashboard:rfm",), "r"),
             Entry(_("Nights"), "night", ("stages:night-list",), "n"),
         ),
     ),

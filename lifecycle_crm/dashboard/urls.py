@@ -1,11 +1,15 @@
 from django.urls import path
 
-from lifecycle_crm.dashboard import customer, home
+from lifecycle_crm.dashboard import customer, effects, flow, home, rfm
 
 app_name = "dashboard"
 urlpatterns = [
+    path("stages/rules/<int:version>/effects/", effects.rule_effects, name="rules-effects"),
     path("", home.home, name="home"),
     path("home/<slug:panel>.csv", home.home_csv, name="home-csv"),
+    path("insights/flow/", flow.flow, name="flow"),
+    path("insights/flow/matrix.csv", flow.flow_csv, name="flow-csv"),
+    path("insights/rfm/", rfm.rfm, name="rfm"),
     path("customers/<int:pk>/", customer.timeline, name="customer"),
     path("customers/<int:pk>/stages/", customer.stages, name="customer-stages"),
     path("customers/<int:pk>/orders/", customer.orders, name="customer-orders"),

@@ -1,0 +1,146 @@
+"""The RFM page through its door: every cell, group and move opens exactly its people."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from html import unescape
+
+import pytest
+import time_machine
+from django.urls import reverse
+
+from customers import rfm
+from customers.models import CustomerFacts, RfmCuts
+from lifecycle_crm.lib import clock
+from tests.api.factories import caller
+from tests.dashboard.factories import noon, person
+from tests.dashboard.test_flow import links
+from tests.factories import UserFactory
+
+pytestmark = pytest.mark.django_db
+
+TODAY = date(2026, 3, 11)
+LAST = TODAY - timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def _noon():
+    with time_machine.travel(noon(TODAY - timedelta(days=80)), tick=False) as clock_hand:
+        yield clock_hand
+
+
+@pytest.fixture
+def staff(client, _noon):
+    _noon.move_to(noon(TODAY))
+    client.force_login(UserFactory(role="marketer"))
+    _noon.move_to(noon(TODAY - timedelta(days=80)))
+    return client
+
+
+def buyers(score: tuple[int, int], count: int, minor: int = 1000, **facts) -> list[int]:
+    made = [person().pk for _n in range(count)]
+    CustomerFacts.objects.filter(pk__in=made).update(
+        recency=score[0], frequency=score[1], monetary=3, orders=score[1], spend_minor=minor, **facts
+    )
+    return made
+
+
+def record(day: date) -> None:
+    rfm.record(business_date=day, as_of=clock.day_end(day))
+
+
+@pytest.fixture
+def shop(_noon) -> None:
+    """Six champions of whom two cool down in the last month, three new buyers, a lost one, and one without an order."""
+    RfmCuts.objects.create(
+        computed_on=LAST, recency_days=[10, 30, 60, 120], frequency=[1, 2, 3, 5], monetary_minor=[1, 2, 3, 4], buyers=40
+    )
+    best = buyers((5, 5), 6, 5000, nps_score=10)
+    buyers((1, 1), 1)
+    fresh = buyers((5, 1), 3)
+    CustomerFacts.objects.filter(pk__in=fresh).update(recency=None, frequency=None, orders=0)
+    person()
+    record(LAST - timedelta(days=40))
+    CustomerFacts.objects.filter(pk__in=best[:2]).update(recency=2)
+    CustomerFacts.objects.filter(pk__in=fresh).update(recency=5, frequency=1, orders=1)
+    record(LAST)
+    _noon.move_to(noon(TODAY))
+
+
+def test_it_opens_exactly_the_people_behind_every_number(staff, shop):
+    for layer in ("customers", "revenue"):
+        answer = staff.get(reverse("dashboard:rfm"), {"layer": layer})
+        cells = [cell for row in answer.context["grid"] for cell in row["cells"]]
+        assert len(cells) == 25
+        for cell in cells:
+            if cell["url"]:
+                people = int(cell["text" if layer == "customers" else "second"])
+                assert staff.get(cell["url"]).context["count"].value == people
+    answer = staff.get(reverse("dashboard:rfm"))
+    groups = {group["name"]: group for group in answer.context["groups"]}
+    assert {name: group["people"] for name, group in groups.items() if group["url"]} == {
+        "Champions": "4", "New": "3", "Cannot lose": "2", "Lost": "1",
+    }  # fmt: skip
+    found = [link for link in links(answer.content.decode()) if link[1].strip().isdigit()]
+    assert len(found) > 10
+    for url, text in found:
+        assert staff.get(url).context["count"].value == int(text), url
+
+
+def test_it_tells_who_changed_groups(staff, shop):
+    moved = staff.get(reverse("dashboard:rfm")).context["moved"]
+    assert (moved["since"], moved["until"], moved["total"]) == (LAST - timedelta(days=30), LAST, 5)
+    assert [(row[0], row[1]["text"]) for row in moved["rows"]] == [
+        ("No order yet → New", "3"),
+        ("Champions → Cannot lose", "2"),
+    ]
+    assert moved["sentence"] == "2 people cooled down, 0 people came back to a warm group."
+
+
+def test_it_shows_the_groups_of_any_past_date(staff, shop):
+    now = staff.get(reverse("dashboard:rfm")).context["past"]["rows"]
+    assert (now[0][0], now[0][1]["text"], now[0][2]["text"], now[0][3]["text"]) == ("Champions", "4", "−2", "US$200")
+    then = staff.get(reverse("dashboard:rfm"), {"on": str(LAST - timedelta(days=5))}).context["past"]["rows"]
+    assert (then[0][1]["text"], then[0][2]["text"]) == ("6", "±0")
+    refused = staff.get(reverse("dashboard:rfm"), {"on": str(TODAY)})
+    assert refused.status_code == 400
+    assert "Groups are known from 29 Jan 2026 to 10 Mar 2026." in unescape(refused.content.decode())
+
+
+def test_it_says_when_the_cut_points_come_from_few_buyers(staff, shop):
+    page = staff.get(reverse("dashboard:rfm")).content.decode()
+    assert "The cut points come from 40 buyers. Below 100 buyers the groups are mostly chance" in page
+    assert "up to 10 days" in page
+    assert "more than 120 days" in page
+    RfmCuts.objects.update(buyers=100)
+    assert "mostly chance" not in staff.get(reverse("dashboard:rfm")).content.decode()
+
+
+def test_it_shows_answers_in_the_grid(staff, shop):
+    grid = staff.get(reverse("dashboard:rfm"), {"layer": "nps"}).context["grid"]
+    assert grid[0]["cells"][4]["text"] == "+100 of 4"
+    assert grid[4]["cells"][0]["text"] == "–"
+
+
+def test_it_says_that_nobody_has_scores_yet(staff):
+    assert "Nobody has scores yet" in staff.get(reverse("dashboard:rfm")).content.decode()
+
+
+def test_it_waits_for_a_night_to_tell_about_the_past(staff, _noon):
+    RfmCuts.objects.create(
+        computed_on=LAST, recency_days=[1, 2, 3, 4], frequency=[1, 2, 3, 4], monetary_minor=[1, 2, 3, 4], buyers=400
+    )
+    buyers((3, 3), 1)
+    page = staff.get(reverse("dashboard:rfm"))
+    assert page.context["past"] is None
+    assert "appear after the next night" in page.content.decode()
+
+
+def test_it_gives_the_groups_to_a_program(shop):
+    answer = caller("customers:read").get(f"/api/v1/rfm/?on={LAST - timedelta(days=1)}")
+    assert answer.json()["business_date"] == str(LAST - timedelta(days=40))
+    assert answer.json()["groups"][0] == {"group": "champions", "customers": 6, "revenue_minor": 30000}
+    assert len(answer.json()["groups"]) == 11
+    assert caller("customers:read").get("/api/v1/rfm/?on=2020-01-01").status_code == 404
+    assert caller("customers:read").get("/api/v1/rfm/?on=soon").status_code == 400
+    assert caller("stages:read").get("/api/v1/rfm/").status_code == 403
