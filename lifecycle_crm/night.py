@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from campaigns import reactivation
-from customers import facts
+from customers import facts, rfm, segments
 from customers.models import Customer, RfmCuts
 from lifecycle_crm import reactions
 from lifecycle_crm.dashboard import rollups
@@ -97,6 +97,12 @@ def _stages(night: Night, low: int, high: int) -> Result:
     return {"evaluated": outcome.evaluated, "moved": outcome.moved}
 
 
+def _groups(night: Night, low: int, high: int) -> Result:
+    """Who entered and left segments and RFM groups, from the facts and stages of this date."""
+    told = segments.record(business_date=night.business_date, as_of=night.as_of)
+    return {**told, "rfm_changed": rfm.record(business_date=night.business_date, as_of=night.as_of)}
+
+
 def _winback(night: Night, low: int, high: int) -> Result:
     if night.is_quiet:
         return {}
@@ -114,6 +120,7 @@ STEPS: tuple[Step, ...] = (
     Step("facts", _facts),
     Step("scores", _scores, is_whole=True),
     Step("stages", _stages),
+    Step("groups", _groups, is_whole=True),
     Step("winback", _winback),
     Step("rollups", _rollups, is_whole=True),
 )
