@@ -1,10 +1,9 @@
 from django.urls import path
 
-from lifecycle_crm.dashboard import customer, effects, flow, home, rfm
+from lifecycle_crm.dashboard import customer, flow, home, rfm
 
 app_name = "dashboard"
 urlpatterns = [
-    path("stages/rules/<int:version>/effects/", effects.rule_effects, name="rules-effects"),
     path("", home.home, name="home"),
     path("home/<slug:panel>.csv", home.home_csv, name="home-csv"),
     path("insights/flow/", flow.flow, name="flow"),
