@@ -40,7 +40,9 @@ class PeriodIn(serializers.Serializer):
 
 
 class FlowCellOut(serializers.Serializer):
-    source = serializers.ChoiceField(choices=_PLACES, help_text="Stage then; new for who had none.")
+    source = serializers.ChoiceField(  # type: ignore[assignment]
+        choices=_PLACES, help_text="Stage then; new for who had none."
+    )
     target = serializers.ChoiceField(choices=StageKey.choices, help_text="Stage later.")
     people = serializers.IntegerField()
     share = serializers.FloatField(help_text="Of all who stood in the source, 0 to 1.")

@@ -126,7 +126,7 @@ def test_it_says_that_nobody_has_scores_yet(staff):
     assert "Nobody has scores yet" in staff.get(reverse("dashboard:rfm")).content.decode()
 
 
-def test_it_waits_for_a_night_to_tell_about_the_past(staff, _noon):
+def test_it_waits_for_a_night_to_tell_about_the_past(staff):
     RfmCuts.objects.create(
         computed_on=LAST, recency_days=[1, 2, 3, 4], frequency=[1, 2, 3, 4], monetary_minor=[1, 2, 3, 4], buyers=400
     )

@@ -33,6 +33,7 @@ ACTIONS = {
     # They answer to a POST, or give a file; the tests of their apps go through them.
     "accounts:sign-out",
     "dashboard:home-csv",
+    "dashboard:flow-csv",
     "customers:export",
     "customers:import-run",
     "customers:import-refusals",
