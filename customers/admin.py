@@ -27,6 +27,12 @@ from customers.models import (
     RfmChange,
     RfmCuts,
     RfmDay,
+    Segment,
+    SegmentChange,
+    SegmentDay,
+    SegmentMember,
+    SegmentStanding,
+    SegmentVersion,
     email_key,
 )
 from lifecycle_crm.lib import clock
@@ -264,6 +270,62 @@ class RfmChangeAdmin(Looked):
     finds = ("customer_id", "customer__email_key")
     search_help_text = "Number or e-mail of the customer"
     raw_id_fields: ClassVar = ["customer"]
+
+
+@admin.register(Segment)
+class SegmentAdmin(Looked):
+    list_display: ClassVar = ["key", "name", "kind", "version", "members", "counted_at", "owner", "archived_at"]
+    list_select_related: ClassVar = ["owner"]
+    list_filter: ClassVar = ["kind"]
+    finds = ("key",)
+    search_help_text = "Key of the segment"
+    raw_id_fields: ClassVar = ["owner"]
+
+
+@admin.register(SegmentVersion)
+class SegmentVersionAdmin(Looked):
+    list_display: ClassVar = ["id", "segment", "number", "created_by", "created_at"]
+    list_select_related: ClassVar = ["segment", "created_by"]
+    finds = ("segment__key",)
+    search_help_text = "Key of the segment"
+    raw_id_fields: ClassVar = ["segment", "created_by"]
+
+
+@admin.register(SegmentMember)
+class SegmentMemberAdmin(Looked):
+    list_display: ClassVar = ["id", "segment", "customer", "added_at", "added_by"]
+    list_select_related: ClassVar = ["segment", "customer", "added_by"]
+    finds = ("segment__key", "customer_id")
+    search_help_text = "Key of the segment, or number of the customer"
+    raw_id_fields: ClassVar = ["segment", "customer", "added_by"]
+
+
+@admin.register(SegmentStanding)
+class SegmentStandingAdmin(Looked):
+    list_display: ClassVar = ["id", "segment", "customer"]
+    list_select_related: ClassVar = ["segment", "customer"]
+    finds = ("segment__key", "customer_id")
+    search_help_text = "Key of the segment, or number of the customer"
+    raw_id_fields: ClassVar = ["segment", "customer"]
+
+
+@admin.register(SegmentChange)
+class SegmentChangeAdmin(Looked):
+    list_display: ClassVar = ["id", "segment", "customer", "kind", "business_date"]
+    list_select_related: ClassVar = ["segment", "customer"]
+    list_filter: ClassVar = ["kind"]
+    finds = ("segment__key", "customer_id")
+    search_help_text = "Key of the segment, or number of the customer"
+    raw_id_fields: ClassVar = ["segment", "customer"]
+
+
+@admin.register(SegmentDay)
+class SegmentDayAdmin(Looked):
+    list_display: ClassVar = ["segment", "business_date", "version", "members", "entered", "left", "is_first"]
+    list_select_related: ClassVar = ["segment"]
+    finds = ("segment__key",)
+    search_help_text = "Key of the segment"
+    raw_id_fields: ClassVar = ["segment"]
 
 
 @admin.register(ImportRun)

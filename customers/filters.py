@@ -10,12 +10,13 @@ import django_filters
 from django import forms
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models.expressions import RawSQL
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from customers import queries, rfm, trails
-from customers.models import Customer, RfmGroup, search_text
+from customers import queries, rfm, segments, trails
+from customers.models import Customer, RfmGroup, Segment, search_text
 from customers.vocabulary import STAGES
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.money import to_minor
@@ -71,6 +72,10 @@ class _WholeFilter(django_filters.Filter):
     field_class = forms.IntegerField
 
 
+def _segments() -> list[tuple[str, str]]:
+    return list(Segment.objects.filter(archived_at=None).values_list("key", "name"))
+
+
 def _countries() -> list[tuple[str, str]]:
     return sorted(((code, country_name(code)) for code in queries.countries()), key=lambda pair: pair[1])
 
@@ -108,6 +113,10 @@ class CustomerFilter(django_filters.FilterSet):
         choices=lambda: [*_stages(), (NEW, _("No stage yet"))],
         widget=forms.CheckboxSelectMultiple,
     )
+    segment = django_filters.ChoiceFilter(
+        label=gettext_lazy("Segment"), method="in_segment", choices=_segments, empty_label=gettext_lazy("Any")
+    )
+    segment_on = django_filters.DateFilter(label=gettext_lazy("In the segment on"), method="by_segment")
     country = django_filters.ChoiceFilter(
         label=gettext_lazy("Country"), choices=_countries, empty_label=gettext_lazy("Any")
     )
@@ -193,6 +202,16 @@ class CustomerFilter(django_filters.FilterSet):
             return rows
         where = Q(facts__stage__in=["" if stage == NEW else stage for stage in value])
         return rows.filter(where | Q(facts=None) if NEW in value else where)
+
+    def in_segment(self, rows: QuerySet[Customer], name: str, value: str) -> QuerySet[Customer]:
+        """Who is in it now, or was at the end of a date that a night has recorded."""
+        chosen, on = segments.get(value), self.form.cleaned_data.get("segment_on")
+        sql, params = segments.members_on(chosen, on) if on else segments.matching(segments.condition_of(chosen))
+        return rows.filter(pk__in=RawSQL(sql, params))
+
+    def by_segment(self, rows: QuerySet[Customer], name: str, value: Any) -> QuerySet[Customer]:
+        """The date means something only together with the segment, which applies it."""
+        return rows
 
     def agreed(self, rows: QuerySet[Customer], name: str, value: str) -> QuerySet[Customer]:
         if value == "yes":
@@ -289,6 +308,8 @@ def _minor(value: Any) -> int:
 def _said(name: str, value: Any) -> str:
     """A filter's value as a person reads it."""
     match name:
+        case "segment":
+            return segments.get(value).name
         case "stage":
             return ", ".join(_("No stage yet") if stage == NEW else stage_name(stage) for stage in value)
         case "country":
@@ -309,7 +330,7 @@ def _said(name: str, value: Any) -> str:
             return stage_name(value)
         case "last_min" | "last_max" | "moved_days":
             return ngettext("%(n)s day", "%(n)s days", int(value)) % {"n": num(int(value))}
-        case "moved_since" | "moved_until":
+        case "moved_since" | "moved_until" | "segment_on":
             return day(value)
         case "spend_min" | "spend_max":
             return f"{num(value)} {settings.SHOP_CURRENCY}"
@@ -343,7 +364,7 @@ def _way_said(way: trails.Way) -> str:
 
 def in_words(chips: list[Chip]) -> str:
     """The filters as a scope for a title: "Dormant, Sweden". Plain values stand alone, limits keep their label."""
-    alone = {"q", "stage", "country", "language", "consent", "nps", "tag", "rfm", "way"}
+    alone = {"q", "stage", "segment", "country", "language", "consent", "nps", "tag", "rfm", "way"}
     return ", ".join(
         f"“{chip.value}”" if chip.name == "q" else chip.value if chip.name in alone else f"{chip.label}: {chip.value}"
         for chip in chips

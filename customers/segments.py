@@ -350,7 +350,7 @@ def within(limit: float) -> Iterator[None]:
                 yield
                 batches.execute("SELECT set_config('statement_timeout', %s, true)", [before])
         except OperationalError as problem:
-            if getattr(problem.__cause__, "sqlstate", "") == "57014":
+            if getattr(problem.__cause__, "pgcode", "") == "57014":
                 raise TooLong from None
             raise
         return

@@ -79,7 +79,7 @@ def customer_list(request: HttpRequest) -> HttpResponse:
 def _field_groups(form: Any) -> list[dict[str, Any]]:
     """The filters behind "More filters", in the groups a person thinks in."""
     groups = (
-        (_("Who"), ("country", "language", "consent", "tag")),
+        (_("Who"), ("segment", "segment_on", "country", "language", "consent", "tag")),
         (_("Orders"), ("last_min", "last_max", "orders_min", "orders_max", "spend_min", "spend_max")),
         (_("Standing"), ("points_min", "nps")),
         (_("RFM"), ("rfm", "r_min", "r_max", "f_min", "f_max", "m_min", "m_max")),
