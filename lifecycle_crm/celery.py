@@ -38,6 +38,7 @@ app.conf.beat_schedule = {
     "outbox": every(10, "campaigns.tasks.send_due"),
     "imports": every(30, "customers.tasks.run_imports"),
     "night": every(60, "lifecycle_crm.tasks.night_tick"),
+    "rules": every(30, "lifecycle_crm.tasks.replay_rules"),
     "tidy": every(3600, "lifecycle_crm.tasks.tidy"),
 }
 if bell.is_embedded(settings.CELERY_BROKER_URL):

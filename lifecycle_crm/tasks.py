@@ -10,6 +10,7 @@ from celery import shared_task
 from lifecycle_crm import night, reactions
 from lifecycle_crm.api import idempotency
 from lifecycle_crm.lib import clock
+from stages import backtest
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,12 @@ def react() -> None:
 def night_tick() -> None:
     for run in night.tick():
         logger.info("Night of %s: %s %s", run.business_date, run.state, run.counts)
+
+
+@shared_task(name="lifecycle_crm.tasks.replay_rules")
+def replay_rules() -> None:
+    while (done := backtest.work_due(hand_down=reactions.hand_down)) is not None:
+        logger.info("%s: %s", done, done.state)
 
 
 @shared_task(name="lifecycle_crm.tasks.tidy")

@@ -12,7 +12,7 @@ from django.views.i18n import set_language
 
 from lifecycle_crm import night, undo
 from lifecycle_crm.api.docs import Docs, Schema
-from lifecycle_crm.dashboard import doors, nights
+from lifecycle_crm.dashboard import doors, effects, nights
 from lifecycle_crm.dashboard.styleguide import styleguide
 from lifecycle_crm.lib.health import health
 
@@ -33,6 +33,7 @@ urlpatterns = [
         {"refusal": undo.refusal, "undo": undo.undo},
         name="night-undo",
     ),
+    path("stages/rules/<int:version>/effects/", effects.rule_effects, name="rules-effects"),
     path("api/", RedirectView.as_view(pattern_name="api-docs")),
     path("api/v1/", include("lifecycle_crm.api.urls")),
     path("api/schema/", Schema.as_view(), name="api-schema"),

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from lifecycle_crm.lib.admin import ReadOnlyAdmin
-from stages.models import Chunk, Night, Pin, RuleSet, Stage, StageTransition
+from stages.models import Backtest, Chunk, Night, Pin, RuleApproval, RuleSet, Stage, StageTransition
 
 
 @admin.register(Stage)
@@ -33,6 +33,19 @@ class RuleSetAdmin(ReadOnlyAdmin):
     list_select_related = ["created_by"]
     list_filter = ["state"]
     ordering = ["-version"]
+
+
+@admin.register(RuleApproval)
+class RuleApprovalAdmin(ReadOnlyAdmin):
+    list_display = ["rule_set", "mode", "moving", "requested_by", "requested_at", "approved_by", "approved_at"]
+    list_select_related = ["rule_set", "requested_by", "approved_by"]
+
+
+@admin.register(Backtest)
+class BacktestAdmin(ReadOnlyAdmin):
+    list_display = ["id", "rule_set", "months", "state", "customers", "created_by", "created_at", "finished_at"]
+    list_select_related = ["rule_set", "created_by"]
+    list_filter = ["state"]
 
 
 @admin.register(Night)

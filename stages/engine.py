@@ -196,3 +196,12 @@ def move_by_hand(
             )
             CustomerFacts.objects.filter(pk=customer.pk).update(next_review_at=pin_until)
     return transition
+
+
+def unpin(*, customer_id: int) -> None:
+    """End a pin before its time; the next night decides about the customer again."""
+    with transaction.atomic():
+        gone, _by_model = Pin.objects.filter(pk=customer_id).delete()
+        if not gone:
+            raise Conflict("This customer is not pinned any more.")
+        CustomerFacts.objects.filter(pk=customer_id).update(next_review_at=clock.whole_now())

@@ -6,6 +6,7 @@ heard for 2.5 of their own usual gaps; who has ordered once has no gap yet and g
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection, transaction
@@ -48,11 +49,54 @@ def rhythm_days() -> tuple[int, int]:
     return max(1, round(median / DAY)), count
 
 
-def default_rules(rhythm: int) -> list[dict[str, Any]]:
-    """The default rule set for a shop of this rhythm in days."""
-    low = min(max(FLOOR_DAYS, round(1.5 * rhythm)), CEILING_DAYS)
-    high = min(max(round(3 * rhythm), low + 30), CEILING_DAYS)
-    quiet: dict[str, Any] = {"gaps": QUIET_GAPS, "at_least": low, "at_most": high}
+@dataclass(frozen=True)
+class Preset:
+    """A kind of shop: after how many usual gaps a customer is quiet, and between which multiples of the shop's rhythm.
+
+    ``floor`` and ``ceiling`` (days) hold whatever the rhythm says.
+    """
+
+    key: str
+    name: str
+    text: str
+    gaps: float
+    low_times: float
+    high_times: float
+    floor: int
+    ceiling: int
+
+
+PRESETS = (
+    Preset(
+        "fast",
+        _("Fast-moving goods"),
+        _("Groceries, coffee, pet food: people come back often, and silence means something after weeks."),
+        *(2, 1, 2, 21, 120),
+    ),
+    Preset(
+        "seasons",
+        _("Fashion and home"),
+        _("Clothes, furniture, books: people come back by season, and a quiet quarter is no goodbye."),
+        *(QUIET_GAPS, 1.5, 3, FLOOR_DAYS, CEILING_DAYS),
+    ),
+    Preset(
+        "regular",
+        _("Subscription-like"),
+        _("Refills and boxes on a fixed rhythm: one missed turn is a sign, two are a goodbye."),
+        *(1.5, 1.2, 1.8, 35, 150),
+    ),
+)
+
+
+def preset(key: str) -> Preset | None:
+    return next((one for one in PRESETS if one.key == key), None)
+
+
+def default_rules(rhythm: int, kind: Preset = PRESETS[1]) -> list[dict[str, Any]]:
+    """The rule set of a kind of shop with this rhythm in days; without a kind the default one."""
+    low = min(max(kind.floor, round(kind.low_times * rhythm)), kind.ceiling)
+    high = min(max(round(kind.high_times * rhythm), low + 30), kind.ceiling)
+    quiet: dict[str, Any] = {"gaps": kind.gaps, "at_least": low, "at_most": high}
     heard = {"fact": "engaged_at", "op": "days_since_lt", "value": low}
     clicked = {"fact": "clicked_at", "op": "days_since_lt", "value": low}
     answered = {"fact": "answered_at", "op": "days_since_lt", "value": low}

@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from customers.models import CustomerFacts
 from lifecycle_crm.lib import clock
-from stages.models import Chunk, Night, RuleSet, Stage, StageKey, StageTransition
+from stages.models import Backtest, Chunk, Night, Pin, RuleApproval, RuleSet, Stage, StageKey, StageTransition
 
 NEW = "new"
 """How addresses and tables call "no stage yet"."""
@@ -103,11 +103,38 @@ def rule_sets() -> QuerySet[RuleSet]:
 
 
 def rule_set(version: int) -> RuleSet | None:
-    return RuleSet.objects.select_related("created_by").filter(version=version).first()
+    return RuleSet.objects.select_related("created_by", "base", "published_by").filter(version=version).first()
 
 
 def open_draft() -> RuleSet | None:
     return RuleSet.objects.filter(state=RuleSet.State.DRAFT).order_by("-version").first()
+
+
+def approval(of: RuleSet) -> RuleApproval | None:
+    """The open request for a second person."""
+    return RuleApproval.objects.select_related("requested_by").filter(rule_set=of, approved_by=None).first()
+
+
+def backtests(of: RuleSet) -> QuerySet[Backtest]:
+    """Replays of a version, the last first."""
+    return Backtest.objects.filter(rule_set=of).select_related("against").order_by("-id")
+
+
+def backtest(pk: int) -> Backtest | None:
+    return Backtest.objects.select_related("rule_set", "against").filter(pk=pk).first()
+
+
+def previous(of: RuleSet) -> RuleSet | None:
+    """The version to compare with: the one it was drafted from, else the one before it."""
+    return of.base or RuleSet.objects.filter(version__lt=of.version).order_by("-version").first()
+
+
+# --- Pins -------------------------------------------------------------------------------------------------------------
+
+
+def pins() -> QuerySet[Pin]:
+    """Who is held in a stage now, whose pin ends first first."""
+    return Pin.objects.filter(until__gt=clock.now()).select_related("customer", "user").order_by("until", "pk")
 
 
 # --- Moves ------------------------------------------------------------------------------------------------------------
@@ -146,6 +173,21 @@ def missing_nights(last: Night | None) -> int:
     return max(0, (clock.last_complete_day() - since).days)
 
 
+def next_day(last: Night | None) -> date:
+    """The business date whose night is to be run next, or went wrong; the last complete day when none is missing."""
+    if last is None:
+        return clock.last_complete_day()
+    return missing_days(last)[0] if missing_nights(last) else clock.last_complete_day()
+
+
+def missing_days(last: Night | None) -> list[date]:
+    """The business dates without a finished night, oldest first."""
+    if last is None:
+        return []
+    count = missing_nights(last)
+    return [clock.last_complete_day() - timedelta(days=n) for n in range(count - 1, -1, -1)]
+
+
 @dataclass(frozen=True)
 class StepProgress:
     """The parts of one step. ``seconds`` is the work of all of them together, whoever did it."""
@@ -182,9 +224,28 @@ def steps(of: Night) -> list[StepProgress]:
     ]
 
 
-def troubled(of: Night) -> QuerySet[Chunk]:
-    """Parts that were set aside or are being tried again, with what went wrong."""
-    return of.chunks.exclude(error="").order_by("position", "low")
+def retried(of: Night) -> QuerySet[Chunk]:
+    """Parts that failed and are being tried again, with what went wrong."""
+    return of.chunks.exclude(error="").exclude(state=Chunk.State.FAILED).order_by("position", "low")
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A part of a night that three tries could not do. ``customer`` is its id when it was cornered to a single one."""
+
+    step: str
+    customer: int | None
+    low: int
+    high: int
+    error: str
+
+
+def set_aside(of: Night) -> list[SetAside]:
+    failed = of.chunks.filter(state=Chunk.State.FAILED).order_by("position", "low")[:50]
+    return [
+        SetAside(one.step, one.low if one.high - one.low == 1 else None, one.low, one.high - 1, one.error)
+        for one in failed
+    ]
 
 
 def moves_of(night: Night) -> Flows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import wraps
 from typing import Any
 
@@ -19,23 +19,24 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from customers.conditions import All
+from customers.models import Customer
 from customers.queries import shown_name
 from customers.sentences import say
-from lifecycle_crm.lib import clock, health, http
+from lifecycle_crm.lib import bell, clock, health, http
 from lifecycle_crm.lib.errors import Conflict, DomainError, NotFound
-from lifecycle_crm.templatetags.crm import num, pct, signed, stage_name
-from stages import playbook, presets, queries, rulesets
+from lifecycle_crm.templatetags.crm import day, num, pct, signed, stage_name
+from stages import backtest, checks, engine, playbook, presets, queries, rulesets, thresholds
 from stages import rules as rulebook
-from stages.forms import RulesForm
-from stages.models import Night, RuleSet, StageKey
+from stages.forms import RulesForm, ThresholdForm
+from stages.models import Backtest, Night, RuleSet, StageKey
 from stages.queries import NEW
 from stages.rules import Rule, Rules
 from stages.rulesets import may_publish
 
 WEEK, MONTH = 7, 30
 PAGE = 30
-BRAKE_SHARE, BRAKE_PEOPLE = 0.05, 1000
-"""Above either, publishing asks for the number of people to be typed."""
+PINS = 50
+MISSING = 14
 
 STEP_NAMES = {
     "reactions": gettext_lazy("What happened since"),
@@ -172,9 +173,27 @@ def overview(request: HttpRequest) -> HttpResponse:
             "last": today,
             "versions": queries.rule_sets()[:10],
             "draft": queries.open_draft(),
+            "pins": [{"pin": pin, "name": shown_name(pin.customer, request.user)} for pin in queries.pins()[:PINS]],
+            "review": _review(rule_set),
             "may_publish": may_publish(request.user),
         },
     )
+
+
+def _review(rule_set: RuleSet | None) -> dict[str, Any] | None:
+    """The yearly review of the rules in force, in words."""
+    found = rulesets.review_due(rule_set, presets.rhythm_days) if rule_set else None
+    if found is None:
+        return None
+    return {
+        "days": found.days,
+        "rhythm_then": found.rhythm_then,
+        "rhythm_now": found.rhythm_now,
+        "shares": [
+            {"stage": key, "then": pct(found.shares_then[key], 1), "now": pct(found.shares_now[key], 1)}
+            for key in StageKey.values
+        ],
+    }
 
 
 # --- Rules ------------------------------------------------------------------------------------------------------------
@@ -205,6 +224,64 @@ def make_draft(request: HttpRequest) -> HttpResponse:
     return redirect("stages:rules", version=made.version)
 
 
+@require_GET
+def preset_list(request: HttpRequest) -> HttpResponse:
+    """The kinds of shop, each with what its rules would do here."""
+    rhythm, repeaters = presets.rhythm_days()
+    now = clock.whole_now()
+    current = queries.published()
+    return http.page(
+        request,
+        "stages/presets.html",
+        {
+            "crumbs": _crumbs((_("Kinds of shop"), "")),
+            "presets": [_preset(one, rhythm, now) for one in presets.PRESETS],
+            "rhythm": rhythm,
+            "repeaters": repeaters,
+            "is_guess": repeaters < presets.ENOUGH_REPEATERS,
+            "rule_set": current,
+            "may_publish": may_publish(request.user),
+        },
+    )
+
+
+def _preset(one: presets.Preset, rhythm: int, now: datetime) -> dict[str, Any]:
+    parsed = rulebook.parse(presets.default_rules(rhythm, one))
+    then = rulesets.what_if(parsed, now, sample=0)
+    before, after = then.before(), then.after()
+    return {
+        "key": one.key,
+        "name": _(one.name),
+        "text": _(one.text),
+        "quiet": say(parsed.rules[0].when),
+        "moving": then.moving,
+        "total": then.total,
+        "share": pct(then.moving / then.total, 1) if then.total else "",
+        "counts": [
+            {"stage": stage, "after": num(after[stage]), "change": signed(after[stage] - before[stage])}
+            for stage in StageKey.values
+        ],
+    }
+
+
+@require_POST
+@_for_publishers
+def draft_preset(request: HttpRequest, key: str) -> HttpResponse:
+    chosen = presets.preset(key)
+    if chosen is None:
+        raise NotFound(_("There is no such kind of shop."))
+    rhythm, repeaters = presets.rhythm_days()
+    made = rulesets.draft(
+        based_on=None,
+        rules=presets.default_rules(rhythm, chosen),
+        actor=request.user,  # type: ignore[arg-type]
+        name=_(chosen.name),
+        note=_("Usual gap between orders: %(rhythm)d days, from %(n)d repeat buyers.")
+        % {"rhythm": rhythm, "n": repeaters},
+    )
+    return redirect("stages:rules", version=made.version)
+
+
 def _shown(rule_set: RuleSet) -> dict[str, Any]:
     return {
         "name": rule_set.name,
@@ -215,18 +292,11 @@ def _shown(rule_set: RuleSet) -> dict[str, Any]:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def rules(request: HttpRequest, version: int) -> HttpResponse:
-    """One version: its rules in words and, for a draft, the form and what it would do."""
+    """One version: its rules in words and, for a draft, its numbers and what it would do. POST takes the whole as JSON."""
     rule_set = _rule_set(version)
-    is_draft = rule_set.state == RuleSet.State.DRAFT
-    may = may_publish(request.user)
     form = RulesForm(initial=_shown(rule_set))
     if request.method == "POST":
-        if not may:
-            raise PermissionDenied
-        if not is_draft:
-            raise Conflict(
-                _("Version %(version)d is no draft, so it stays as it is. Make a new draft.") % {"version": version}
-            )
+        _only_drafts(request, rule_set)
         form = RulesForm(request.POST)
         if form.is_valid():
             try:
@@ -236,19 +306,112 @@ def rules(request: HttpRequest, version: int) -> HttpResponse:
             else:
                 messages.success(request, _("Draft saved. Look below at what it would do."))
                 return redirect("stages:rules", version=version)
+    return _rules_page(request, rule_set, form, ThresholdForm(rule_set=rule_set))
+
+
+@require_POST
+def numbers(request: HttpRequest, version: int) -> HttpResponse:
+    """Save the numbers of a draft; ``do`` may also move, remove or add a rule."""
+    rule_set = _rule_set(version)
+    _only_drafts(request, rule_set)
+    form = ThresholdForm(request.POST, rule_set=rule_set)
+    if form.is_valid():
+        try:
+            data = _done(request.POST.get("do", ""), form.rules())
+            rulesets.edit(rule_set=rule_set, rules=data, name=form.cleaned_data["name"], note=form.cleaned_data["note"])
+        except DomainError as problem:
+            form.add_error(None, problem.message)
+        else:
+            messages.success(request, _("Draft saved. Look below at what it would do."))
+            return redirect("stages:rules", version=version)
+    return _rules_page(request, rule_set, RulesForm(initial=_shown(rule_set)), form)
+
+
+def _done(do: str, data: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``up:KEY``, ``down:KEY``, ``remove:KEY``, ``add:PRESET:KEY``; anything else changes nothing."""
+    act, _colon, what = do.partition(":")
+    if act in ("up", "down"):
+        return thresholds.move(data, what, -1 if act == "up" else 1)
+    if act == "remove":
+        return thresholds.remove(data, what)
+    if act == "add":
+        kind, _colon, key = what.partition(":")
+        chosen = presets.preset(kind)
+        known = presets.default_rules(presets.rhythm_days()[0], chosen) if chosen else []
+        rule = next((one for one in known if one["key"] == key), None)
+        if rule is None:
+            raise NotFound(_("There is no such rule to add."))
+        return thresholds.add(data, rule, order=[one["key"] for one in known])
+    return data
+
+
+def _only_drafts(request: HttpRequest, rule_set: RuleSet) -> None:
+    if not may_publish(request.user):
+        raise PermissionDenied
+    if rule_set.state != RuleSet.State.DRAFT:
+        raise Conflict(
+            _("Version %(version)d is no draft, so it stays as it is. Make a new draft.")
+            % {"version": rule_set.version}
+        )
+
+
+def _rules_page(request: HttpRequest, rule_set: RuleSet, form: RulesForm, edit: ThresholdForm) -> HttpResponse:
     parsed = rulebook.parse(rule_set.rules)
+    is_draft = rule_set.state == RuleSet.State.DRAFT
+    previous = queries.previous(rule_set)
+    told = [_told(rule) for rule in parsed]
     context: dict[str, Any] = {
-        "crumbs": _crumbs((_("Version %(version)d") % {"version": version}, "")),
+        "crumbs": _crumbs((_("Version %(version)d") % {"version": rule_set.version}, "")),
         "rule_set": rule_set,
-        "rules": [_told(rule) for rule in parsed],
+        "rules": told,
         "form": form,
         "is_draft": is_draft,
         "is_retired": rule_set.state == RuleSet.State.RETIRED,
-        "may_publish": may,
+        "may_publish": may_publish(request.user),
+        "previous": previous,
+        "changes": rulesets.differences(rulebook.parse(previous.rules), parsed) if previous else [],
     }
     if is_draft:
-        context |= _preview(parsed, request.user)
-    return http.page(request, "stages/rules.html", context, status=422 if form.errors else 200)
+        edit_groups = edit.groups()
+        last = len(told) - 1
+        here = {rule.key for rule in parsed}
+        context |= _preview(parsed, request.user) | {
+            "edit": edit,
+            "edit_rules": [
+                {**one, "lines": edit_groups[i], "first": i == 0, "last": i == last, "lowest": i == last - 1}
+                for i, one in enumerate(told)
+            ],
+            "to_add": [
+                {"key": f"add:{presets.PRESETS[1].key}:{rule['key']}", "name": _(rule["name"])}
+                for rule in presets.default_rules(presets.rhythm_days()[0])
+                if rule["key"] not in here
+            ],
+            "warnings": list(checks.loops(parsed, clock.whole_now())),
+            "overtaken": rulesets.overtaken_by(rule_set),
+            "approval": queries.approval(rule_set),
+            "modes": RuleSet.Mode.choices,
+            "effects_url": _roof_url("rules-effects", rule_set.version),
+            "backtests": [_test_line(test) for test in queries.backtests(rule_set)[:3]],
+            "months": backtest.MONTHS,
+        }
+    errors = bool(form.errors or edit.errors)
+    return http.page(request, "stages/rules.html", context, status=422 if errors else 200)
+
+
+def _roof_url(name: str, *args: Any) -> str:
+    """An address that lives above this app; empty where the app stands alone."""
+    try:
+        return reverse(name, args=args)
+    except NoReverseMatch:
+        return ""
+
+
+def _test_line(test: Backtest) -> dict[str, Any]:
+    return {
+        "test": test,
+        "status": {Backtest.State.DONE: "ok", Backtest.State.FAILED: "bad"}.get(test.state, "waiting"),
+        "months": ngettext("%(n)d month", "%(n)d months", test.months) % {"n": test.months},
+    }
 
 
 def _preview(rules: Rules, user: Any) -> dict[str, Any]:
@@ -262,11 +425,12 @@ def _preview(rules: Rules, user: Any) -> dict[str, Any]:
         "sample": [{"mover": mover, "name": shown_name(mover.customer, user)} for mover in then.sample],
         "share": pct(then.moving / then.total, 1) if then.total else "",
         "tonight": tonight,
-        "brake": _needs_typing(then),
+        "brake": rulesets.needs_brake(then),
         "matrix": matrix(then.standing, stays=True),
         "counts": [
             {
                 "stage": stage,
+                "url": queries.people_url(stage=stage),
                 "before": num(before[stage]),
                 "after": num(after[stage]),
                 "change": signed(after[stage] - before[stage]),
@@ -276,28 +440,185 @@ def _preview(rules: Rules, user: Any) -> dict[str, Any]:
     }
 
 
-def _needs_typing(then: rulesets.WhatIf) -> bool:
-    return then.moving > BRAKE_PEOPLE or (then.total > 0 and then.moving > BRAKE_SHARE * then.total)
+@require_GET
+def changes(request: HttpRequest, version: int) -> HttpResponse:
+    """What differs between a version and another one (``against``; without it the version before), in words."""
+    rule_set = _rule_set(version)
+    text = request.GET.get("against", "")
+    other = _rule_set(int(text)) if text.isdigit() and len(text) < 9 else queries.previous(rule_set)
+    return http.page(
+        request,
+        "stages/changes.html",
+        {
+            "crumbs": _crumbs(
+                (_("Version %(version)d") % {"version": version}, reverse("stages:rules", args=[version])),
+                (_("What differs"), ""),
+            ),
+            "rule_set": rule_set,
+            "other": other,
+            "changes": rulesets.differences(rulebook.parse(other.rules), rulebook.parse(rule_set.rules))
+            if other
+            else [],
+            "versions": [one for one in queries.rule_sets()[:50] if one.pk != rule_set.pk],
+            "follow": rulesets.overtaken_by(rule_set) if rule_set.state == RuleSet.State.DRAFT else None,
+            "may_publish": may_publish(request.user),
+        },
+    )
 
 
 @require_POST
 @_for_publishers
 def publish(request: HttpRequest, version: int) -> HttpResponse:
     rule_set = _rule_set(version)
-    then = rulesets.what_if(rulebook.parse(rule_set.rules), clock.whole_now(), sample=0)
-    if _needs_typing(then) and request.POST.get("confirm", "").strip() != str(then.moving):
-        raise Conflict(
-            ngettext(
-                "%(n)d customer would move. Type that number to publish.",
-                "%(n)d customers would move. Type that number to publish.",
-                then.moving,
-            )
-            % {"n": then.moving}
-        )
-    rulesets.publish(rule_set=rule_set, actor=request.user)  # type: ignore[arg-type]
-    messages.success(
-        request, _("Version %(version)d is in force. The next night moves people quietly.") % {"version": version}
+    mode = request.POST.get("mode", RuleSet.Mode.QUIET)
+    if request.POST.get("do") == "ask":
+        rulesets.request_approval(rule_set=rule_set, actor=request.user, mode=mode)  # type: ignore[arg-type]
+        messages.success(request, _("Somebody else can publish this version now. Send them the address of this page."))
+        return redirect("stages:rules", version=version)
+    rulesets.release(
+        rule_set=rule_set,
+        actor=request.user,  # type: ignore[arg-type]
+        mode=mode,
+        confirm=request.POST.get("confirm", ""),
     )
+    _say_published(request, version, mode)
+    return redirect("stages:overview")
+
+
+@require_POST
+@_for_publishers
+def approve(request: HttpRequest, version: int) -> HttpResponse:
+    done = rulesets.approve(rule_set=_rule_set(version), actor=request.user)  # type: ignore[arg-type]
+    _say_published(request, version, done.mode)
+    return redirect("stages:overview")
+
+
+def _say_published(request: HttpRequest, version: int, mode: str) -> None:
+    said = {
+        RuleSet.Mode.QUIET.value: _("Version %(version)d is in force. The next night moves people quietly."),
+        RuleSet.Mode.MOVE.value: _(
+            "Version %(version)d is in force. The next night moves people, and campaigns may start."
+        ),
+        RuleSet.Mode.LATER.value: _("Version %(version)d is in force for people who change from now on."),
+    }
+    messages.success(request, said[mode] % {"version": version})
+
+
+@require_POST
+@_for_publishers
+def follow(request: HttpRequest, version: int) -> HttpResponse:
+    rulesets.rebase(rule_set=_rule_set(version))
+    messages.success(request, _("The draft follows the version in force now."))
+    return redirect("stages:rules", version=version)
+
+
+@require_POST
+@_for_publishers
+def start_backtest(request: HttpRequest, version: int) -> HttpResponse:
+    months = request.POST.get("months", "")
+    made = backtest.request(
+        rule_set=_rule_set(version),
+        months=int(months) if months.isdigit() and len(months) < 4 else 0,
+        actor=request.user,  # type: ignore[arg-type]
+    )
+    bell.ring("lifecycle_crm.tasks.replay_rules")
+    return redirect("stages:backtest", pk=made.pk)
+
+
+@require_GET
+def backtest_page(request: HttpRequest, pk: int) -> HttpResponse:
+    test = queries.backtest(pk)
+    if test is None:
+        raise NotFound(_("There is no such replay."))
+    is_open = test.state in (Backtest.State.WAITING, Backtest.State.RUNNING)
+    version = test.rule_set.version
+    context = {
+        "crumbs": _crumbs(
+            (_("Version %(version)d") % {"version": version}, reverse("stages:rules", args=[version])),
+            (_("Replay"), ""),
+        ),
+        "test": test,
+        "is_open": is_open,
+        "every": _every(test.created_at),
+        "no_worker": is_open and _is_without_worker(),
+        "is_stale": test.rules != test.rule_set.rules,
+        **(_test_result(test) if test.state == Backtest.State.DONE else {}),
+    }
+    answer = http.page(request, "stages/backtest.html", context)
+    if getattr(request, "htmx", None) and not is_open:
+        answer["HX-Refresh"] = "true"
+    return answer
+
+
+def _test_result(test: Backtest) -> dict[str, Any]:
+    found, most = test.result, max(1, test.customers)
+    labels = [day(date.fromisoformat(row["day"])) for row in found["months"]]
+    charts = []
+    for stage in StageKey.values:
+        old, new = ([row[which][stage] for row in found["months"]] for which in ("old", "new"))
+        if not any(old) and not any(new):
+            continue
+        top = max(1, *old, *new)
+        charts.append(
+            {
+                "id": f"replay-{stage}",
+                "kind": "line",
+                "title": stage_name(stage),
+                "sentence": _("At the end: %(new)s by the draft, %(old)s by the rules in force.")
+                % {"new": num(new[-1]), "old": num(old[-1])},
+                "data": {
+                    "x": {"labels": labels},
+                    "y": {
+                        "ticks": [{"value": at, "text": num(at)} for at in sorted({0, (top + 1) // 2, top})],
+                        "title": "",
+                    },
+                    "series": [
+                        {"name": _("Rules in force"), "values": old, "texts": [num(n) for n in old]},
+                        {"name": _("Draft"), "values": new, "texts": [num(n) for n in new]},
+                    ],
+                },
+                "columns": [
+                    {"label": _("Month")},
+                    {"label": _("Rules in force"), "num": True},
+                    {"label": _("Draft"), "num": True},
+                ],
+                "rows": [
+                    [label, {"text": num(a), "num": True}, {"text": num(b), "num": True}]
+                    for label, a, b in zip(labels, old, new, strict=True)
+                ],
+                "note": ngettext("%(n)s customer", "%(n)s customers", test.customers) % {"n": num(test.customers)},
+            }
+        )
+    old_moves, new_moves = ({(s, t): n for s, t, n in found[name]} for name in ("old_moves", "new_moves"))
+    people = Customer.objects.in_bulk(found["flapped"])
+    return {
+        "charts": charts,
+        "result": found,
+        "differ_share": pct(found["differ"] / most, 1),
+        "flows": [
+            {
+                "source": source,
+                "target": target,
+                "old": num(old_moves.get((source, target), 0)),
+                "new": num(new_moves.get((source, target), 0)),
+                "change": signed(new_moves.get((source, target), 0) - old_moves.get((source, target), 0)),
+            }
+            for source, target in sorted(
+                old_moves.keys() | new_moves.keys(),
+                key=lambda pair: -max(old_moves.get(pair, 0), new_moves.get(pair, 0)),
+            )
+        ],
+        "old_sum": num(sum(old_moves.values())),
+        "new_sum": num(sum(new_moves.values())),
+        "flapped": [people[pk] for pk in found["flapped"] if pk in people],
+    }
+
+
+@require_POST
+@_for_publishers
+def unpin(request: HttpRequest, customer_id: int) -> HttpResponse:
+    engine.unpin(customer_id=customer_id)
+    messages.success(request, _("The pin is gone. The next night decides."))
     return redirect("stages:overview")
 
 
@@ -325,10 +646,18 @@ def restore(request: HttpRequest, version: int) -> HttpResponse:
 
 def _run_url() -> str:
     """Where "Run now" posts to; the night itself lives above this app."""
-    try:
-        return reverse("night-run")
-    except NoReverseMatch:
-        return ""
+    return _roof_url("night-run")
+
+
+def _every(since: datetime) -> int:
+    """Seconds until a page that watches work asks again: often at first, seldom when it takes long."""
+    age = (clock.now() - since).total_seconds()
+    return 2 if age < 60 else 5 if age < 600 else 15
+
+
+def _is_without_worker() -> bool:
+    age = health.worker_age()
+    return age is None or age > health.WORKER_LIMIT_SECONDS
 
 
 def _line(night: Night, moves: Mapping[int, int]) -> dict[str, Any]:
@@ -360,11 +689,23 @@ def nights(request: HttpRequest) -> HttpResponse:
             "lines": [_line(night, moves) for night in shown],
             "last": last,
             "missing": queries.missing_nights(last),
+            "missing_days": queries.missing_days(last)[:MISSING],
             "day": clock.last_complete_day(),
+            "preview_url": _roof_url("night-preview", queries.next_day(last).isoformat()),
             "run_url": _run_url(),
             "may_run": may_publish(request.user),
         },
     )
+
+
+def _may_undo(found: Night) -> bool:
+    """A hint for the page; the verb at the roof decides."""
+    is_last = queries.last_night() == found
+    return found.state == Night.State.DONE and found.undone_at is None and is_last and _is_fresh(found)
+
+
+def _is_fresh(found: Night) -> bool:
+    return found.finished_at is not None and clock.now() - found.finished_at < timedelta(hours=24)
 
 
 @require_GET
@@ -380,13 +721,18 @@ def night(request: HttpRequest, day: str) -> HttpResponse:
     parts, done = sum(step.parts for step in steps), sum(step.done + step.failed for step in steps)
     moves = queries.moves_of(found)
     on = found.business_date
-    worker_age = health.worker_age() if is_running else None
     context = {
         "crumbs": _crumbs((_("Nights"), reverse("stages:night-list")), (day, "")),
         "night": found,
         "status": STATE_KINDS[found.state],
         "is_running": is_running,
-        "no_worker": is_running and (worker_age is None or worker_age > health.WORKER_LIMIT_SECONDS),
+        "every": _every(found.started_at),
+        "no_worker": is_running and _is_without_worker(),
+        "undo_url": _roof_url("night-undo", day) if _may_undo(found) else "",
+        "undone": found.undo if found.undone_at else None,
+        "guard_url": _roof_url("campaigns:outbox") if found.counts.get("waiting") else "",
+        "stale": found.counts.get("stale", 0),
+        "set_aside": queries.set_aside(found),
         "seconds": queries.seconds_of(found),
         "counts": [
             {"label": COUNT_NAMES.get(name, name.replace("_", " ").capitalize()), "value": num(count)}
@@ -405,7 +751,7 @@ def night(request: HttpRequest, day: str) -> HttpResponse:
         "done": done,
         "matrix": matrix(moves, lambda s, t: queries.moved_url(s, t, on, on)),
         "moves": sum(moves.values()),
-        "troubled": queries.troubled(found)[:50],
+        "troubled": queries.retried(found)[:50],
         "run_url": _run_url() if found.state != Night.State.DONE else "",
         "may_run": may_publish(request.user),
     }

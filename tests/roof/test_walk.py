@@ -16,14 +16,16 @@ from django.urls import get_resolver, reverse
 
 from campaigns import outbox
 from campaigns.models import Campaign, Message, Rendering
+from customers import builder, segments
 from customers.models import Customer, CustomerFacts, ImportRun
 from feedback import cases, links, surveys
 from feedback.models import Case, Response
-from lifecycle_crm import night
+from lifecycle_crm import night, reactions
 from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.demo import shop
 from lifecycle_crm.lib import clock
-from stages.models import RuleSet
+from stages import backtest, rulesets
+from stages.models import Backtest, RuleSet
 from tests.factories import PASSWORD, UserFactory
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -37,6 +39,10 @@ ACTIONS = {
     "customers:export",
     "customers:import-run",
     "customers:import-refusals",
+    "customers:segment-panel",
+    "customers:segment-archive",
+    "customers:segment-duplicate",
+    "customers:segment-members",
     "campaigns:message-html",
     "campaigns:preview",
     "campaigns:send",
@@ -62,6 +68,13 @@ ACTIONS = {
     "stages:rules-publish",
     "stages:rules-discard",
     "stages:rules-restore",
+    "stages:rules-numbers",
+    "stages:rules-preset-draft",
+    "stages:rules-approve",
+    "stages:rules-follow",
+    "stages:rules-backtest",
+    "stages:unpin",
+    "rules-effects",
     "health",
     "api-schema",
     "-",
@@ -101,6 +114,8 @@ def crm(settings: Any) -> dict[str, str]:
     imported = ImportRun.objects.create(
         kind="customers", file_name="people.csv", path="", state="done", rows=3, created=3
     )
+    segments.create(name="Going quiet", key="quiet", condition=builder.STARTS[0].tree)
+    segments.record(business_date=clock.today(), as_of=clock.day_end(clock.today()))
     arguments: dict[str, dict[str, Any]] = {
         **{
             name: {"pk": person.pk}
@@ -108,7 +123,11 @@ def crm(settings: Any) -> dict[str, str]:
             if name.startswith("dashboard:customer")
         },
         "customers:import-detail": {"pk": imported.pk},
+        "customers:segment": {"key": "quiet"},
+        "customers:segment-edit": {"key": "quiet"},
         "stages:rules": {"version": RuleSet.objects.get(state="published").version},
+        "stages:rules-changes": {"version": RuleSet.objects.get(state="published").version},
+        "stages:backtest": {"pk": _replayed().pk},
         "stages:night": {"day": str(last)},
         "night-undo": {"day": str(last)},
         "night-preview": {"day": str(last)},
@@ -121,6 +140,15 @@ def crm(settings: Any) -> dict[str, str]:
     }
     names = sorted(set(_names(get_resolver().url_patterns)) - ACTIONS)
     return {name: reverse(name, kwargs=arguments.get(name)) for name in names}
+
+
+def _replayed() -> Backtest:
+    """A draft with a replay of the three weeks there are."""
+    made = rulesets.draft(based_on=RuleSet.objects.get(state="published"), rules=None, actor=None)
+    backtest.request(rule_set=made, months=3, actor=None)
+    done = backtest.work_due(hand_down=reactions.hand_down)
+    assert done is not None
+    return done
 
 
 def _way_out(person: Customer, message: Message) -> str:
