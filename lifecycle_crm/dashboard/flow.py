@@ -46,7 +46,6 @@ class PeriodForm(forms.Form):
         label=gettext_lazy("Dates to draw"),
         choices=[(n, str(n)) for n in range(2, MOST_COLUMNS + 1)],
         coerce=int,
-        help_text=gettext_lazy("More than two add the last month ends between them."),
     )
 
     def __init__(self, data: QueryDict, newest: date) -> None:
@@ -305,6 +304,8 @@ def _sentence(of: Asked, cells: Mapping[tuple[str, str], int], moving: Sequence[
         told.append(text % {"n": num(fresh)})
     if moving:
         told.append(_("Who stands where they stood before is not drawn."))
+    if len(of.days) > 2:
+        told.append(_("Dates drawn: %(days)s.") % {"days": ", ".join(map(day, of.days))})
     return " ".join(told)
 
 
@@ -342,8 +343,10 @@ def _bottleneck(passed: Sequence[Passed]) -> str:
     if not worst.gone:
         return _("Nobody went dormant in this period.")
     text = ngettext(
-        "For its size, %(stage)s loses most: %(n)s of the %(been)s people who were there went dormant (%(share)s).",
-        "For its size, %(stage)s loses most: %(n)s of the %(been)s people who were there went dormant (%(share)s).",
+        "For its size, %(stage)s loses most: %(n)s of the %(been)s people who were there went dormant (%(share)s). "
+        "Stages with fewer than %(few)s people are not compared.",
+        "For its size, %(stage)s loses most: %(n)s of the %(been)s people who were there went dormant (%(share)s). "
+        "Stages with fewer than %(few)s people are not compared.",
         worst.gone,
     )
     return text % {
@@ -351,6 +354,7 @@ def _bottleneck(passed: Sequence[Passed]) -> str:
         "n": num(worst.gone),
         "been": num(worst.been),
         "share": pct(worst.gone / worst.been, 1),
+        "few": num(FEW),
     }
 
 

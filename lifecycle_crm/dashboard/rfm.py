@@ -92,7 +92,7 @@ def rfm(request: HttpRequest) -> HttpResponse:
             "few": groups.FEW_BUYERS,
             "form": form,
             "past": _past(on) if on else None,
-            "moved": _moved(on) if on else None,
+            "moved": _moved(on, ends[0]) if on and ends else None,
         },
         status=200 if form is None or form.is_valid() else 400,
     )
@@ -146,8 +146,13 @@ def _shown(cell: Cell, layer: str) -> str:
     if layer == "nps":
         if cell.nps is None:
             return "–"
-        return _("%(nps)s of %(n)s") % {"nps": signed(round(cell.nps)), "n": num(cell.answers)}
+        return _nps(cell.nps, cell.answers)
     return num(cell.customers)
+
+
+def _nps(nps: float, answers: int) -> str:
+    text = ngettext("%(nps)s (%(n)s answer)", "%(nps)s (%(n)s answers)", answers)
+    return text % {"nps": signed(round(nps)), "n": num(answers)}
 
 
 def _edges(recency: int, frequency: int) -> str:
@@ -172,9 +177,7 @@ def _groups(cells: Mapping[tuple[int, int], Cell], buyers: int) -> list[dict[str
                 "share": pct(people / buyers, 1),
                 "percent": 100 * people / buyers,
                 "spend": _money(sum(c.revenue_minor for c in mine)),
-                "nps": _("%(nps)s of %(n)s") % {"nps": signed(round(100 * balance / answers)), "n": num(answers)}
-                if answers
-                else "–",
+                "nps": _nps(100 * balance / answers, answers) if answers else "–",
                 "deed": DEEDS[group],
             }
         )
@@ -246,8 +249,9 @@ def _past(on: date) -> dict[str, Any]:
     }
 
 
-def _moved(on: date) -> dict[str, Any]:
-    since = on - timedelta(days=MOVED_DAYS)
+def _moved(on: date, first: date) -> dict[str, Any]:
+    """Moves of the ``MOVED_DAYS`` up to a date. On the first recorded one everybody came from nowhere: no move."""
+    since = max(on - timedelta(days=MOVED_DAYS), first)
     found = groups.moved(since, on)
     names = {NONE: _("No order yet"), **dict(RfmGroup.choices)}
     ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))

@@ -35,8 +35,8 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
         _("Insight"),
         (
             Entry(_("Stages"), "stages", ("stages:overview",), "t"),
-            Entry(_("Stage flow"), "outbox", ("dashboard:flow",), "w"),
-            Entry(_("RFM"), "people", ("dashboard:rfm",), "r"),
+            Entry(_("Stage flow"), "sort", ("dashboard:flow",), "w"),
+            Entry(_("RFM"), "star", ("dashboard:rfm",), "r"),
             Entry(_("Nights"), "night", ("stages:night-list",), "n"),
         ),
     ),

@@ -91,7 +91,8 @@ def test_it_tells_the_matrix_the_leak_and_the_ways(staff):
     sums = [int(one["text"]) for one in answer.context["matrix"]["sums"]]
     assert sums == [standing[stage] for stage in ("reach", "acquire", "nurture", "retain", "advocate", "dormant")]
     assert answer.context["bottleneck"] == (
-        "For its size, Nurture loses most: 8 of the 40 people who were there went dormant (20.0%)."
+        "For its size, Nurture loses most: 8 of the 40 people who were there went dormant (20.0%). "
+        "Stages with fewer than 30 people are not compared."
     )
     assert [line["text"] for line in answer.context["paths"]] == [
         "4 new people came into Nurture.",

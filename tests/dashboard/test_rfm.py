@@ -97,6 +97,12 @@ def test_it_tells_who_changed_groups(staff, shop):
     assert moved["sentence"] == "2 people cooled down, 0 people came back to a warm group."
 
 
+def test_it_knows_no_move_into_the_first_recorded_date(staff, shop):
+    answer = staff.get(reverse("dashboard:rfm"), {"on": str(LAST - timedelta(days=40))})
+    assert answer.context["moved"]["total"] == 0
+    assert "Nobody changed groups since 29 Jan 2026" in answer.content.decode()
+
+
 def test_it_shows_the_groups_of_any_past_date(staff, shop):
     now = staff.get(reverse("dashboard:rfm")).context["past"]["rows"]
     assert (now[0][0], now[0][1]["text"], now[0][2]["text"], now[0][3]["text"]) == ("Champions", "4", "−2", "US$200")
@@ -118,7 +124,7 @@ def test_it_says_when_the_cut_points_come_from_few_buyers(staff, shop):
 
 def test_it_shows_answers_in_the_grid(staff, shop):
     grid = staff.get(reverse("dashboard:rfm"), {"layer": "nps"}).context["grid"]
-    assert grid[0]["cells"][4]["text"] == "+100 of 4"
+    assert grid[0]["cells"][4]["text"] == "+100 (4 answers)"
     assert grid[4]["cells"][0]["text"] == "–"
 
 
