@@ -24,7 +24,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from customers import consent, ingest, queries
+from customers import consent, ingest, queries, segments_api
 from customers.filters import CustomerFilter
 from customers.ingest import CustomerIn, EventIn, LineIn, OrderIn, Result, Status
 from customers.ingest.items import REACT, only
@@ -629,4 +629,5 @@ ROUTES = [
     ("events", EventViewSet, "event"),
     ("consents", ConsentViewSet, "consent"),
     ("products", ProductViewSet, "product"),
+    *segments_api.ROUTES,
 ]

@@ -348,6 +348,7 @@ SPECTACULAR_SETTINGS = {
         "TransitionKindEnum": "stages.models.StageTransition.Kind",
         "EntryKindEnum": "loyalty.models.Entry.Kind",
         "CustomerKindEnum": "customers.models.Customer.Kind",
+        "SegmentKindEnum": "customers.models.Segment.Kind",
         "ConsentPurposeEnum": "customers.models.Consent.Purpose",
         "ConsentChannelEnum": "customers.models.Consent.Channel",
         "MessagePurposeEnum": "campaigns.models.Purpose",
