@@ -1,0 +1,267 @@
+"""Lifecycle as code: the same text for the same shop, refusals that name file and line, and examples that are asked."""
+
+from __future__ import annotations
+
+import io
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from django.core.management import CommandError, call_command
+
+from customers import segments
+from customers.models import CustomerFacts, Segment
+from lifecycle_crm import lifecycle_code
+from lifecycle_crm.lib import clock
+from lifecycle_crm.lib.errors import Conflict
+from stages import presets
+from stages.models import RuleSet, Stage
+from tests.dashboard.factories import move, noon, order, person, rules
+
+pytestmark = pytest.mark.django_db
+TODAY = date(2026, 3, 11)
+LAST = TODAY - timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def _noon():
+    with time_machine.travel(noon(TODAY), tick=False):
+        yield
+
+
+@pytest.fixture
+def shop() -> None:
+    RuleSet.objects.create(
+        version=1, name="Default rules", state="published", rules=presets.default_rules(60), note="Rhythm: 60 days."
+    )
+    Stage.objects.filter(key="nurture").update(goal="Ett andra köp", playbook=["Skriv", "yes", "2026-01-01"])
+    big = segments.create(
+        name="Big spenders", key="big", condition={"value": 10000, "op": "gte", "fact": "spend_minor"}
+    )
+    norwegian = {"fact": "country", "op": "eq", "value": "NO"}
+    segments.create(name="A big Norwegian", condition={"all": [{"segment": big.key}, norwegian]})
+    segments.create(name="By hand", key="by-hand", kind="static", note="Kept by Anna")
+
+
+def read(text: str) -> lifecycle_code.Document:
+    return lifecycle_code.read(io.StringIO(text), "lifecycle.yaml")
+
+
+def command(*args: str) -> tuple[str, int]:
+    out, code = io.StringIO(), 0
+    try:
+        call_command("lifecycle", *args, stdout=out)
+    except SystemExit as gone:
+        code = int(gone.code or 0)
+    return out.getvalue(), code
+
+
+def test_it_exports_imports_and_exports_the_same_bytes(shop, tmp_path):
+    path = tmp_path / "lifecycle.yaml"
+    command("export", str(path))
+    first = path.read_bytes()
+    assert b"lifecycle: 1\nstages:\n  - key: reach\n" in first
+    assert "goal: Ett andra köp".encode() in first
+    assert command("diff", str(path)) == ("", 0)
+    assert command("import", str(path))[0] == "The shop is as the file says. Nothing to do.\n"
+
+    # Into a shop that is another one.
+    RuleSet.objects.all().delete()
+    Stage.objects.update(goal="", playbook=[])
+    Segment.objects.update(name="Old name", note="")
+    told, code = command("import", str(path), "--publish")
+    assert code == 0
+    assert "Rules: version 1 is in force." in told
+    assert "Segment big: changed." in told
+    assert "Stage nurture: goal and playbook are changed." in told
+    command("export", str(path))
+    assert path.read_bytes() == first
+    assert command("export", "-")[0].encode() == first
+
+
+def test_it_makes_new_segments_in_the_order_they_need(shop):
+    text = lifecycle_code.export()
+    text = text.replace("key: big\n", "key: zebra\n").replace("segment: big\n", "segment: zebra\n")
+    text = text.replace("key: a-big-norwegian", "key: first")
+    found = lifecycle_code.load(document=read(text))
+    assert found.told == ["Segment zebra: new.", "Segment first: new."]
+    assert set(Segment.objects.values_list("key", flat=True)) == {"big", "a-big-norwegian", "by-hand", "zebra", "first"}
+
+
+def test_it_shows_what_would_change_and_makes_a_draft_only(shop, tmp_path):
+    path = tmp_path / "lifecycle.yaml"
+    path.write_text(lifecycle_code.export().replace("value: 2\n", "value: 3\n", 1), encoding="utf-8")
+    told, code = command("diff", str(path))
+    assert code == 1
+    assert told.startswith("--- the shop\n+++ ")
+    changed = [line for line in told.splitlines()[2:] if line[0] in "+-"]
+    assert [line.replace(" ", "") for line in changed] == ["-value:2", "+value:3"]
+    assert command("import", str(path), "--dry-run")[0].startswith("Would be: Rules: version 2 is a draft.")
+    assert RuleSet.objects.count() == 1
+    assert command("import", str(path))[0].startswith("Rules: version 2 is a draft.")
+    assert dict(RuleSet.objects.values_list("version", "state")) == {1: "published", 2: "draft"}
+    assert command("diff", str(path))[1] == 1
+    drafted, _code = command("export", "-", "--version-number", "2")
+    assert drafted == path.read_text(encoding="utf-8")
+
+
+def test_it_leaves_alone_what_the_file_leaves_out(shop):
+    document = read("lifecycle: 1\nstages:\n  - key: reach\n    goal: Hello\n")
+    before = RuleSet.objects.count(), Segment.objects.count()
+    assert lifecycle_code.load(document=document).told == ["Stage reach: goal and playbook are changed."]
+    assert (RuleSet.objects.count(), Segment.objects.count()) == before
+    assert Stage.objects.get(pk="nurture").goal == "Ett andra köp"
+
+
+def test_it_holds_the_brake(shop, monkeypatch):
+    for _n in range(60):
+        someone = person("reach")
+        move(someone, "", "reach", LAST - timedelta(days=50))
+    RuleSet.objects.filter(version=1).update(rules=rules().rules)
+    text = lifecycle_code.export()
+    everybody = text[: text.index("rules:\n")] + (
+        "rules:\n  name: All\n  rules:\n    - key: all\n      to: nurture\n      when:\n        all: []\n"
+    )
+    with pytest.raises(Conflict, match=r"60 customers would move.*--confirm 60"):
+        lifecycle_code.load(document=read(everybody), publish=True)
+    assert RuleSet.objects.get(state="published").name == "Default rules"
+    assert RuleSet.objects.count() == 1
+    lifecycle_code.load(document=read(everybody), publish=True, confirm=60)
+    assert RuleSet.objects.get(state="published").name == "All"
+
+
+HEAD = "lifecycle: 1\n"
+RULE = (
+    HEAD
+    + "rules:\n  name: R\n  rules:\n    - key: a\n      to: {to}\n      when: {when}\n    - key: b\n      to: reach\n      when: {{all: []}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is empty"),
+        ("a: [", "line 1: is no YAML"),
+        ("stages: []\n", "line 1: needs “lifecycle: 1” at the top"),
+        (HEAD + "journeys: []\n", "line 2: does not know the section 'journeys'"),
+        (HEAD + "stages: 7\n", "line 2: stages is a list"),
+        (HEAD + "stages:\n  - key: buried\n", "line 3: no stage 'buried'. Use one of: reach"),
+        (HEAD + "stages:\n  - key: reach\n    goals: x\n", "line 4: does not know 'goals'"),
+        (HEAD + "stages:\n  - key: reach\n  - key: reach\n", "line 4: 'reach' is there twice"),
+        (HEAD + "stages:\n  - key: reach\n    key: retain\n", "line 4: says 'key' twice"),
+        (HEAD + "stages:\n  - &a\n    key: reach\n  - *a\n", "line 5: uses an alias"),
+        (RULE.format(to="heaven", when="{all: []}"), "line 5: Rule 1 (a): moves to 'heaven'"),
+        (RULE.format(to="retain", when="\n        all:\n          - fact: orders\n            op: gte\n            value: many"),
+         "line 11: Rule 1 (a), when.all[0].value"),
+        (RULE.format(to="retain", when="{fact: luck, op: gte, value: 1}"), "unknown fact 'luck'"),
+        (HEAD + "segments:\n  - key: vip\n    name: VIP\n", "line 3: a live segment needs a condition"),
+        (HEAD + "segments:\n  - {key: a, name: A, condition: {segment: b}}\n"
+         "  - {key: b, name: B, condition: {segment: a}}\n",
+         "there is no segment"),
+        (HEAD + "segments:\n  - key: a\n    name: A\n    condition:\n      segment: a\n", "line 5:"),
+    ],
+)  # fmt: skip
+def test_it_names_file_line_and_fix_and_writes_nothing(shop, text, sentence):
+    before = lifecycle_code.export()
+    with pytest.raises(lifecycle_code.BadFile) as refused:
+        lifecycle_code.load(document=read(text))
+    assert str(refused.value).startswith("lifecycle.yaml")
+    assert sentence in str(refused.value)
+    assert lifecycle_code.export() == before
+    assert RuleSet.objects.count() == 1
+
+
+def test_it_says_when_there_is_no_such_file_or_version(tmp_path):
+    with pytest.raises(CommandError, match=r"No such file or directory\. Check the path"):
+        command("import", str(tmp_path / "nothing.yaml"))
+    (tmp_path / "latin.yaml").write_bytes(b"\xe5\xe4")
+    with pytest.raises(CommandError, match="is not UTF-8 text"):
+        command("diff", str(tmp_path / "latin.yaml"))
+    with pytest.raises(CommandError, match="There is no version 9 of the rules"):
+        command("export", "-", "--version-number", "9")
+
+
+EXAMPLES = """
+examples:
+  - name: A regular who fell silent
+    facts: {orders: 4, last_order_at: 400 days ago, gap_seconds: 2592000}
+    stage: dormant
+    rule: goes_quiet
+  - name: A fan
+    facts: {orders: 2, last_order_at: 2026-03-01, nps_score: 10, answered_at: 2026-03-02}
+    stage: advocate
+  - name: Recommends
+    facts: {orders: 3, last_order_at: 5 days ago}
+    did: {referral: [2026-01-05]}
+    stage: advocate
+    rule: speaks_for_us
+  - name: Wrong on purpose
+    facts: {engaged_at: 1 day ago}
+    stage: nurture
+"""
+
+
+def test_it_asks_the_rules_about_examples(shop, tmp_path):
+    path = tmp_path / "lifecycle.yaml"
+    path.write_text(lifecycle_code.export() + EXAMPLES.lstrip(), encoding="utf-8")
+    told, code = command("test", str(path), "--as-of", "2026-03-10")
+    assert code == 1
+    lines = told.splitlines()
+    assert lines[:3] == [
+        "ok     A regular who fell silent: dormant by goes_quiet",
+        "ok     A fan: advocate",
+        "ok     Recommends: advocate by speaks_for_us",
+    ]
+    assert lines[3].startswith("WRONG  Wrong on purpose (line ")
+    assert lines[3].endswith("expected nurture, decided acquire")
+    assert lines[4] == "3 of 4 examples are right."
+    # A year later the fan's answer is too old, and both have been silent for too long.
+    assert "WRONG  A fan" in command("test", str(path), "--as-of", "2027-06-10")[0]
+    assert command("import", str(path))[0] == "The shop is as the file says. Nothing to do.\n"
+
+
+def test_it_asks_about_real_customers_as_they_were_and_keeps_nothing(shop):
+    RuleSet.objects.filter(version=1).update(rules=presets.default_rules(60))
+    someone = person()
+    type(someone).objects.filter(pk=someone.pk).update(known_since=clock.day_start(LAST - timedelta(days=100)))
+    order(someone, LAST - timedelta(days=90))
+    order(someone, LAST - timedelta(days=5))
+    before = CustomerFacts.objects.filter(pk=someone.pk).values().get()
+    example = HEAD + f"examples:\n  - customer: {someone.pk}\n    stage: {{}}\n"
+    for day, stage in ((LAST, "retain"), (LAST - timedelta(days=80), "nurture")):
+        [result] = lifecycle_code.examine(read(example.format(stage)), day)
+        assert result.is_right, result
+    assert CustomerFacts.objects.filter(pk=someone.pk).values().get() == before
+    with pytest.raises(lifecycle_code.BadFile, match="was not known yet on 2025-11-01"):
+        lifecycle_code.examine(read(example.format("reach")), date(2025, 11, 1))
+
+
+@pytest.mark.parametrize(
+    ("example", "sentence"),
+    [
+        ("{}", "expects the stage None"),
+        ("{stage: retain}", "needs either facts or a customer"),
+        ("{stage: retain, customer: 1000000}", "there is no customer 1000000"),
+        ("{stage: retain, rule: luck, facts: {}}", "expects the rule 'luck'"),
+        ("{stage: retain, facts: {luck: 1}}", "does not know 'luck'"),
+        ("{stage: retain, facts: {orders: many}}", "orders is a whole number"),
+        ("{stage: retain, facts: {last_order_at: yesterday}}", "'yesterday' is no moment"),
+        ("{stage: retain, facts: {}, did: {dance: [2026-01-01]}}", "does not know 'dance'"),
+    ],
+)
+def test_it_refuses_an_example_it_cannot_ask(shop, example, sentence):
+    with pytest.raises(lifecycle_code.BadFile) as refused:
+        lifecycle_code.examine(read(f"{HEAD}examples:\n  - {example}\n"), LAST)
+    assert "line 3" in str(refused.value)
+    assert sentence in str(refused.value)
+
+
+def test_it_shows_an_example_in_the_docs_that_works(shop):
+    page = Path(__file__).resolve().parents[2] / "docs" / "lifecycle-as-code.md"
+    text = page.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+    document = read(text)
+    told: Any = lifecycle_code.load(document=document).told
+    assert any("is a draft" in line for line in told)
+    assert lifecycle_code.counted(lifecycle_code.examine(document, LAST)) == (3, 3)
