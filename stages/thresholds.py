@@ -46,26 +46,30 @@ def of_rule(data: list[dict[str, Any]], index: int) -> list[Threshold]:
     return [*found, stay]
 
 
-def _walk(tree: Any, path: str) -> Iterator[Threshold]:
+def _walk(tree: Any, path: str, is_not: bool = False) -> Iterator[Threshold]:
     if not isinstance(tree, dict):
         return
     for word in ("all", "any"):
         for number, part in enumerate(tree.get(word, [])):
             yield from _walk(part, f"{path}.{word}.{number}")
     if "not" in tree:
-        yield from _walk(tree["not"], f"{path}.not")
+        yield from _walk(tree["not"], f"{path}.not", not is_not)
+    if "fact" in tree or "did" in tree or "bought" in tree:
+        about = say(conditions.parse({"not": tree} if is_not else tree))
+        yield from _of_atom(tree, path, about)
+
+
+def _of_atom(tree: dict[str, Any], path: str, about: str) -> Iterator[Threshold]:
     if "fact" in tree:
-        yield from _of_fact(tree, path)
-    if "did" in tree or "bought" in tree:
-        about = say(conditions.parse(tree))
+        yield from _of_fact(tree, path, about)
+    else:
         yield Threshold(f"{path}.times", _("times"), int(tree["times"]), 1, 1000, about)
         if tree.get("days") is not None:
             yield Threshold(f"{path}.days", _("in the last days"), int(tree["days"]), 1, 36_500, about)
 
 
-def _of_fact(tree: dict[str, Any], path: str) -> Iterator[Threshold]:
+def _of_fact(tree: dict[str, Any], path: str, about: str) -> Iterator[Threshold]:
     value, fact = tree.get("value"), FACTS.get(tree["fact"])
-    about = say(conditions.parse(tree))
     if isinstance(value, dict):
         yield Threshold(f"{path}.value.gaps", _("usual gaps"), Decimal(str(value["gaps"])), 0, 100, about, 2)
         yield Threshold(f"{path}.value.at_least", _("at least (days)"), value["at_least"], 0, 36_500, about)

@@ -1,0 +1,206 @@
+"""What a draft would do and would have done: equal to what publishing and the nights then really do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.urls import reverse
+
+from campaigns.models import Campaign, Message, Run
+from customers.models import Customer, CustomerFacts, Event
+from lifecycle_crm import night, reactions
+from lifecycle_crm.dashboard import effects
+from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.errors import Conflict, InvalidInput
+from stages import backtest, presets, queries, rules, rulesets
+from stages.models import Backtest, RuleSet, StageKey, StageTransition
+from tests.campaigns.factories import CampaignFactory, VariantFactory
+from tests.factories import UserFactory
+from tests.roof.test_night import picture, shop
+
+pytestmark = pytest.mark.django_db
+
+ALL_BUYERS_LEAVE = [
+    {"key": "gone", "name": "Gone", "to": "dormant", "when": {"fact": "orders", "op": "gte", "value": 1}},
+    {"key": "is_known", "name": "Is known", "to": "reach", "when": {"all": []}},
+]
+
+
+def quick() -> RuleSet:
+    return rulesets.draft(based_on=None, rules=presets.default_rules(14, presets.PRESETS[0]), actor=None, name="Quick")
+
+
+def test_what_if_is_what_publishing_and_the_night_then_do() -> None:
+    with time_machine.travel(clock.now() - timedelta(days=1), tick=False):
+        shop(120, days=200)
+        night.run(clock.last_complete_day())
+    made = quick()
+    last = clock.last_complete_day()
+    told = rulesets.what_if(rules.parse(made.rules), clock.day_end(last))
+    assert told.moving > 5
+    rulesets.publish(rule_set=made, actor=None)
+    CustomerFacts.objects.update(next_review_at=clock.day_end(last))
+    done = night.run(last)
+    assert queries.moves_of(done) == told.moves
+    sampled = {mover.customer.pk: mover for mover in told.sample}
+    for move in StageTransition.objects.filter(night=done, customer__in=sampled):
+        told_of = sampled[move.customer_id]
+        assert (told_of.source, told_of.target) == (move.from_stage, move.to_stage)
+        assert told_of.stands
+    assert {key: told.after()[key] for key in StageKey.values} == {
+        key: n for key, n in queries.standing().items() if key != "new"
+    }
+
+
+def test_it_tells_which_campaigns_a_draft_would_start_as_the_night_then_plans_them() -> None:
+    with time_machine.travel(clock.now() - timedelta(days=1), tick=False):
+        shop(60, days=60)
+        night.run(clock.last_complete_day())
+    Campaign.objects.all().delete()  # the one that is shipped
+    campaign = CampaignFactory(
+        kind=Campaign.Kind.REACTIVATION, template=VariantFactory().template, holdout_percent=30, purpose="service"
+    )
+    CampaignFactory(state="draft", kind=Campaign.Kind.REACTIVATION, template=VariantFactory().template)
+    made = rulesets.draft(based_on=None, rules=ALL_BUYERS_LEAVE, actor=None, name="Bad")
+    last = clock.last_complete_day()
+    [told] = effects.of_rules(rules.parse(made.rules), clock.day_end(last))
+    assert told.entered == told.held_out + told.skipped + told.messages > 20
+    assert told.held_out > 0
+    assert not Run.objects.exists()
+    assert not Message.objects.exists()
+    rulesets.publish(rule_set=made, actor=None, mode="move")
+    CustomerFacts.objects.update(next_review_at=clock.day_end(last), is_quiet=False)
+    night.run(last)
+    states = list(Message.objects.filter(run__campaign=campaign).values_list("state", flat=True))
+    assert (len(states), states.count("held_out"), states.count("queued")) == (
+        told.entered, told.held_out, told.messages,
+    )  # fmt: skip
+
+
+def test_a_quiet_publication_starts_no_campaign() -> None:
+    with time_machine.travel(clock.now() - timedelta(days=1), tick=False):
+        shop(40, days=60)
+        night.run(clock.last_complete_day())
+    CampaignFactory(kind=Campaign.Kind.REACTIVATION, template=VariantFactory().template, purpose="service")
+    made = rulesets.draft(based_on=None, rules=ALL_BUYERS_LEAVE, actor=None, name="Bad")
+    rulesets.publish(rule_set=made, actor=None)
+    CustomerFacts.objects.update(next_review_at=clock.day_end(clock.last_complete_day()))
+    done = night.run(clock.last_complete_day())
+    assert done.counts["moved"] > 10
+    assert not Message.objects.exists()
+
+
+def test_the_effects_stand_on_the_page(client) -> None:
+    shop(20, days=60)
+    with time_machine.travel(clock.now() + timedelta(days=1), tick=False):
+        night.run(clock.last_complete_day())
+    made = rulesets.draft(based_on=None, rules=ALL_BUYERS_LEAVE, actor=None, name="Bad")
+    Campaign.objects.all().delete()
+    client.force_login(UserFactory(role="viewer"))
+    url = reverse("rules-effects", args=[made.version])
+    assert "No active campaign waits" in client.get(url).content.decode()
+    campaign = CampaignFactory(kind=Campaign.Kind.REACTIVATION, template=VariantFactory().template)
+    page = client.get(url).content.decode()
+    assert campaign.name in page
+    assert url in client.get(reverse("stages:rules", args=[made.version])).content.decode()
+    assert client.get(reverse("rules-effects", args=[99])).status_code == 404
+
+
+# --- Replay -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_ends_where_the_nights_really_ended_and_touches_nothing() -> None:
+    first = shop(60, days=120)
+    last = clock.last_complete_day()
+    night.replay(first, last)
+    made = quick()
+    before = picture()
+    asked = backtest.request(rule_set=made, months=6, actor=None)
+    done = backtest.work_due(hand_down=reactions.hand_down)
+    assert done == asked
+    assert (done.state, done.error) == ("done", "")
+    assert picture() == before
+    assert (done.customers, done.base_customers, done.done) == (60, 60, done.nights)
+    months = done.result["months"]
+    assert months[-1]["day"] == last.isoformat()
+    assert months[-1]["old"] == {key: n for key, n in queries.standing().items() if key != "new"}
+    assert {row["day"][5:7] for row in months[:-1]} <= {f"{n:02d}" for n in range(1, 13)}
+    # And the moves between stages are those of the history, first placements left out.
+    really = {pair: n for pair, n in queries.flows(first, last).items() if pair[0] != "new"}
+    assert {(s, t): n for s, t, n in done.result["old_moves"]} == really
+    then = rulesets.what_if(rules.parse(made.rules), clock.day_end(last)).after()
+    assert done.result["differ"] > 0
+    assert sum(months[-1]["new"].values()) == sum(then.values()) == 60
+
+
+def test_a_replay_counts_who_goes_back_and_forth() -> None:
+    shop(1, days=60)
+    now = clock.now()
+    batches.execute("DELETE FROM customers_order")
+    batches.execute("DELETE FROM customers_event")
+    someone = Customer.objects.get()
+    for days in (40, 30):
+        Event.objects.create(
+            customer=someone, name="visit", occurred_at=now - timedelta(days=days), source="t", source_id=f"v{days}"
+        )
+    night.start(clock.last_complete_day())
+    flapping = [
+        {"key": "here", "to": "acquire", "when": {"fact": "engaged_at", "op": "days_since_lt", "value": 5}},
+        {"key": "is_known", "to": "reach", "when": {"all": []}},
+    ]
+    made = rulesets.draft(based_on=None, rules=flapping, actor=None, name="Nervous")
+    backtest.request(rule_set=made, months=3, actor=None)
+    done = backtest.work_due(hand_down=reactions.hand_down)
+    assert done is not None
+    assert (done.state, done.error) == ("done", "")
+    assert done.result["new_moves"] == [["acquire", "reach", 2], ["reach", "acquire", 2]]
+    assert (done.result["new_flaps"], done.result["new_flapped"]) == (3, 1)
+    assert (done.result["flapped"], done.result["old_flaps"]) == ([someone.pk], 0)
+
+
+def test_a_large_base_is_replayed_as_a_sample_and_says_so(monkeypatch: pytest.MonkeyPatch, client) -> None:
+    shop(30, days=40)
+    night.run(clock.last_complete_day())
+    monkeypatch.setattr(backtest, "SAMPLE", 10)
+    made = quick()
+    asked = backtest.request(rule_set=made, months=3, actor=None)
+    client.force_login(UserFactory(role="marketer"))
+    url = reverse("stages:backtest", args=[asked.pk])
+    waiting = client.get(url).content.decode()
+    assert "No worker is running" in waiting
+    assert "0 of" in waiting
+    with pytest.raises(Conflict, match="under way"):
+        backtest.request(rule_set=made, months=3, actor=None)
+    done = backtest.work_due(hand_down=reactions.hand_down)
+    assert done is not None
+    assert (done.customers, done.base_customers) == (10, 30)
+    page = client.get(url).content.decode()
+    assert "A sample of 10 of 30 customers" in page
+    assert "Draft" in page
+    assert backtest.work_due(hand_down=reactions.hand_down) is None
+
+
+def test_a_replay_that_cannot_go_on_says_why_and_one_that_died_begins_again() -> None:
+    shop(3, days=20)
+    night.run(clock.last_complete_day())
+    made = quick()
+    with pytest.raises(InvalidInput, match="7 is none of them"):
+        backtest.request(rule_set=made, months=7, actor=None)
+    asked = backtest.request(rule_set=made, months=3, actor=None)
+
+    def trips(*, as_of: object) -> None:
+        raise ValueError("the facts cannot be read")
+
+    failed = backtest.work_due(hand_down=trips)
+    assert failed is not None
+    assert (failed.state, failed.error) == ("failed", "ValueError: the facts cannot be read")
+    Backtest.objects.filter(pk=asked.pk).update(state="running", lease_until=clock.now() - timedelta(seconds=1))
+    again = backtest.work_due(hand_down=reactions.hand_down)
+    assert again is not None
+    assert (again.state, again.attempts) == ("done", 2)
+    Backtest.objects.filter(pk=asked.pk).update(state="running", lease_until=clock.now(), attempts=3)
+    with time_machine.travel(clock.now() + timedelta(minutes=1), tick=False):
+        assert backtest.work_due(hand_down=reactions.hand_down) is None
+    assert Backtest.objects.get().state == "failed"
