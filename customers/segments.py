@@ -676,7 +676,9 @@ def _write_changes(
             "is_first": is_first,
         },
     )
-    Segment.objects.filter(pk=pk).update(members=members, is_exact=True, counted_at=clock.now())
+    # A late night asked the condition of its day; the list of segments shows the one in force.
+    if version == segment.version:
+        Segment.objects.filter(pk=pk).update(members=members, is_exact=True, counted_at=clock.now())
     return entered, left
 
 

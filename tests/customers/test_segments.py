@@ -341,6 +341,7 @@ def test_it_asks_each_date_with_the_condition_that_was_in_force() -> None:
     assert _record(date(2026, 1, 1)) == {"segments_entered": 0, "segments_left": 0}  # neither was made then
     segments.edit(segment=segment, condition={"all": [{"fact": "orders", "op": "gte", "value": 5}]})
     _record(DAY_ONE)
+    assert segments.get("a").members == 1  # the older condition found two
     today = clock.today()
     _record(today)
     for one in (segment, outer):
