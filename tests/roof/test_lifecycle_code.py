@@ -133,10 +133,17 @@ def test_it_holds_the_brake(shop, monkeypatch):
 
 
 HEAD = "lifecycle: 1\n"
-RULE = (
-    HEAD
-    + "rules:\n  name: R\n  rules:\n    - key: a\n      to: {to}\n      when: {when}\n    - key: b\n      to: reach\n      when: {{all: []}}\n"
-)
+RULE = """lifecycle: 1
+rules:
+  name: R
+  rules:
+    - key: a
+      to: {to}
+      when: {when}
+    - key: b
+      to: reach
+      when: {{all: []}}
+"""
 
 
 @pytest.mark.parametrize(
