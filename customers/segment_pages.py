@@ -188,7 +188,8 @@ def count_words(count: segments.Count) -> str:
 
 def _panel(request: HttpRequest, condition: Condition) -> dict[str, Any]:
     """Count, reach, stages, a few people, and the verdict on one person."""
-    found = segments.measure(condition)
+    is_patient = request.POST.get("act") == "exact" or request.GET.get("exact") == "1"
+    found = segments.measure(condition, limit=segments.PATIENT_SECONDS if is_patient else segments.EXACT_SECONDS)
     after = request.POST.get("after", "") if request.POST.get("act") == "other" else ""
     people = segments.sample(condition, after=int(after) if after.isdecimal() and len(after) < 19 else 0)
     asked = (request.POST.get("person") or request.GET.get("person") or "").strip()[:100]
@@ -272,7 +273,7 @@ def _posted(request: HttpRequest, segment: Segment | None) -> HttpResponse:
     is_json = "json" in request.POST
     rows = None if is_json else builder.read(request.POST)
     focus = ""
-    if rows is not None and act not in ("save", "refresh", "other"):
+    if rows is not None and act not in ("save", "refresh", "other", "exact"):
         rows, focus = builder.change(rows, act)
     if act != "save":
         return _builder_page(request, segment, form, rows, focus=focus)
@@ -363,8 +364,10 @@ def _live(
             tree, told = builder.to_tree(rows)
             context["incomplete"] = len(told.faults)
         condition = segments.read(tree, inside=segment.key if segment else "", where=_("This segment"))
-        effects, is_exact = segments.effects(condition)
         context |= {"sentence": sentences.say(condition), **_panel(request, condition)}
+        # What was too slow to count once is not worth waiting for row by row.
+        limit = segments.EXACT_SECONDS if context["measure"].count.is_exact else 0
+        effects, is_exact = segments.effects(condition, limit=limit)
     except DomainError as problem:
         context["panel_problem"] = problem.message
         effects, is_exact = {}, True

@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 EXACT_SECONDS = 1.5
 """A count that takes longer is estimated from a sample, and says so."""
+PATIENT_SECONDS = 20.0
+"""For who asks for the exact number of a count that was estimated."""
 SAMPLE = 4_000
 TALLY = "segment_tally"
 EVERYBODY: dict[str, Any] = {"all": []}
@@ -468,7 +470,7 @@ def effects(
     """How many each row removes (below zero: adds), by its place in the tree, and whether that was counted exactly.
 
     Rows are the parts of the condition and the parts of a group in it: ``(2,)`` is the third row, ``(2, 0)`` the first
-    of the group that is the third.
+    of the group that is the third. Without a ``limit`` above 0 a sample is asked at once.
     """
     moment = as_of or clock.whole_now()
     rows = list(_rows(condition))
@@ -494,6 +496,8 @@ def effects(
     asked = f"asked AS MATERIALIZED (SELECT {', '.join(columns)} FROM "
     is_exact, everybody, sampled = True, 0, 0
     try:
+        if limit <= 0:
+            raise TooLong
         with within(limit):
             [found] = batches.rows(f"WITH {asked} customers_customerfacts f) SELECT {sums} FROM asked", params)
     except TooLong:
@@ -708,6 +712,7 @@ def listed(segment: Segment) -> QuerySet[SegmentMember]:
 
 __all__ = [
     "EXACT_SECONDS",
+    "PATIENT_SECONDS",
     "Count",
     "Measure",
     "TooLong",

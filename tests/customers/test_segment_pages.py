@@ -246,6 +246,28 @@ def test_the_panel_answers_while_somebody_types(marketer: Client) -> None:
     assert "a segment cannot be inside itself: a → a" in text(refused)
 
 
+def test_it_counts_exactly_when_somebody_waits_for_it(marketer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for orders in (1, 2, 3):
+        person(orders)
+    segments.create(name="Loyal", condition=BUYERS)
+    given = segments.within
+
+    def impatient(limit: float) -> Any:
+        if limit <= segments.EXACT_SECONDS:
+            raise segments.TooLong
+        return given(limit)
+
+    monkeypatch.setattr(segments, "within", impatient)
+    guess = text(marketer.post("/segments/panel/", FORM))
+    assert "About 2 people: 2 to 2, estimated from a sample of 3" in guess
+    assert ">Count exactly</button>" in guess
+    assert '<p class="count-line" role="status">2 people</p>' in text(
+        marketer.post("/segments/panel/", {**FORM, "act": "exact"})
+    )
+    assert '<a href="?exact=1">Count exactly</a>' in text(marketer.get("/segments/loyal/"))
+    assert "About" not in text(marketer.get("/segments/loyal/?exact=1"))
+
+
 def test_it_shows_each_kind_of_row(marketer: Client) -> None:
     segments.create(name="Loyal", key="loyal", condition=BUYERS)
     person(2, country="SE")
