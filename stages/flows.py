@@ -24,11 +24,17 @@ from customers.trails import FORWARD, LONGEST_PATH, Way
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import DAY, epoch, parameter
 from stages.models import StageKey
-from stages.queries import NEW
+from stages.queries import NEW, standing
 
 TABLE = "stages_stagetransition"
 PLACES = ("", *StageKey.values)
-_CODE = "CASE to_stage " + " ".join(f"WHEN '{name}' THEN {at}" for at, name in enumerate(PLACES)) + " END"
+
+
+def _code(column: str) -> str:
+    """SQL: a stage as its place in ``PLACES``."""
+    return f"CASE {column} " + " ".join(f"WHEN '{name}' THEN {at}" for at, name in enumerate(PLACES)) + " END"
+
+
 STAY_DAYS = 365
 """Stays that began on so many dates are looked at for the time in a stage."""
 PERCENTILES = (10, 50, 90)
@@ -38,12 +44,12 @@ def _date(day: date) -> Any:
     return connection.ops.adapt_datefield_value(day)
 
 
-def _last() -> str:
-    """SQL over one customer's moves: the stage they stood in at the end of a date, as its place in ``PLACES``.
+def _before_first(after: str) -> str:
+    """SQL over one customer's moves: from where the first of those with ``after`` led, as its place in ``PLACES``.
 
-    Ids ascend, so the largest is the last move; the stage travels in its last three bits and needs no second look-up.
+    Ids ascend, so the smallest is the first move; the stage travels in its last three bits and needs no second look-up.
     """
-    return f"coalesce(max(CASE WHEN business_date <= %s THEN id * 8 + {_CODE} END), 0) %% 8"
+    return f"min(CASE WHEN {after} THEN id * 8 + {_code('from_stage')} END) %% 8"
 
 
 # --- Where people stood -----------------------------------------------------------------------------------------------
@@ -52,16 +58,30 @@ def _last() -> str:
 def standings(days: Sequence[date]) -> Counter[tuple[str, ...]]:
     """Customers by the stages they stood in at the ends of ``days`` (ascending); ``new`` before their first placement.
 
-    Who was not placed by the last date is in none.
+    Who was not placed by the last date is in none. Reads the moves after the first date only: before the first move after
+    a date people stood where that move took them from, and who has moved no more stands where the facts say.
     """
-    columns = ", ".join(f"{_last()} AS s{i}" for i in range(len(days)))
+    columns = ", ".join(f"{_before_first('business_date > %s')} AS m{i}" for i in range(len(days)))
+    stood = ", ".join(f"coalesce(m{i}, {_code('f.stage')}) AS s{i}" for i in range(len(days)))
     names = ", ".join(f"s{i}" for i in range(len(days)))
     rows = batches.rows(
-        f"SELECT {names}, count(*) FROM (SELECT {columns} FROM {TABLE} WHERE business_date <= %s GROUP BY customer_id) "
-        f"AS stood GROUP BY {names}",
-        [*map(_date, days), _date(days[-1])],
+        f"""
+        SELECT {names}, is_now, count(*) FROM (
+            SELECT {stood}, f.stage AS is_now FROM (
+                SELECT customer_id, {columns} FROM {TABLE} WHERE business_date > %s GROUP BY customer_id
+            ) AS moved JOIN customers_customerfacts f ON f.customer_id = moved.customer_id
+        ) AS trails GROUP BY {names}, is_now
+        """,
+        [*map(_date, days), _date(days[0])],
     )
-    return Counter({tuple(PLACES[place] or NEW for place in row[:-1]): row[-1] for row in rows})
+    found: Counter[tuple[str, ...]] = Counter()
+    stayed = Counter({stage or NEW: people for stage, people in standing().items()})
+    for *trail, is_now, people in rows:
+        stayed[is_now or NEW] -= people
+        found[tuple(PLACES[place] or NEW for place in trail)] += people
+    for stage, people in stayed.items():
+        found[(stage,) * len(days)] += people
+    return Counter({trail: people for trail, people in found.items() if people and trail[-1] != NEW})
 
 
 def between(stood: Mapping[tuple[str, ...], int], source: int, target: int) -> Counter[tuple[str, str]]:
@@ -169,12 +189,13 @@ def passed(first: date, last: date) -> list[Passed]:
     start = " ".join(f"WHEN {place} THEN '{name}'" for place, name in enumerate(PLACES) if name)
     rows = batches.rows(
         f"""
-        SELECT b.stage, count(*), sum(CASE WHEN CASE b.stage {gained} END > b.since THEN 1 ELSE 0 END), sum(b.gone)
+        SELECT b.stage, count(*), sum(CASE WHEN b.since = 0 THEN 1 ELSE 0 END),
+               sum(CASE WHEN CASE b.stage {gained} END > b.since THEN 1 ELSE 0 END), sum(b.gone)
         FROM (
             SELECT customer_id, stage, min(since) AS since, max(gone) AS gone FROM (
                 SELECT customer_id, CASE place {start} END AS stage, 0 AS since, 0 AS gone FROM (
-                    SELECT customer_id, {_last()} AS place FROM {TABLE} WHERE business_date <= %s GROUP BY customer_id
-                ) AS stood
+                    SELECT customer_id, {_before_first(inside)} AS place FROM {TABLE} WHERE {inside} GROUP BY customer_id
+                ) AS stood WHERE place > 0
                 UNION ALL
                 SELECT customer_id, to_stage, min(id), 0 FROM {TABLE} WHERE {inside} GROUP BY customer_id, to_stage
                 UNION ALL
@@ -187,13 +208,15 @@ def passed(first: date, last: date) -> list[Passed]:
         ) AS a ON a.customer_id = b.customer_id
         GROUP BY b.stage
         """,
-        [_date(first), _date(first), *dates, *dates, *dates],
+        dates * 5,
     )
-    found = {stage: (been, on, gone) for stage, been, on, gone in rows}
+    # Those who did not move in the period were where they stood when it began.
+    stood = {trail[0]: people for trail, people in standings([first]).items()}
+    found = {stage: (visited - started, on, gone) for stage, visited, started, on, gone in rows}
     return [
-        Passed(stage, been, on if stage in FORWARD[:-1] else None, gone)
+        Passed(stage, stood.get(stage, 0) + came, on if stage in FORWARD[:-1] else None, gone)
         for stage in StageKey.values
-        for been, on, gone in [found.get(stage, (0, 0, 0))]
+        for came, on, gone in [found.get(stage, (0, 0, 0))]
     ]
 
 

@@ -130,6 +130,8 @@ def _grid(cells: Mapping[tuple[int, int], Cell], layer: str, buyers: int) -> lis
                     "edges": _edges(recency, frequency),
                     "heat": min(7, 1 + round(6 * (size / most) ** 0.5)) if size and most > 0 else 0,
                     "text": _shown(cell, layer),
+                    "people": ngettext("%(n)s customer", "%(n)s customers", cell.customers)
+                    % {"n": num(cell.customers)},
                     "second": num(cell.customers) if layer == "revenue" else _money(cell.revenue_minor),
                     "url": people_url(r_min=recency, r_max=recency, f_min=frequency, f_max=frequency)
                     if cell.customers
