@@ -67,13 +67,7 @@ def _any(column: str) -> str:
 @contextmanager
 def batch() -> Iterator[None]:
     """An empty batch, private to the transaction we are in."""
-    if not connection.in_atomic_block:
-        raise RuntimeError("facts.batch needs a transaction: the batch and its effect are one.")
-    batches.execute(
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {PICKED} "
-        "(customer_id bigint PRIMARY KEY, is_dirty boolean NOT NULL, is_history boolean NOT NULL)"
-    )
-    batches.execute(f"DELETE FROM {PICKED}")
+    batches.scratch(PICKED, "customer_id bigint PRIMARY KEY, is_dirty boolean NOT NULL, is_history boolean NOT NULL")
     yield
 
 
@@ -148,12 +142,11 @@ def _settle(count: int) -> None:
     planner know how large the batch is."""
     if connection.vendor != "postgresql" or count == 0:
         return
+    batches.execute(f"ANALYZE {PICKED}")
     batches.rows(
         f"SELECT 1 FROM customers_customerfacts WHERE customer_id IN (SELECT customer_id FROM {PICKED}) "
         "ORDER BY customer_id FOR UPDATE"
     )
-    if count > 200:
-        batches.execute(f"ANALYZE {PICKED}")
 
 
 # --- Their own rows ---------------------------------------------------------------------------------------------------

@@ -48,7 +48,8 @@ EXACT_SECONDS = 1.5
 PATIENT_SECONDS = 20.0
 """For who asks for the exact number of a count that was estimated."""
 SAMPLE = 4_000
-TALLY = "segment_tally"
+TALLY, BEFORE = "segment_tally", "segment_before"
+"""Temporary tables of a night: who is in a segment, and who was."""
 EVERYBODY: dict[str, Any] = {"all": []}
 
 MAY_EDIT = frozenset({Role.OWNER, Role.ADMIN, Role.MARKETER})
@@ -618,7 +619,8 @@ def record(*, business_date: date, as_of: datetime) -> dict[str, int]:
         SegmentDay.objects.filter(business_date__gt=business_date).values_list("segment_id", flat=True).distinct()
     )
     with transaction.atomic():
-        batches.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {TALLY} (customer_id bigint PRIMARY KEY)")
+        for table in (TALLY, BEFORE):
+            batches.scratch(table, "customer_id bigint PRIMARY KEY")
         for segment in Segment.objects.filter(pk__in=numbers.keys() - later).order_by("pk"):
             found = resolve(segment.key)
             if found is None:
@@ -644,24 +646,31 @@ def _write_changes(
     sql, params = matching(condition, as_of)
     pk, day, now = segment.pk, business_date, parameter(clock.now())
     batches.execute(f"DELETE FROM {TALLY}")
+    batches.execute(f"DELETE FROM {BEFORE}")
     members = batches.execute(f"INSERT INTO {TALLY} (customer_id) {sql}", params)
-    if connection.vendor == "postgresql":
-        batches.execute(f"ANALYZE {TALLY}")
-    change = "INSERT INTO customers_segmentchange (segment_id, customer_id, kind, business_date, recorded_at)"
-    is_new = (
-        f"FROM {TALLY} t WHERE NOT EXISTS (SELECT 1 FROM customers_segmentstanding s "
-        "WHERE s.segment_id = %s AND s.customer_id = t.customer_id)"
-    )
-    is_gone = (
-        "FROM customers_segmentstanding WHERE segment_id = %s "
-        f"AND NOT EXISTS (SELECT 1 FROM {TALLY} t WHERE t.customer_id = customers_segmentstanding.customer_id)"
-    )
-    entered = batches.execute(f"{change} SELECT %s, t.customer_id, 'entered', %s, %s {is_new}", [pk, day, now, pk])
-    left = batches.execute(f"{change} SELECT %s, customer_id, 'left', %s, %s {is_gone}", [pk, day, now, pk])
     batches.execute(
-        f"INSERT INTO customers_segmentstanding (segment_id, customer_id) SELECT %s, t.customer_id {is_new}", [pk, pk]
+        f"INSERT INTO {BEFORE} (customer_id) SELECT customer_id FROM customers_segmentstanding WHERE segment_id = %s",
+        [pk],
     )
-    batches.execute(f"DELETE {is_gone}", [pk])
+    if connection.vendor == "postgresql":
+        # The planner's idea of a table that grew in this transaction is of the empty one: it would compare row by row.
+        batches.execute(f"ANALYZE {TALLY}")
+        batches.execute(f"ANALYZE {BEFORE}")
+    change = "INSERT INTO customers_segmentchange (segment_id, customer_id, kind, business_date, recorded_at)"
+    is_new = f"FROM {TALLY} t WHERE NOT EXISTS (SELECT 1 FROM {BEFORE} b WHERE b.customer_id = t.customer_id)"
+    is_gone = f"FROM {BEFORE} b WHERE NOT EXISTS (SELECT 1 FROM {TALLY} t WHERE t.customer_id = b.customer_id)"
+    entered = batches.execute(f"{change} SELECT %s, t.customer_id, 'entered', %s, %s {is_new}", [pk, day, now])
+    left = batches.execute(f"{change} SELECT %s, b.customer_id, 'left', %s, %s {is_gone}", [pk, day, now])
+    if entered:
+        batches.execute(
+            f"INSERT INTO customers_segmentstanding (segment_id, customer_id) SELECT %s, t.customer_id {is_new}", [pk]
+        )
+    if left:
+        batches.execute(
+            "DELETE FROM customers_segmentstanding WHERE segment_id = %s "
+            f"AND customer_id IN (SELECT b.customer_id {is_gone})",
+            [pk],
+        )
     kinds = dict(
         SegmentChange.objects.filter(segment=segment, business_date=day)
         .order_by()

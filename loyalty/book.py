@@ -56,8 +56,6 @@ _COLUMNS = tuple(f.name for f in fields(Move))
 
 def begin() -> None:
     """Empty working tables, private to this transaction."""
-    if not connection.in_atomic_block:
-        raise RuntimeError("The ledger needs a transaction: a movement and its cause are one.")
     postgresql = connection.vendor == "postgresql"
     moment, document = ("timestamptz", "jsonb") if postgresql else ("text", "text")
     for name, columns in (
@@ -74,9 +72,7 @@ def begin() -> None:
         ),
         ("ledger_takes", "key text, lot_id bigint, points bigint NOT NULL, PRIMARY KEY (key, lot_id)"),
     ):
-        batches.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns})")
-    clear()
-    batches.execute("DELETE FROM ledger_accounts")
+        batches.scratch(name, columns)
 
 
 def _analyze(table: str) -> None:

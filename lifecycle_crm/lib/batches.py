@@ -33,6 +33,19 @@ def execute(sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> int:
         return cursor.rowcount
 
 
+def scratch(name: str, columns: str) -> None:
+    """An empty working table, private to the transaction we are in.
+
+    PostgreSQL empties it at every commit by cutting the file: deleted rows of a temporary table are never vacuumed, so a
+    long-lived worker would come to scan all it ever wrote. It also forgets the statistics, so ``ANALYZE`` it once filled.
+    """
+    if not connection.in_atomic_block:
+        raise RuntimeError(f"{name} needs a transaction: a batch and its effect are one.")
+    tail = " ON COMMIT DELETE ROWS" if connection.vendor == "postgresql" else ""
+    execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}){tail}")
+    execute(f"DELETE FROM {name}")
+
+
 def rows(sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
