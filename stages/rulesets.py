@@ -140,9 +140,11 @@ def publish(*, rule_set: RuleSet, actor: User | None, mode: str = RuleSet.Mode.Q
         )
     try:
         with transaction.atomic():
-            RuleSet.objects.filter(state=RuleSet.State.PUBLISHED, pk=rule_set.base_id).update(
-                state=RuleSet.State.RETIRED
-            )
+            # Only the version this draft was made from; another one makes the constraint refuse ours below.
+            in_force = RuleSet.objects.filter(state=RuleSet.State.PUBLISHED)
+            if rule_set.base_id is not None:
+                in_force = in_force.filter(pk=rule_set.base_id)
+            in_force.update(state=RuleSet.State.RETIRED)
             taken = RuleSet.objects.filter(pk=rule_set.pk, state=RuleSet.State.DRAFT).update(
                 state=RuleSet.State.PUBLISHED, published_at=clock.now(), published_by=actor, mode=mode
             )

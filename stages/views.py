@@ -409,7 +409,11 @@ def _roof_url(name: str, *args: Any) -> str:
 def _test_line(test: Backtest) -> dict[str, Any]:
     return {
         "test": test,
-        "status": {Backtest.State.DONE: "ok", Backtest.State.FAILED: "bad"}.get(test.state, "waiting"),
+        "status": "ok"
+        if test.state == Backtest.State.DONE
+        else "bad"
+        if test.state == Backtest.State.FAILED
+        else "waiting",
         "months": ngettext("%(n)d month", "%(n)d months", test.months) % {"n": test.months},
     }
 
