@@ -292,12 +292,12 @@ def stays(last: date, days: int = STAY_DAYS) -> dict[str, Stays]:
         f"""
         SELECT to_stage, {length} AS days, CASE WHEN ended_at IS NULL THEN 0 ELSE 1 END AS is_over, count(*)
         FROM (
-            SELECT to_stage, occurred_at, business_date,
+            SELECT to_stage, occurred_at,
                    lead(occurred_at) OVER (PARTITION BY customer_id ORDER BY id) AS ended_at
-            FROM {TABLE} WHERE {end}
-        ) AS stays WHERE business_date > %s GROUP BY 1, 2, 3
+            FROM {TABLE} WHERE business_date > %s AND {end}
+        ) AS stays GROUP BY 1, 2, 3
         """,
-        [parameter(clock.day_end(last)), _date(last), _date(began)],
+        [parameter(clock.day_end(last)), _date(began), _date(last)],
     )
     people = dict(
         batches.rows(
