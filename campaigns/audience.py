@@ -12,7 +12,7 @@ from django.db import transaction
 from campaigns import gate, outbox
 from campaigns.errors import NotNow
 from campaigns.models import Campaign, Message, Run, Template
-from customers import conditions
+from customers import conditions, segments
 from customers.models import Customer, CustomerFacts
 from customers.vocabulary import STAGES
 from lifecycle_crm.lib import batches, clock
@@ -32,7 +32,7 @@ def of_stages(stages: list[str]) -> dict[str, Any]:
 
 def select(campaign: Campaign, as_of: datetime) -> tuple[str, list[Any]]:
     """SELECT of ``customer_id`` of everybody the campaign's condition holds for. Raises ``BadCondition``."""
-    sql, params = conditions.to_sql(conditions.parse(campaign.audience), as_of)
+    sql, params = conditions.to_sql(conditions.parse(campaign.audience, resolve=segments.resolver()), as_of)
     return f"SELECT f.customer_id FROM customers_customerfacts f WHERE {sql}", list(params)
 
 
@@ -56,7 +56,7 @@ def draft(
         raise InvalidInput("The holdout is a per cent from 0 to 90.", code="bad_holdout")
     if not template.variants.exists():
         raise InvalidInput(f"The template {template.name} has no text yet.", code="no_text")
-    conditions.parse(audience)
+    conditions.parse(audience, resolve=segments.resolver())
     return Campaign.objects.create(
         name=name.strip()[:120],
         kind=Campaign.Kind.BROADCAST,
