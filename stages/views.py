@@ -44,6 +44,7 @@ STEP_NAMES = {
     "facts": gettext_lazy("Facts of customers something happened to"),
     "scores": gettext_lazy("Cut points of the scores"),
     "stages": gettext_lazy("Stages of customers who are due"),
+    "groups": gettext_lazy("Segments and RFM groups"),
     "winback": gettext_lazy("Win-back of those who went quiet"),
     "rollups": gettext_lazy("Numbers for home"),
 }
@@ -60,6 +61,9 @@ COUNT_NAMES = {
     "refund": gettext_lazy("Refunds"),
     "response": gettext_lazy("Answers to surveys"),
     "cuts_renewed": gettext_lazy("Cut points renewed"),
+    "segments_entered": gettext_lazy("Entered a segment"),
+    "segments_left": gettext_lazy("Left a segment"),
+    "rfm_changed": gettext_lazy("Changed their RFM group"),
     "set_aside": gettext_lazy("Parts set aside"),
 }
 
