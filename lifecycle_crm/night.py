@@ -151,7 +151,7 @@ def start(day: date, *, is_full: bool = False, is_quiet: bool = False) -> Night:
             f"The night of {open_night.business_date} is not finished. Run it first: nights go in order.",
             code="night_unfinished",
         )
-    rule_set = presets.install()
+    rule_set = presets.install(renew=True)
     try:
         with transaction.atomic():
             night = Night.objects.create(

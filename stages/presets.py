@@ -182,18 +182,18 @@ def default_rules(rhythm: int, kind: Preset = PRESETS[1]) -> list[dict[str, Any]
     ]
 
 
-def install() -> RuleSet:
+def install(*, renew: bool = False) -> RuleSet:
     """The published rule set. A shop without one gets the default rules.
 
-    Default rules that were installed before the shop's rhythm could be known (fewer than 30 repeat buyers) and that nobody
-    has touched since are renewed once it can: as a new version, quietly.
+    With ``renew`` (the night asks for it, since it reads all orders), default rules that were installed before the shop's
+    rhythm could be known (fewer than 30 repeat buyers), and that nobody has touched since, are renewed once it can: as
+    a new version, quietly.
     """
     with transaction.atomic():
         current = RuleSet.objects.filter(state=RuleSet.State.PUBLISHED).first()
-        made = Note.objects.filter(name=NOTE).first()
         if current is not None:
-            is_untouched = made is not None and made.value["version"] == current.version
-            if not is_untouched or made.value["repeaters"] >= ENOUGH_REPEATERS:
+            made = Note.objects.filter(name=NOTE).values_list("value", flat=True).first() if renew else None
+            if made is None or made["version"] != current.version or made["repeaters"] >= ENOUGH_REPEATERS:
                 return current
         rhythm, repeaters = rhythm_days()
         if current is not None:
