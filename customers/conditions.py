@@ -60,7 +60,7 @@ class Condition:
     """Base of all nodes. Nodes are values: equal trees are equal."""
 
     def atoms(self) -> Iterator[Atom]:
-        raise NotImplementedError
+        yield from ()
 
 
 @dataclass(frozen=True, slots=True)
