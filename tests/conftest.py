@@ -150,12 +150,13 @@ def django_db_setup(django_db_setup: None) -> None:
 
     The browser's event loop gives a test another connection object than the tests before it had.
     """
-    from django.db import connection
+    from django.db import connections
 
+    made = connections["default"]
     # Absent where Django keeps no copy: when none of the chosen tests will ask for it.
-    contents = getattr(connection, "_test_serialized_contents", None)
+    contents = getattr(made, "_test_serialized_contents", None)
     if contents is not None:
-        type(connection)._test_serialized_contents = contents  # type: ignore[attr-defined]
+        type(made)._test_serialized_contents = contents  # type: ignore[attr-defined]
 
 
 def _flush_append_only_tables() -> None:
