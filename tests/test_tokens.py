@@ -185,8 +185,25 @@ def packed(*paths: Path) -> int:
     return sum(len(gzip.compress(path.read_bytes(), 9)) for path in paths)
 
 
-def test_weight_of_styles_and_scripts() -> None:
-    assert packed(*CRM.glob("*.css")) <= 14 * 1024
+def sheets(template: Path) -> set[str]:
+    return set(re.findall(r"crm/(\w+\.css)", template.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_weight_of_the_styles_that_one_page_loads(path: Path) -> None:
+    """The sheets every page of the shell loads, and those the page names itself."""
+    own = sheets(path)
+    shell = sheets(ROOT / "templates" / "base.html")
+    assert shell == {"tokens.css", "base.css", "components.css", "pages.css"}
+    assert packed(*(CRM / name for name in own | shell)) <= 14 * 1024
+
+
+def test_every_style_sheet_is_loaded_by_a_page() -> None:
+    used = set().union(*(sheets(path) for path in TEMPLATES))
+    assert used == {path.name for path in CRM.glob("*.css")}
+
+
+def test_weight_of_scripts() -> None:
     assert packed(*CRM.glob("*.js")) <= 10 * 1024
     assert packed(VENDOR / "htmx.min.js") <= 15 * 1024
     assert packed(VENDOR / "echarts.min.js") <= 215 * 1024
