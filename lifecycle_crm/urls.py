@@ -21,7 +21,7 @@ urlpatterns = [
     path("", include("lifecycle_crm.dashboard.urls")),
     path("", include("customers.urls")),
     path("", include("stages.urls")),
-    path("loyalty/", include("loyalty.urls")),
+    path("", include("loyalty.urls")),
     path("", include("feedback.urls")),
     path("", include("campaigns.urls")),
     # Opened here, worked on by whoever hears the bell.

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import django_filters
 from django.db.models import QuerySet
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from customers.models import Customer
-from lifecycle_crm.accounts.models import ApiKey, User
-from lifecycle_crm.lib.errors import InvalidInput, NotFound
-from loyalty import ledger, queries
+from loyalty import callers, ledger, queries
 from loyalty.models import Account, Entry
-
-KEY_MAX = 150
-"""A longer Idempotency-Key is kept as its SHA-256, so that the ledger's key has room for whose it is."""
 
 
 class EntryOut(serializers.ModelSerializer):
@@ -125,13 +117,6 @@ class AccountFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-IDEMPOTENCY = OpenApiParameter(
-    "Idempotency-Key",
-    OpenApiTypes.STR,
-    OpenApiParameter.HEADER,
-    required=True,
-    description="Names the request: sent again, it answers with the same movement and `Idempotency-Replayed: true`.",
-)
 MOVED = {
     201: EntryOut,
     200: OpenApiResponse(EntryOut, description="This request was made before; nothing moved now."),
@@ -139,38 +124,6 @@ MOVED = {
     409: OpenApiResponse(description="Not enough points, or nothing left to undo."),
     422: OpenApiResponse(description="The Idempotency-Key belongs to another request, or a value is not allowed."),
 }
-
-
-def _key(request: Request) -> str:
-    """The ledger's key for this request. It carries whose it is, so that two senders cannot meet in one key."""
-    given = request.headers.get("Idempotency-Key", "").strip()
-    if not given:
-        raise InvalidInput(
-            "Send an Idempotency-Key header, a new one for each movement of points, such as a UUID.",
-            code="idempotency_key_required",
-            status=400,
-        )
-    if len(given) > KEY_MAX:
-        given = hashlib.sha256(given.encode()).hexdigest()
-    owner = f"key{request.auth.pk}" if isinstance(request.auth, ApiKey) else f"user{request.user.pk}"
-    return f"api:{owner}:{given}"
-
-
-def _actor(request: Request) -> User | None:
-    return request.user if isinstance(request.user, User) else None
-
-
-def _source(request: Request) -> dict[str, Any]:
-    if isinstance(request.auth, ApiKey):
-        return {"source_type": "api_key", "source_id": request.auth.prefix}
-    return {"source_type": "api"}
-
-
-def _customer(pk: int) -> Customer:
-    found = Customer.objects.filter(pk=pk).first()
-    if found is None:
-        raise NotFound("There is no customer with this id.", code="unknown_customer")
-    return found
 
 
 def _answer(entry: Entry) -> Response:
@@ -197,17 +150,19 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         tags=["points"],
         request=RedeemIn,
         responses=MOVED,
-        parameters=[IDEMPOTENCY],
+        parameters=[callers.IDEMPOTENCY],
         filters=False,
     )
     @action(detail=False, methods=["post"], pagination_class=None)
     def redeem(self, request: Request) -> Response:
-        key = _key(request)
+        key = callers.key(request)
         body = RedeemIn(data=request.data)
         body.is_valid(raise_exception=True)
         given: dict[str, Any] = dict(body.validated_data)
-        customer = _customer(given.pop("customer"))
-        return _answer(ledger.redeem(customer=customer, key=key, actor=_actor(request), **_source(request), **given))
+        customer = callers.known_customer(given.pop("customer"))
+        return _answer(
+            ledger.redeem(customer=customer, key=key, actor=callers.person(request), **callers.source(request), **given)
+        )
 
     @extend_schema(
         summary="Give or take points by hand",
@@ -215,17 +170,19 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         tags=["points"],
         request=AdjustIn,
         responses=MOVED,
-        parameters=[IDEMPOTENCY],
+        parameters=[callers.IDEMPOTENCY],
         filters=False,
     )
     @action(detail=False, methods=["post"], pagination_class=None)
     def adjust(self, request: Request) -> Response:
-        key = _key(request)
+        key = callers.key(request)
         body = AdjustIn(data=request.data)
         body.is_valid(raise_exception=True)
         given: dict[str, Any] = dict(body.validated_data)
-        customer = _customer(given.pop("customer"))
-        return _answer(ledger.adjust(customer=customer, key=key, actor=_actor(request), **_source(request), **given))
+        customer = callers.known_customer(given.pop("customer"))
+        return _answer(
+            ledger.adjust(customer=customer, key=key, actor=callers.person(request), **callers.source(request), **given)
+        )
 
     @extend_schema(
         summary="Undo a movement",
@@ -236,14 +193,16 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         tags=["points"],
         request=UndoIn,
         responses=MOVED,
-        parameters=[IDEMPOTENCY],
+        parameters=[callers.IDEMPOTENCY],
     )
     @action(detail=True, methods=["post"])
     def undo(self, request: Request, pk: str | None = None) -> Response:
-        key = _key(request)
+        key = callers.key(request)
         body = UndoIn(data=request.data)
         body.is_valid(raise_exception=True)
-        return _answer(ledger.undo(entry=self.get_object(), key=key, actor=_actor(request), **body.validated_data))
+        return _answer(
+            ledger.undo(entry=self.get_object(), key=key, actor=callers.person(request), **body.validated_data)
+        )
 
 
 @extend_schema_view(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -16,35 +14,14 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from customers.models import Customer
-from lifecycle_crm.accounts.models import Role, User
 from lifecycle_crm.lib import http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.templatetags.crm import day, money, month, num, pct
 from loyalty import ledger, queries
+from loyalty.callers import customer as find_customer
+from loyalty.callers import for_those_who_act, may_act, person
 from loyalty.forms import AdjustForm, FindForm, RedeemForm, UndoForm
 from loyalty.models import Entry, Posting
-
-_MAY_ACT = {Role.OWNER, Role.ADMIN, Role.MARKETER, Role.SUPPORT}
-
-
-def _may_act(request: HttpRequest) -> bool:
-    user = request.user
-    return bool(getattr(user, "is_superuser", False) or getattr(user, "role", "") in _MAY_ACT)
-
-
-def _for_those_who_act(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    @wraps(view)
-    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not _may_act(request):
-            raise PermissionDenied
-        return view(request, *args, **kwargs)
-
-    return checked
-
-
-def _person(request: HttpRequest) -> User | None:
-    return request.user if isinstance(request.user, User) else None
-
 
 # --- The programme ----------------------------------------------------------------------------------------------------
 
@@ -133,17 +110,10 @@ def _bars(found: queries.Overview) -> list[dict[str, Any]]:
 # --- One customer -----------------------------------------------------------------------------------------------------
 
 
-def _customer(customer_id: int) -> Customer:
-    found = Customer.objects.filter(pk=customer_id).first() if customer_id < 2**63 else None
-    if found is None:
-        raise NotFound(_("There is no such customer. Choose one from the list of customers."))
-    return found
-
-
 @require_GET
 def account(request: HttpRequest, customer_id: int) -> HttpResponse:
     """What a customer has, every movement with its reason, and the forms to redeem and to adjust."""
-    return _account_page(request, _customer(customer_id))
+    return _account_page(request, find_customer(customer_id))
 
 
 def _account_page(request: HttpRequest, customer: Customer, status: int = 200, **bound: Any) -> HttpResponse:
@@ -161,7 +131,7 @@ def _account_page(request: HttpRequest, customer: Customer, status: int = 200, *
         "metrics": _account_metrics(view),
         "redeem_form": RedeemForm(prefix="redeem"),
         "adjust_form": AdjustForm(prefix="adjust"),
-        "may_act": _may_act(request),
+        "may_act": may_act(request),
         "crumbs": [{"label": _("Loyalty"), "url": reverse("loyalty:overview")}, {"label": str(customer)}],
         **bound,
     }
@@ -204,10 +174,10 @@ def _account_metrics(view: queries.AccountView) -> list[dict[str, Any]]:
 
 def _act(request: HttpRequest, customer_id: int, name: str, form: Any, verb: Callable[..., Entry]) -> HttpResponse:
     """Parse, call, and back to the account; a refusal is shown at its form."""
-    customer = _customer(customer_id)
+    customer = find_customer(customer_id)
     if form.is_valid():
         try:
-            entry = verb(customer=customer, actor=_person(request), **form.cleaned_data)
+            entry = verb(customer=customer, actor=person(request), **form.cleaned_data)
         except DomainError as problem:
             form.add_error(None, problem.message)
             return _account_page(request, customer, problem.status, **{f"{name}_form": form})
@@ -226,22 +196,22 @@ def _said(entry: Entry) -> str:
 
 
 @require_POST
-@_for_those_who_act
+@for_those_who_act
 def redeem(request: HttpRequest, customer_id: int) -> HttpResponse:
     return _act(request, customer_id, "redeem", RedeemForm(request.POST, prefix="redeem"), ledger.redeem)
 
 
 @require_POST
-@_for_those_who_act
+@for_those_who_act
 def adjust(request: HttpRequest, customer_id: int) -> HttpResponse:
     return _act(request, customer_id, "adjust", AdjustForm(request.POST, prefix="adjust"), ledger.adjust)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@_for_those_who_act
+@for_those_who_act
 def undo(request: HttpRequest, customer_id: int, entry_id: int) -> HttpResponse:
     """A GET says what would happen; a POST gives a redemption back or takes an earning back."""
-    customer = _customer(customer_id)
+    customer = find_customer(customer_id)
     entry = Entry.objects.filter(pk=entry_id, customer=customer).first() if entry_id < 2**63 else None
     if entry is None:
         raise NotFound(_("There is no such movement of points. Choose one from the account."))
@@ -252,7 +222,7 @@ def undo(request: HttpRequest, customer_id: int, entry_id: int) -> HttpResponse:
         status = 422
         if form.is_valid():
             try:
-                done = ledger.undo(entry=entry, actor=_person(request), **form.cleaned_data)
+                done = ledger.undo(entry=entry, actor=person(request), **form.cleaned_data)
             except DomainError as problem:
                 form.add_error(None, problem.message)
                 status = problem.status
