@@ -1,0 +1,39 @@
+"""The ledger: the only package that moves points. Callers say ``from loyalty import ledger`` and ``ledger.redeem(...)``.
+
+What keeps it true:
+
+* every verb first locks the accounts it touches, in the order of their ids (``book.hold``). PostgreSQL locks the rows;
+  SQLite has one writer at a time, because a transaction there begins IMMEDIATE;
+* a limit is part of the write (``spending.reserve``) and of the table (CHECK), never only of a read before it;
+* an entry has a key that names its cause, so a cause moves points once, however often it is told;
+* entries, postings and uses of lots are append-only by trigger.
+"""
+
+from loyalty.ledger.adjustments import adjust
+from loyalty.ledger.due import activate_due, expire_due
+from loyalty.ledger.earnings import earn, earn_many
+from loyalty.ledger.freezing import freeze, unfreeze
+from loyalty.ledger.returns import cancel_redemption, left_to_take_back, reverse, reverse_many, undo
+from loyalty.ledger.spending import redeem
+from loyalty.ledger.terms import MOST_POINTS, Earning, TakeBack, add_months, expiry
+
+__all__ = [
+    "MOST_POINTS",
+    "Earning",
+    "TakeBack",
+    "activate_due",
+    "add_months",
+    "adjust",
+    "cancel_redemption",
+    "earn",
+    "earn_many",
+    "expire_due",
+    "expiry",
+    "freeze",
+    "left_to_take_back",
+    "redeem",
+    "reverse",
+    "reverse_many",
+    "undo",
+    "unfreeze",
+]

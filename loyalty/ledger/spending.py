@@ -1,0 +1,139 @@
+"""Points spent, those that expire first first; the limit is part of the write."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils.translation import gettext as _
+
+from customers.models import Customer
+from lifecycle_crm.accounts.models import User
+from loyalty import book
+from loyalty.errors import AccountFrozen, InsufficientPoints
+from loyalty.ledger.due import settle
+from loyalty.ledger.terms import checked_key, checked_reason, footprint, moment_of, positive, programme_of
+from loyalty.models import Account, Entry, Programme
+
+
+def reserve(account: Account, points: int, kind: str) -> None:
+    """Take ``points`` off the balance in one conditional write. Raises when there are not enough, or it is frozen."""
+    column = "spent" if kind == Entry.Kind.SPEND else "adjusted"
+    change = F(column) + points if kind == Entry.Kind.SPEND else F(column) - points
+    open_to = Account.objects.filter(pk=account.pk, balance__gte=points)
+    if kind == Entry.Kind.SPEND:
+        open_to = open_to.filter(frozen_at=None)
+    if open_to.update(balance=F("balance") - points, **{column: change}) == 1:
+        return
+    account.refresh_from_db()
+    if account.frozen_at is not None and kind == Entry.Kind.SPEND:
+        raise AccountFrozen(
+            _("This account is frozen because its entries and its balance disagree. Check it before redeeming.")
+        )
+    raise InsufficientPoints(
+        _("There are %(balance)s points to spend, %(points)s were asked for.")
+        % {"balance": account.balance, "points": points},
+        balance=account.balance,
+        points=points,
+    )
+
+
+def redeem(
+    *,
+    customer: Customer,
+    points: int,
+    key: str,
+    actor: User | None = None,
+    reason: str = "",
+    effective_at: datetime | None = None,
+    explanation: dict[str, Any] | None = None,
+    source_type: str = "",
+    source_id: str = "",
+    programme: Programme | None = None,
+) -> Entry:
+    """Spend points, those that expire first first. Raises ``InsufficientPoints`` and writes nothing if there are too few.
+
+    The same request again returns the entry it wrote (``entry.replayed``); its key with another request raises
+    ``KeyReused``; a frozen account raises ``AccountFrozen``.
+    """
+    return burn(
+        kind=Entry.Kind.SPEND,
+        customer=customer,
+        points=positive(points),
+        key=checked_key(key),
+        actor=actor,
+        reason=checked_reason(reason),
+        moment=moment_of(effective_at),
+        explanation=explanation,
+        source_type=source_type,
+        source_id=source_id,
+        programme=programme_of(programme),
+    )
+
+
+def burn(
+    *,
+    kind: Entry.Kind,
+    customer: Customer,
+    points: int,
+    key: str,
+    actor: User | None,
+    reason: str,
+    moment: datetime,
+    explanation: dict[str, Any] | None,
+    source_type: str,
+    source_id: str,
+    programme: Programme,
+) -> Entry:
+    def before() -> Entry | None:
+        return footprint(programme, key, kind, customer.pk, -points, reason)
+
+    try:
+        with transaction.atomic():
+            if found := before():
+                return found
+            account = Account.objects.filter(programme=programme, customer=customer).first()
+            if account is None:
+                raise InsufficientPoints(
+                    _("There are %(balance)s points to spend, %(points)s were asked for.")
+                    % {"balance": 0, "points": points},
+                    balance=0,
+                    points=points,
+                )
+            book.hold_ids([account.pk])
+            if found := before():  # written while we waited for the account
+                return found
+            settle(account, moment)
+            reserve(account, points, kind)
+            book.clear()
+            book.stage(
+                [
+                    book.Move(
+                        key=key,
+                        kind=kind.value,
+                        programme_id=programme.pk,
+                        account_id=account.pk,
+                        customer_id=customer.pk,
+                        points=-points,
+                        effective_at=moment,
+                        available=-points,
+                        system="redeemed" if kind == Entry.Kind.SPEND else "adjusted",
+                        reason=reason,
+                        explanation=json.dumps(explanation or {}),
+                        source_type=source_type,
+                        source_id=source_id,
+                        actor_id=actor.pk if actor else None,
+                        burn=points,
+                    )
+                ]
+            )
+            book.post(with_accounts=False)
+    except IntegrityError:
+        # The same key under two customers at once: the second one learns what the key belongs to.
+        if found := before():
+            return found
+        raise
+    return Entry.objects.get(programme=programme, key=key)
