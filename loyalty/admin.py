@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from loyalty.models import Account, Entry, Lot, LotSpend, Posting, Programme
+from loyalty.models import Account, Entry, Lot, LotSpend, Membership, Posting, Programme
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -27,11 +27,23 @@ class ReadOnly(admin.ModelAdmin):
 
 @admin.register(Programme)
 class ProgrammeAdmin(admin.ModelAdmin):
-    list_display = ["name", "points_per_unit", "pending_days", "expiry_months", "value_minor_per_100", "is_active"]
+    list_display = [
+        "name", "key", "kind", "joining", "position", "points_per_unit", "pending_days", "expiry_months", "is_active",
+    ]  # fmt: skip
     show_full_result_count = False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+@admin.register(Membership)
+class MembershipAdmin(ReadOnly):
+    list_display = ["number", "customer", "programme", "joined_at", "ends_at", "left_at", "paid_minor", "renewals"]
+    list_select_related = ["customer", "programme"]
+    list_filter = ["programme"]
+    raw_id_fields = ["customer", "actor"]
+    search_fields = ["=customer__email_key", "=customer__id", "=number"]
+    search_help_text = "E-mail or number of the customer, or the number of the card"
 
 
 @admin.register(Account)

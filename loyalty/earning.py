@@ -44,15 +44,16 @@ def gross_minor(order: Mapping[str, Any], currency: str) -> int:
 
 
 def award_for_orders(order_ids: Sequence[int]) -> int:
-    """Earn points for these orders in the current programme, as of the moments they were placed; how many earned.
+    """Earn points for these orders in each active points programme, as of the moments they were placed.
 
     Counted orders with an amount earn once each; the points wait as long as the programme says. A refund that was told
     before its order, and found nothing to take back, is taken back in the same transaction; one that is still to be told
-    comes by itself, as of its own date. Without an active programme nothing is earned.
+    comes by itself, as of its own date. Returns how many earnings were new; without an active programme none is.
     """
-    programme = Programme.current()
-    if programme is None:
-        return 0
+    return sum(_award_in(programme, order_ids) for programme in Programme.earning())
+
+
+def _award_in(programme: Programme, order_ids: Sequence[int]) -> int:
     currency = settings.SHOP_CURRENCY
     wait = timedelta(days=programme.pending_days)
 
@@ -100,7 +101,7 @@ def award_for_orders(order_ids: Sequence[int]) -> int:
 
 
 def reverse_for_refunds(refund_ids: Sequence[int]) -> int:
-    """Take back what the orders of these refunds gave, in proportion to the money returned; how many refunds moved points.
+    """Take back what the orders of these refunds gave, in proportion to the money returned; how many movements.
 
     ``floor(earned x refunded so far / order total)`` less what was taken back so far, so that any number of parts comes to
     exactly the whole; a cancellation takes back all that is left. It reverses the recorded entry, whatever the rules say
@@ -115,18 +116,19 @@ def reverse_for_refunds(refund_ids: Sequence[int]) -> int:
             )
         }  # fmt: skip
         with transaction.atomic():
-            rows: list[ledger.TakeBack] = []
-            for ids in batches.of(sorted(orders), 500):
-                rows += _take_backs(ids, wanted)
-            moved += ledger.reverse_many(rows)
+            for programme in _programmes():
+                rows: list[ledger.TakeBack] = []
+                for ids in batches.of(sorted(orders), 500):
+                    rows += _take_backs(programme, ids, wanted)
+                moved += ledger.reverse_many(rows)
     return moved
 
 
-def _take_backs(orders: Sequence[int], wanted: set[int]) -> list[ledger.TakeBack]:
+def _take_backs(programme: int, orders: Sequence[int], wanted: set[int]) -> list[ledger.TakeBack]:
     keys = [f"order:{pk}" for pk in orders]
     earned = {
         int(entry.source_id): entry
-        for entry in Entry.objects.filter(programme__in=_programmes(), key__in=keys, kind=Entry.Kind.EARN).only(
+        for entry in Entry.objects.filter(programme=programme, key__in=keys, kind=Entry.Kind.EARN).only(
             "pk", "points", "source_id"
         )
     }
@@ -141,7 +143,7 @@ def _take_backs(orders: Sequence[int], wanted: set[int]) -> list[ledger.TakeBack
     )  # fmt: skip
     for one in found:
         refunds[one["order_id"]].append(one)
-    told = _told([one["pk"] for one in found])
+    told = _told(programme, [one["pk"] for one in found])
     rows: list[ledger.TakeBack] = []
     for order, all_of_it in refunds.items():
         entry = earned[order]
@@ -186,10 +188,10 @@ def _programmes() -> list[int]:
     return list(Programme.objects.values_list("pk", flat=True))
 
 
-def _told(refunds: Sequence[int]) -> set[int]:
-    """Those of these refunds that have taken points back already."""
+def _told(programme: int, refunds: Sequence[int]) -> set[int]:
+    """Those of these refunds that have taken points back already in a programme."""
     return {
         int(pk) for ids in batches.of(refunds, 500) for pk in Entry.objects.filter(
-            programme__in=_programmes(), key__in=[f"refund:{pk}" for pk in ids]
+            programme=programme, key__in=[f"refund:{pk}" for pk in ids]
         ).values_list("source_id", flat=True)
     }  # fmt: skip

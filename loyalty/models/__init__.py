@@ -1,6 +1,6 @@
 """The rows of loyalty: ``programme`` (the rules) and ``ledger`` (the points, which only ``loyalty.ledger`` writes)."""
 
 from loyalty.models.ledger import Account, Entry, Lot, LotSpend, Posting
-from loyalty.models.programme import Programme
+from loyalty.models.programme import Membership, Programme
 
-__all__ = ["Account", "Entry", "Lot", "LotSpend", "Posting", "Programme"]
+__all__ = ["Account", "Entry", "Lot", "LotSpend", "Membership", "Posting", "Programme"]
