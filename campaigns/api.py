@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ReadOnlyModelViewSet
 
-from campaigns import audience, outbox, queries
+from campaigns import audience, queries, runs
 from campaigns.models import Campaign, Message, Run, Template
 
 
@@ -148,20 +148,20 @@ class RunViewSet(ReadOnlyModelViewSet):
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: Any = None) -> Response:
         """Stop within one message per sender."""
-        return Response(RunOut(outbox.pause(run=self.get_object())).data)
+        return Response(RunOut(runs.pause(run=self.get_object())).data)
 
     @extend_schema(request=None, responses={200: RunOut})
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, pk: Any = None) -> Response:
         """Go on where it stopped."""
-        return Response(RunOut(outbox.resume(run=self.get_object())).data)
+        return Response(RunOut(runs.resume(run=self.get_object())).data)
 
     @extend_schema(request=None, responses={200: RunOut})
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: Any = None) -> Response:
         """Send nothing more of it. What has left cannot be called back."""
         run = self.get_object()
-        outbox.cancel(run=run)
+        runs.cancel(run=run)
         return Response(RunOut(run).data)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import transaction
 
-from campaigns import gate, outbox
+from campaigns import gate, planning
 from campaigns.errors import NotNow
 from campaigns.models import Campaign, Message, Run, Template
 from customers import conditions, segments
@@ -80,7 +80,7 @@ def send(*, campaign: Campaign) -> Run:
             raise NotNow(f"{campaign.name} was sent already. Make a new message to write again.")
         campaign.refresh_from_db()
         as_of = clock.now()
-        run = outbox.plan(campaign=campaign, run_key="broadcast:1", audience=select(campaign, as_of), as_of=as_of)
+        run = planning.plan(campaign=campaign, run_key="broadcast:1", audience=select(campaign, as_of), as_of=as_of)
         if run.audience == 0:
             raise NotNow("Nobody is in this audience right now, so nothing was sent.")
     return run
@@ -117,9 +117,9 @@ def forecast(campaign: Campaign, as_of: datetime | None = None) -> Forecast:
         for pk, candidate in gate.candidates(some, policy, as_of).items():
             verdict = gate.verdict(candidate, policy, as_of)
             key = (verdict.outcome, str(verdict.reason))
-            # A skip that no hour can change comes before the holdout, as in ``outbox.plan``.
+            # A skip that no hour can change comes before the holdout, as in ``planning.plan``.
             may_change = verdict.reason in (Message.Reason.CAPPED, Message.Reason.CAME_BACK, Message.Reason.STALE)
-            is_out = outbox.holdout_bucket(campaign, pk) < campaign.holdout_percent * 100
+            is_out = planning.holdout_bucket(campaign, pk) < campaign.holdout_percent * 100
             if is_out and (verdict.outcome != gate.SKIPPED or may_change):
                 key = ("held_out", Message.Reason.HOLDOUT.value)
             counts[key] += 1

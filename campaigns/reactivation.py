@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from campaigns import gate, outbox
+from campaigns import gate, planning, runs
 from campaigns.models import Campaign, Run
 from customers.models import Customer
 from lifecycle_crm.lib import batches, clock
@@ -53,7 +53,7 @@ def plan_night(*, night_id: int, as_of: datetime, low: int, high: int) -> dict[s
         with transaction.atomic():
             key = f"night:{night.business_date.isoformat()}"
             before = Run.objects.filter(campaign=campaign, key=key).values_list("audience", flat=True).first() or 0
-            run = outbox.plan(
+            run = planning.plan(
                 campaign=campaign,
                 run_key=key,
                 audience=(select, [night_id, StageKey.DORMANT.value, low, high]),
@@ -82,7 +82,7 @@ def _start_or_ask(campaign: Campaign, run: Run, night_id: int) -> None:
             state=Run.State.NEEDS_CONFIRMATION, guard=reason
         )
     else:
-        outbox.begin(run=run)
+        runs.begin(run=run)
 
 
 def guard(campaign: Campaign, run: Run, people: int) -> dict[str, int | float]:
@@ -109,7 +109,7 @@ def cancel_night(*, business_date: str) -> int:
     count = 0
     for run in Run.objects.filter(key=f"night:{business_date}", campaign__kind=Campaign.Kind.REACTIVATION):
         if run.state not in (Run.State.FINISHED, Run.State.CANCELLED):
-            count += outbox.cancel(run=run)
+            count += runs.cancel(run=run)
     return count
 
 

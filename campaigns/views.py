@@ -1,4 +1,4 @@
-"""Parse, call, render. What happens is in ``audience``, ``outbox`` and ``links``."""
+"""Parse, call, render. What happens is in ``audience``, ``runs`` and ``links``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from campaigns import audience, gate, links, outbox, queries, reactivation, rendering
+from campaigns import audience, gate, letters, links, queries, reactivation, rendering, runs
 from campaigns.errors import BrokenTemplate
 from campaigns.forms import BroadcastForm
 from campaigns.models import Campaign, Message, Rendering, Run
@@ -186,7 +186,7 @@ def _preview_head(campaign: Campaign, customer: Customer | None) -> dict[str, st
     if customer is None:
         return {}
     try:
-        made = outbox.preview(campaign=campaign, customer=customer)
+        made = letters.preview(campaign=campaign, customer=customer)
     except BrokenTemplate as problem:
         return {"problem": problem.message}
     address = reverse("campaigns:preview", args=[campaign.pk])
@@ -249,7 +249,7 @@ def send(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def switch(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     campaign = get_object_or_404(Campaign, pk=pk)
-    {"pause": outbox.pause_campaign, "resume": outbox.resume_campaign}[verb](campaign=campaign)
+    {"pause": runs.pause_campaign, "resume": runs.resume_campaign}[verb](campaign=campaign)
     return redirect("campaigns:detail", pk)
 
 
@@ -259,13 +259,13 @@ def act(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     """Pause, resume, confirm or cancel one run."""
     run = get_object_or_404(Run, pk=pk)
     if verb == "cancel":
-        count = outbox.cancel(run=run)
+        count = runs.cancel(run=run)
         said = ngettext("%(n)s message was called off.", "%(n)s messages were called off.", count)
         messages.success(request, said % {"n": num(count)})
     elif verb == "confirm":
-        outbox.confirm(run=run, user=request.user)
+        runs.confirm(run=run, user=request.user)
     else:
-        {"pause": outbox.pause, "resume": outbox.resume}[verb](run=run)
+        {"pause": runs.pause, "resume": runs.resume}[verb](run=run)
     return redirect("campaigns:detail", run.campaign_id)
 
 
@@ -389,4 +389,4 @@ def preview(request: HttpRequest, pk: int) -> HttpResponse:
     campaign = get_object_or_404(Campaign.objects.select_related("template"), pk=pk)
     wanted = request.GET.get("customer", "")
     customer = get_object_or_404(Customer, pk=int(wanted) if wanted.isdigit() and len(wanted) < 19 else 0)
-    return _frame(request, outbox.preview(campaign=campaign, customer=customer).html)
+    return _frame(request, letters.preview(campaign=campaign, customer=customer).html)

@@ -15,7 +15,7 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from campaigns import outbox
+from campaigns import planning
 from campaigns.models import Campaign, Message
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import DomainError, NotFound
@@ -58,7 +58,7 @@ def _effect(campaign: Campaign, entered: int, audience: tuple[str, list[Any]], a
     found: dict[str, int] = {}
     try:
         with transaction.atomic():
-            run = outbox.plan(campaign=campaign, run_key="what-if", audience=audience, as_of=as_of, start=False)
+            run = planning.plan(campaign=campaign, run_key="what-if", audience=audience, as_of=as_of, start=False)
             for state in Message.objects.filter(run=run).values_list("state", flat=True).iterator():
                 found[state] = found.get(state, 0) + 1
             raise _Undo

@@ -40,6 +40,11 @@ def parameter(moment: datetime) -> Any:
     return connection.ops.adapt_datetimefield_value(moment)
 
 
+def placeholder() -> str:
+    """A placeholder for such a parameter where PostgreSQL cannot tell its type by itself, as in a SELECT list."""
+    return "%s::timestamptz" if connection.vendor == "postgresql" else "%s"
+
+
 class MomentField(models.BigIntegerField):
     """An instant: a bigint of seconds since 1970 in the database, an aware UTC datetime in Python."""
 

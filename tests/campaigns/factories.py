@@ -7,7 +7,7 @@ from typing import Any
 
 import factory
 
-from campaigns import outbox
+from campaigns import planning
 from campaigns.models import Campaign, Run, Template, TemplateVariant
 from customers.models import Consent, Customer, CustomerFacts
 from lifecycle_crm.lib import clock
@@ -101,7 +101,7 @@ def people(n: int, **same: Any) -> list[Customer]:
 
 
 def planned(customers: list[Customer], campaign: Campaign | None = None, key: str = "test:1", **more: Any) -> Run:
-    return outbox.plan(
+    return planning.plan(
         campaign=campaign or CampaignFactory(),
         run_key=key,
         audience=[one.pk for one in customers],

@@ -9,7 +9,7 @@ import pytest
 import time_machine
 from django.db import connection
 
-from campaigns import audit, outbox
+from campaigns import audit, claims, outbox, planning, runs
 from campaigns.errors import NotNow
 from campaigns.models import Message, Run, Slot, Suppression
 from customers import consent
@@ -66,7 +66,7 @@ def test_it_holds_out_the_same_share_and_the_same_people_every_time():
     everybody = people(1000)
     run = planned(everybody, campaign)
     out = set(Message.objects.filter(run=run, state="held_out").values_list("customer_id", flat=True))
-    assert out == {one.pk for one in everybody if outbox.holdout_bucket(campaign, one.pk) < 1000}
+    assert out == {one.pk for one in everybody if planning.holdout_bucket(campaign, one.pk) < 1000}
     assert 60 < len(out) < 140
     again = planned(everybody, campaign, key="test:2")
     assert set(Message.objects.filter(run=again, state="held_out").values_list("customer_id", flat=True)) == out
@@ -75,7 +75,7 @@ def test_it_holds_out_the_same_share_and_the_same_people_every_time():
 def test_it_draws_another_holdout_for_another_campaign():
     one, two = CampaignFactory(), CampaignFactory()
     both = sum(
-        outbox.holdout_bucket(one, pk) < 1000 and outbox.holdout_bucket(two, pk) < 1000 for pk in range(1, 20_001)
+        planning.holdout_bucket(one, pk) < 1000 and planning.holdout_bucket(two, pk) < 1000 for pk in range(1, 20_001)
     )
     assert 140 < both < 260  # one in a hundred, as for draws that know nothing of each other
 
@@ -264,22 +264,22 @@ def test_it_holds_a_message_through_the_night_and_sends_it_in_the_morning(noon):
 
 def test_it_pauses_resumes_and_cancels_without_losing_anybody():
     run = planned(people(5))
-    outbox.pause(run=run)
+    runs.pause(run=run)
     assert outbox.send_due() == {}
-    outbox.resume(run=run)
+    runs.resume(run=run)
     assert outbox.send_due(limit=2) == {"sent": 2}
-    assert outbox.cancel(run=run) == 3
+    assert runs.cancel(run=run) == 3
     assert states(run) == {"sent": 2, "cancelled": 3}
     assert outbox.send_due() == {}
     with pytest.raises(NotNow):
-        outbox.resume(run=run)
+        runs.resume(run=run)
     assert states(run) == {"sent": 2, "cancelled": 3}
     assert audit.problems() == []
 
 
 def test_it_gives_back_what_a_dead_sender_claimed_and_doubts_what_was_on_its_way(noon):
     run = planned(people(3))
-    ids = outbox.claim_due(limit=2, owner="dead")
+    ids = claims.claim_due(limit=2, owner="dead")
     assert len(ids) == 2
     Message.objects.filter(pk=ids[0]).update(state="sending")
     noon.move_to(NOON + timedelta(minutes=6))
@@ -290,12 +290,12 @@ def test_it_gives_back_what_a_dead_sender_claimed_and_doubts_what_was_on_its_way
 
 def test_it_fences_a_zombie_out(noon):
     run = planned([person()])
-    [pk] = outbox.claim_due(limit=1, owner="zombie")
+    [pk] = claims.claim_due(limit=1, owner="zombie")
     [work] = outbox.load([pk], "zombie", clock.now())
     noon.move_to(NOON + timedelta(minutes=6))
-    outbox.sweep()
-    assert outbox.claim_due(limit=1, owner="other") == [pk]
-    assert outbox._settle(work, "zombie", "sent") == "lost"
+    claims.sweep()
+    assert claims.claim_due(limit=1, owner="other") == [pk]
+    assert claims.settle(work, "zombie", "sent") == "lost"
     assert states(run) == {"claimed": 1}
 
 
@@ -350,7 +350,7 @@ def test_it_plans_and_loads_with_a_fixed_number_of_queries(django_assert_max_num
         planned(few, campaign)
     with django_assert_max_num_queries(12):
         planned(many, campaign, key="test:2")
-    ids = outbox.claim_due(limit=100, owner="me")
+    ids = claims.claim_due(limit=100, owner="me")
     with django_assert_max_num_queries(10):
         assert len(outbox.load(ids, "me", clock.now())) == 63
 

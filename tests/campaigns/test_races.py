@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from django.db import connection
 
-from campaigns import audit, gate, outbox
+from campaigns import audit, claims, gate, outbox, runs
 from campaigns.channels import email
 from campaigns.models import Message, Slot
 from lifecycle_crm.lib import clock
@@ -47,7 +47,7 @@ def test_it_gives_each_message_to_one_of_eight_senders():
         with lock:
             owner = f"sender-{next(owners)}"
         mine: list[int] = []
-        while ids := outbox.claim_due(limit=7, owner=owner):
+        while ids := claims.claim_due(limit=7, owner=owner):
             assert len(ids) <= 7
             mine += ids
         return mine
@@ -84,7 +84,7 @@ def test_it_takes_one_place_of_a_day_however_many_ask_for_it():
     now = clock.now()
     works = []
     for n in range(6):
-        [pk] = outbox.claim_due(limit=1, owner=f"sender-{n}")
+        [pk] = claims.claim_due(limit=1, owner=f"sender-{n}")
         [work] = outbox.load([pk], f"sender-{n}", now)
         work.verdict = gate.verdict(work.candidate, work.policy, now)
         assert work.verdict.outcome == gate.SEND
@@ -95,7 +95,7 @@ def test_it_takes_one_place_of_a_day_however_many_ask_for_it():
     def begin() -> str | None:
         with lock:
             work, owner = next(todo)
-        return outbox._begin(work, owner, "smtp", email.message_id(work.pk))
+        return claims.begin(work, owner, "smtp", email.message_id(work.pk))
 
     answers = at_once(begin, 6)
     assert 1 <= answers.count(None) <= 2
@@ -108,7 +108,7 @@ def test_it_stops_within_one_message_when_a_run_is_cancelled_in_the_middle(smtp)
 
     def cancel(_received: object) -> None:
         if len(smtp.messages) == 19:
-            outbox.cancel(run=run)
+            runs.cancel(run=run)
             connection.close()
 
     smtp.on_data = cancel
@@ -125,7 +125,7 @@ def test_it_goes_on_exactly_where_a_pause_stopped_it(smtp):
 
     def pause(_received: object) -> None:
         if len(smtp.messages) in (9, 29):
-            outbox.pause(run=run)
+            runs.pause(run=run)
             connection.close()
 
     smtp.on_data = pause
@@ -134,7 +134,7 @@ def test_it_goes_on_exactly_where_a_pause_stopped_it(smtp):
         assert len(smtp.messages) == sent
         run.refresh_from_db()
         if run.state == "paused":
-            outbox.resume(run=run)
+            runs.resume(run=run)
     arrived = Counter(recipient for one in smtp.messages for recipient in one.recipients)
     assert set(arrived.values()) == {1}
     assert len(arrived) == 60

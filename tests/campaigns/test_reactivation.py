@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import time_machine
 
-from campaigns import audit, outbox, reactivation
+from campaigns import audit, outbox, reactivation, runs
 from campaigns.errors import NotNow
 from campaigns.models import Campaign, Message, Run
 from customers.models import CustomerFacts
@@ -112,7 +112,7 @@ def test_it_does_not_say_we_miss_you_to_who_came_back(win_back, night):
 
 def test_it_writes_nothing_for_a_paused_or_ended_campaign(win_back, night):
     went_dormant(person(), night)
-    outbox.pause_campaign(campaign=win_back)
+    runs.pause_campaign(campaign=win_back)
     assert reactivation.plan_night(night_id=night.pk, as_of=night.as_of, **EVERYBODY) == {"entered": 1}
     assert Message.objects.count() == 0
 
@@ -126,10 +126,10 @@ def test_it_asks_a_person_before_it_writes_to_a_fifth_of_all_customers(win_back,
     run = Run.objects.get(campaign=win_back)
     assert (run.state, run.guard) == ("needs_confirmation", {"people": 60, "customers": 100})
     assert outbox.send_due() == {}
-    outbox.confirm(run=run)
+    runs.confirm(run=run)
     assert outbox.send_due() == {"sent": 60}
     with pytest.raises(NotNow):
-        outbox.confirm(run=run)
+        runs.confirm(run=run)
 
 
 def test_it_asks_when_a_night_has_three_times_the_usual(win_back, night):

@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.contrib import admin
 from django.urls import get_resolver, reverse
 
-from campaigns import outbox
+from campaigns import letters, planning
 from campaigns.models import Campaign, Message, Rendering
 from customers import builder, segments
 from customers.models import Customer, CustomerFacts, ImportRun
@@ -107,9 +107,9 @@ def crm(settings: Any) -> dict[str, str]:
     cases.open_for_responses(list(Response.objects.filter(source="t").values_list("pk", flat=True)))
     invitation = surveys.invite(customer=person, survey=survey, key="walk")
     campaign = Campaign.objects.order_by("pk").first()
-    run = outbox.plan(campaign=campaign, run_key="walk", audience=[person.pk], as_of=clock.now(), start=False)
+    run = planning.plan(campaign=campaign, run_key="walk", audience=[person.pk], as_of=clock.now(), start=False)
     message = Message.objects.get(run=run)
-    made = outbox.preview(campaign=campaign, customer=person)
+    made = letters.preview(campaign=campaign, customer=person)
     Rendering.objects.create(message=message, subject=made.subject, html=made.html, text=made.text)
     imported = ImportRun.objects.create(
         kind="customers", file_name="people.csv", path="", state="done", rows=3, created=3
@@ -146,7 +146,7 @@ def _replayed() -> Backtest:
     """A draft with a replay of the three weeks there are."""
     made = rulesets.draft(based_on=RuleSet.objects.get(state="published"), rules=None, actor=None)
     backtest.request(rule_set=made, months=3, actor=None)
-    done = backtest.work_due(hand_down=reactions.hand_down)
+    done = backtest.work_due(hand_down=reactions.hand_down, happened=reactions.HANDED_FROM)
     assert done is not None
     return done
 
