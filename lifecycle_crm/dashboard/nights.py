@@ -25,7 +25,7 @@ from stages import queries
 from stages import rules as rulebook
 from stages.models import Night
 from stages.rulesets import may_publish
-from stages.views import matrix
+from stages.views.parts import matrix
 
 
 @require_POST
