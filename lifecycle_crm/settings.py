@@ -347,6 +347,7 @@ SPECTACULAR_SETTINGS = {
         "CaseKindEnum": "feedback.models.Case.Kind",
         "TransitionKindEnum": "stages.models.StageTransition.Kind",
         "EntryKindEnum": "loyalty.models.Entry.Kind",
+        "RewardKindEnum": "loyalty.models.Reward.Kind",
         "CustomerKindEnum": "customers.models.Customer.Kind",
         "SegmentKindEnum": "customers.models.Segment.Kind",
         "ConsentPurposeEnum": "customers.models.Consent.Purpose",

@@ -5,7 +5,20 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from loyalty.models import Account, Entry, Lot, LotSpend, Membership, Posting, Programme
+from loyalty.models import (
+    Account,
+    Entry,
+    Lot,
+    LotSpend,
+    Membership,
+    Posting,
+    Programme,
+    Redemption,
+    RedemptionStep,
+    Reward,
+    RewardPrice,
+    RewardUse,
+)
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -90,3 +103,52 @@ class LotSpendAdmin(ReadOnly):
     raw_id_fields = ["entry", "lot"]
     search_fields = ["=lot__id", "=entry__id"]
     search_help_text = "Number of the lot or the entry"
+
+
+@admin.register(Reward)
+class RewardAdmin(ReadOnly):
+    """Changed on its own page, where the stock is a counter."""
+
+    list_display = ["name", "programme", "kind", "points", "stock", "per_customer", "starts_on", "ends_on", "is_active"]
+    list_select_related = ["programme"]
+    list_filter = ["kind", "is_active"]
+    raw_id_fields = ["programme", "product"]
+    search_fields = ["=id"]
+    search_help_text = "Number of the reward"
+
+
+@admin.register(RewardPrice)
+class RewardPriceAdmin(ReadOnly):
+    list_display = ["reward", "tier", "points"]
+    list_select_related = ["reward"]
+    raw_id_fields = ["reward"]
+    search_fields = ["=reward__id"]
+    search_help_text = "Number of the reward"
+
+
+@admin.register(RewardUse)
+class RewardUseAdmin(ReadOnly):
+    list_display = ["reward", "customer", "count"]
+    list_select_related = ["reward", "customer"]
+    raw_id_fields = ["reward", "customer"]
+    search_fields = ["=customer__email_key", "=customer__id"]
+    search_help_text = "E-mail or number of the customer"
+
+
+@admin.register(Redemption)
+class RedemptionAdmin(ReadOnly):
+    list_display = ["code", "reward", "customer", "points", "state", "ordered_at", "state_at"]
+    list_select_related = ["reward", "customer"]
+    list_filter = ["state"]
+    raw_id_fields = ["reward", "customer", "entry", "actor"]
+    search_fields = ["=code", "=customer__email_key", "=customer__id"]
+    search_help_text = "Code, or e-mail or number of the customer"
+
+
+@admin.register(RedemptionStep)
+class RedemptionStepAdmin(ReadOnly):
+    list_display = ["redemption", "state", "at", "actor", "reason"]
+    list_select_related = ["redemption", "actor"]
+    raw_id_fields = ["redemption", "actor"]
+    search_fields = ["=redemption__code"]
+    search_help_text = "Code of the redemption"

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from loyalty import callers, ledger, queries
+from loyalty import callers, ledger, queries, rewards_api
 from loyalty.models import Account, Entry
 
 
@@ -224,7 +224,8 @@ class AccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         return queries.accounts()
 
 
-ROUTES = [
+ROUTES: list[tuple[str, Any, str]] = [
     ("points", PointsViewSet, "points"),
     ("accounts", AccountViewSet, "account"),
+    *rewards_api.ROUTES,
 ]

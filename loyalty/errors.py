@@ -33,3 +33,27 @@ class KeyReused(InvalidInput):
 
 class LedgerBroken(RuntimeError):
     """Our own arithmetic does not close. Never a user's fault: the transaction is given up and nothing is written."""
+
+
+class RewardNotAvailable(Conflict):
+    """Not offered, not yet, no longer, or not to somebody in this tier."""
+
+    code = "reward_not_available"
+
+
+class SoldOut(Conflict):
+    code = "sold_out"
+
+
+class LimitReached(Conflict):
+    code = "limit_reached"
+
+
+class PriceChanged(Conflict):
+    code = "price_changed"
+
+
+class WrongState(Conflict):
+    """Somebody moved it on meanwhile."""
+
+    code = "wrong_state"

@@ -1,6 +1,6 @@
 from django.urls import URLPattern, include, path
 
-from loyalty import views
+from loyalty import reward_pages, views
 
 app_name = "loyalty"
 staff = [
@@ -9,6 +9,15 @@ staff = [
     path("accounts/<int:customer_id>/redeem/", views.redeem, name="points-redeem"),
     path("accounts/<int:customer_id>/adjust/", views.adjust, name="points-adjust"),
     path("accounts/<int:customer_id>/entries/<int:entry_id>/undo/", views.undo, name="points-undo"),
+    path("accounts/<int:customer_id>/rewards/", reward_pages.counter, name="counter"),
+    path("accounts/<int:customer_id>/rewards/<int:pk>/redeem/", reward_pages.counter_redeem, name="counter-redeem"),
+    path("rewards/", reward_pages.reward_list, name="rewards"),
+    path("rewards/new/", reward_pages.reward_new, name="reward-new"),
+    path("rewards/<int:pk>/", reward_pages.reward_edit, name="reward"),
+    path("redemptions/", reward_pages.redemption_list, name="redemptions"),
+    path("redemptions/<int:pk>/prepare/", reward_pages.redemption_prepare, name="redemption-prepare"),
+    path("redemptions/<int:pk>/hand-out/", reward_pages.redemption_hand_out, name="redemption-hand-out"),
+    path("redemptions/<int:pk>/cancel/", reward_pages.redemption_cancel, name="redemption-cancel"),
 ]
 public: list[URLPattern] = []
 """For customers: no sign-in, the address itself is the proof."""

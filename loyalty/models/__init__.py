@@ -2,5 +2,19 @@
 
 from loyalty.models.ledger import Account, Entry, Lot, LotSpend, Posting
 from loyalty.models.programme import Membership, Programme
+from loyalty.models.reward import Redemption, RedemptionStep, Reward, RewardPrice, RewardUse
 
-__all__ = ["Account", "Entry", "Lot", "LotSpend", "Membership", "Posting", "Programme"]
+__all__ = [
+    "Account",
+    "Entry",
+    "Lot",
+    "LotSpend",
+    "Membership",
+    "Posting",
+    "Programme",
+    "Redemption",
+    "RedemptionStep",
+    "Reward",
+    "RewardPrice",
+    "RewardUse",
+]

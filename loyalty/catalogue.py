@@ -1,0 +1,84 @@
+"""What pages and API read of rewards: the catalogue with its numbers, the queue of those who hand out, what somebody has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Count, Q, QuerySet, Sum
+
+from customers.models import Customer
+from lifecycle_crm.lib import clock
+from loyalty import codes
+from loyalty.models import Redemption, Reward
+
+DAYS = 90
+"""How far back the catalogue counts redemptions."""
+
+
+def rewards() -> QuerySet[Reward]:
+    """All rewards with what a list of them shows."""
+    return Reward.objects.select_related("programme", "product").prefetch_related("prices")
+
+
+def listed(*, is_active: bool = True, as_of: datetime | None = None) -> list[Reward]:
+    """The catalogue, the cheapest first; each with ``redeemed``, how many of the last 90 days were not cancelled."""
+    since = (as_of or clock.now()) - timedelta(days=DAYS)
+    found = list(rewards().filter(is_active=is_active).order_by("programme__position", "programme", "points", "pk"))
+    counts = dict(
+        Redemption.objects.filter(reward__in=found, ordered_at__gte=since)
+        .exclude(state=Redemption.State.CANCELLED)
+        .order_by()
+        .values_list("reward")
+        .annotate(Count("pk"))
+    )
+    for reward in found:
+        reward.redeemed = counts.get(reward.pk, 0)  # type: ignore[attr-defined]
+    return found
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Redemptions since ``since``, without cancelled ones: how many, what was paid, what they cost the shop."""
+
+    since: datetime
+    count: int
+    points: int
+    cost_minor: int
+    waiting: int
+    oldest_at: datetime | None
+
+
+def sums(*, as_of: datetime | None = None) -> Sums:
+    """The redemptions of the last 90 days, and who waits now."""
+    since = (as_of or clock.now()) - timedelta(days=DAYS)
+    done = (
+        Redemption.objects.filter(ordered_at__gte=since)
+        .exclude(state=Redemption.State.CANCELLED)
+        .aggregate(count=Count("pk"), points=Sum("points", default=0), cost=Sum("reward__cost_minor", default=0))
+    )
+    waiting = Redemption.objects.filter(state__in=["ordered", "prepared"])
+    oldest = waiting.order_by("ordered_at").values_list("ordered_at", flat=True).first()
+    return Sums(since, done["count"], done["points"], done["cost"], waiting.count(), oldest)
+
+
+def redemptions(*, state: str = "", words: str = "") -> QuerySet[Redemption]:
+    """Redemptions, those who wait the longest first. ``words``: a code, or the number of a customer."""
+    found = Redemption.objects.select_related("reward", "customer", "entry", "actor")
+    text = words.strip()
+    if text:
+        number = text.removeprefix("#")
+        by_customer = Q(customer=int(number)) if number.isascii() and number.isdigit() and len(number) < 19 else Q()
+        found = found.filter(Q(code=codes.plain(text)) | by_customer) if by_customer else found.filter(
+            code=codes.plain(text)
+        )  # fmt: skip
+    if state == "waiting":
+        return found.filter(state__in=["ordered", "prepared"]).order_by("pk")
+    if state in Redemption.State.values:
+        found = found.filter(state=state)
+    return found.order_by("-pk")
+
+
+def of_customer(customer: Customer, *, limit: int = 20) -> list[Redemption]:
+    """What a customer redeemed, the last first."""
+    return list(Redemption.objects.filter(customer=customer).select_related("reward").order_by("-pk")[:limit])

@@ -1,0 +1,143 @@
+"""Forms of rewards: what a person types, as the verbs take it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from customers.models import Product
+from loyalty.forms import new_key
+from loyalty.ledger import MOST_POINTS
+from loyalty.models import Programme, Reward
+
+TIERS = 6
+"""So many prices of tiers a form has room for."""
+
+
+class RewardForm(forms.Form):
+    """One reward of the catalogue. ``stock_seen`` is what was left when the page was opened."""
+
+    programme = forms.ModelChoiceField(label=_("Programme"), queryset=Programme.objects.none(), empty_label=None)
+    name = forms.CharField(label=_("Name"), max_length=120)
+    description = forms.CharField(
+        label=_("Description"), max_length=500, required=False, widget=forms.Textarea(attrs={"rows": 2})
+    )
+    kind = forms.ChoiceField(label=_("Kind"), choices=Reward.Kind.choices)
+    perk = forms.ChoiceField(
+        label=_("Which perk"),
+        choices=[("", "–"), *Reward.Perk.choices],
+        required=False,
+        help_text=_("Only for the kind “Perk”."),
+    )
+    sku = forms.CharField(
+        label=_("Product number"), max_length=80, required=False, help_text=_("Which product of the shop it is.")
+    )
+    points = forms.IntegerField(
+        label=_("Price in points"), min_value=0, max_value=MOST_POINTS, help_text=_("0: for nothing.")
+    )
+    cost_minor = forms.IntegerField(
+        label=_("Cost"),
+        min_value=0,
+        max_value=10**12,
+        required=False,
+        help_text=_("What one costs the shop, in hundredths (minor units) of its currency."),
+    )
+    stock = forms.IntegerField(
+        label=_("Left"),
+        min_value=0,
+        max_value=10**9,
+        required=False,
+        help_text=_("Empty: as many as are asked for."),
+    )
+    stock_seen = forms.IntegerField(required=False, min_value=0, widget=forms.HiddenInput)
+    per_customer = forms.IntegerField(
+        label=_("Most per customer"), min_value=1, max_value=10**6, required=False, help_text=_("Empty: any number.")
+    )
+    starts_on = forms.DateField(label=_("First day"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    ends_on = forms.DateField(
+        label=_("Last day"),
+        required=False,
+        widget=forms.DateInput(attrs={"type": "date"}),
+        help_text=_("It is included."),
+    )
+    only_tiers = forms.BooleanField(label=_("Only for tiers that have a price below"), required=False)
+    is_active = forms.BooleanField(label=_("Offered to customers"), required=False, initial=True)
+
+    def __init__(self, *args: Any, reward: Reward | None = None, tiers: list[str] | None = None, **kwargs: Any) -> None:
+        prices = {one.tier: one.points for one in reward.prices.all()} if reward else {}
+        if reward is not None:
+            first = {
+                name: getattr(reward, name)
+                for name in self.base_fields
+                if name not in ("sku", "stock_seen", "programme")
+            }
+            kwargs["initial"] = {
+                **first,
+                "programme": reward.programme_id,
+                "sku": reward.product.sku if reward.product else "",
+                "stock_seen": reward.stock,
+            }
+        super().__init__(*args, **kwargs)
+        self.reward = reward
+        programmes: Any = self.fields["programme"]
+        programmes.queryset = Programme.objects.filter(is_active=True) | Programme.objects.filter(
+            pk=reward.programme_id if reward else None
+        )
+        if reward is not None:
+            del self.fields["programme"]
+        self.tiers = list(dict.fromkeys([*(tiers or []), *prices]))[:TIERS]
+        for place, tier in enumerate(self.tiers):
+            self.fields[f"tier_{place}"] = forms.IntegerField(
+                label=_("Price for %(tier)s") % {"tier": tier},
+                min_value=0,
+                max_value=MOST_POINTS,
+                required=False,
+                initial=prices.get(tier),
+            )
+
+    def tier_fields(self) -> list[forms.BoundField]:
+        return [self[f"tier_{place}"] for place in range(len(self.tiers))]
+
+    def clean_sku(self) -> str:
+        sku: str = self.cleaned_data["sku"].strip()
+        if sku and not Product.objects.filter(sku=sku).exists():
+            raise forms.ValidationError(_("No product has this number. Copy it from an order or the import."))
+        return sku
+
+    def verb(self) -> dict[str, Any]:
+        """What the verb takes."""
+        data = dict(self.cleaned_data)
+        sku = data.pop("sku")
+        seen = data.pop("stock_seen")
+        prices = {
+            tier: data.pop(f"tier_{place}")
+            for place, tier in enumerate(self.tiers)
+        }  # fmt: skip
+        given: dict[str, Any] = {
+            **data,
+            "product": Product.objects.filter(sku=sku).first() if sku else None,
+            "cost_minor": data["cost_minor"] or 0,
+            "prices": {tier: points for tier, points in prices.items() if points is not None},
+        }
+        if self.reward is not None:
+            if data["stock"] == seen:
+                del given["stock"]
+            else:
+                given["stock_seen"] = seen
+        return given
+
+
+class OrderRewardForm(forms.Form):
+    """A reward for a customer, for the price that was on the page. The hidden key makes a second press the same request."""
+
+    key = forms.RegexField(regex=r"^[A-Za-z0-9_-]{16,64}$", widget=forms.HiddenInput, initial=new_key)
+    points = forms.IntegerField(min_value=0, widget=forms.HiddenInput)
+
+    def clean_key(self) -> str:
+        return f"form:{self.cleaned_data['key']}"
+
+
+class ReasonForm(forms.Form):
+    reason = forms.CharField(label=_("Reason"), max_length=300, help_text=_("It stays in the customer's history."))

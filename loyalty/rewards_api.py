@@ -1,0 +1,243 @@
+"""REST: rewards and redemptions. Scope noun ``rewards``; whatever moves points needs an ``Idempotency-Key``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.core.exceptions import PermissionDenied
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from rest_framework import mixins, serializers, status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from customers.models import Product
+from loyalty import callers, catalogue, ledger, rewards
+from loyalty.models import Programme, Redemption, Reward
+
+BIGGEST_ID = 2**63 - 1
+
+
+class RewardOut(serializers.ModelSerializer):
+    programme = serializers.SlugRelatedField("key", read_only=True, help_text="Key of the programme.")
+    product = serializers.SlugRelatedField("sku", read_only=True, allow_null=True, help_text="SKU of the product.")
+    prices = serializers.SerializerMethodField(help_text="Price in points per tier; 0 is for nothing.")
+
+    class Meta:
+        model = Reward
+        fields = [
+            "id", "programme", "name", "description", "kind", "perk", "product", "points", "prices", "cost_minor",
+            "stock", "per_customer", "starts_on", "ends_on", "only_tiers", "is_active", "created_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    def get_prices(self, reward: Reward) -> dict[str, int]:
+        return {one.tier: one.points for one in reward.prices.all()}
+
+
+class RewardChange(serializers.Serializer):
+    name = serializers.CharField(required=False, max_length=120)
+    description = serializers.CharField(required=False, allow_blank=True, max_length=500)
+    kind = serializers.ChoiceField(required=False, choices=Reward.Kind.choices)
+    perk = serializers.ChoiceField(required=False, allow_blank=True, choices=Reward.Perk.choices)
+    product = serializers.SlugRelatedField("sku", required=False, allow_null=True, queryset=Product.objects.all())
+    points = serializers.IntegerField(required=False, min_value=0, max_value=ledger.MOST_POINTS)
+    prices = serializers.DictField(
+        required=False,
+        child=serializers.IntegerField(min_value=0, max_value=ledger.MOST_POINTS),
+        help_text="Price in points per tier. Replaces all prices of tiers.",
+    )
+    cost_minor = serializers.IntegerField(required=False, min_value=0, max_value=10**12)
+    stock = serializers.IntegerField(required=False, allow_null=True, min_value=0, max_value=10**9)
+    stock_seen = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        help_text="The stock you read. If some were redeemed since, the change is refused with 409.",
+    )
+    per_customer = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=10**6)
+    starts_on = serializers.DateField(required=False, allow_null=True)
+    ends_on = serializers.DateField(required=False, allow_null=True)
+    only_tiers = serializers.BooleanField(required=False)
+    is_active = serializers.BooleanField(required=False)
+
+
+class RewardIn(RewardChange):
+    programme = serializers.SlugRelatedField("key", queryset=Programme.objects.all(), help_text="Key of the programme.")
+    name = serializers.CharField(max_length=120)
+    points = serializers.IntegerField(min_value=0, max_value=ledger.MOST_POINTS)
+    stock_seen = None
+
+
+class RedeemRewardIn(serializers.Serializer):
+    customer = serializers.IntegerField(min_value=1, max_value=BIGGEST_ID, help_text="Id of the customer.")
+    points = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=ledger.MOST_POINTS,
+        help_text="The price they agreed to; another is refused.",
+    )
+
+
+class RedemptionOut(serializers.ModelSerializer):
+    reward_name = serializers.CharField(source="reward.name")
+
+    class Meta:
+        model = Redemption
+        fields = [
+            "id", "reward", "reward_name", "customer", "code", "points", "tier", "state", "ordered_at", "state_at",
+            "entry", "actor",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class CancelIn(serializers.Serializer):
+    reason = serializers.CharField(max_length=300, help_text="Stays in the customer's history.")
+
+
+class RewardFilter(django_filters.FilterSet):
+    programme = django_filters.CharFilter(field_name="programme__key", label="Key of the programme.")
+    kind = django_filters.ChoiceFilter(choices=Reward.Kind.choices, label="Kind of reward.")
+    is_active = django_filters.BooleanFilter(label="Offered to customers.")
+
+    class Meta:
+        model = Reward
+        fields: list[str] = []
+
+
+class RedemptionFilter(django_filters.FilterSet):
+    customer = django_filters.NumberFilter(label="Id of the customer.")
+    reward = django_filters.NumberFilter(label="Id of the reward.")
+    state = django_filters.ChoiceFilter(choices=Redemption.State.choices, label="State.")
+
+    class Meta:
+        model = Redemption
+        fields: list[str] = []
+
+
+REFUSED = {
+    400: OpenApiResponse(description="The Idempotency-Key is missing, or a field is wrong."),
+    409: OpenApiResponse(description="Sold out, over the limit, not offered, another price, or not enough points."),
+    422: OpenApiResponse(description="The Idempotency-Key belongs to another request, or a value is not allowed."),
+}
+
+
+def _may_set_up(request: Request) -> None:
+    """A key's scope was checked already; a person needs the role that the pages ask for."""
+    if request.user.is_authenticated and not callers.may_set_up(request):
+        raise PermissionDenied
+
+
+def _answer(done: Redemption) -> Response:
+    if done.replayed:
+        return Response(RedemptionOut(done).data, headers={"Idempotency-Replayed": "true"})
+    return Response(RedemptionOut(done).data, status=status.HTTP_201_CREATED)
+
+
+@extend_schema_view(
+    list=extend_schema(summary="Rewards", tags=["rewards"]),
+    retrieve=extend_schema(summary="One reward", tags=["rewards"]),
+)
+class RewardViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+    """The catalogue: what points buy."""
+
+    scope = "rewards"
+    queryset = catalogue.rewards()
+    serializer_class = RewardOut
+    filterset_class = RewardFilter
+
+    @extend_schema(summary="Add a reward", tags=["rewards"], request=RewardIn, responses={201: RewardOut})
+    def create(self, request: Request) -> Response:
+        _may_set_up(request)
+        body = RewardIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        return Response(RewardOut(rewards.create(**body.validated_data)).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(
+        summary="Change a reward",
+        description="Who redeemed it keeps it for the price they paid.",
+        tags=["rewards"],
+        request=RewardChange,
+        responses={200: RewardOut, 409: OpenApiResponse(description="Some were redeemed since you read the stock.")},
+    )
+    def partial_update(self, request: Request, pk: str | None = None) -> Response:
+        _may_set_up(request)
+        body = RewardChange(data=request.data, partial=True)
+        body.is_valid(raise_exception=True)
+        return Response(RewardOut(rewards.change(reward=self.get_object(), **body.validated_data)).data)
+
+    @extend_schema(
+        summary="Redeem a reward",
+        description=(
+            "Points, limit and stock move together or not at all. The last item is redeemed once, however many ask for "
+            "it at the same moment."
+        ),
+        tags=["rewards"],
+        request=RedeemRewardIn,
+        responses={
+            201: RedemptionOut,
+            200: OpenApiResponse(RedemptionOut, description="This request was made before; nothing moved now."),
+            **REFUSED,
+        },
+        parameters=[callers.IDEMPOTENCY],
+    )
+    @action(detail=True, methods=["post"])
+    def redeem(self, request: Request, pk: str | None = None) -> Response:
+        key = callers.key(request)
+        body = RedeemRewardIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        given: dict[str, Any] = dict(body.validated_data)
+        customer = callers.known_customer(given.pop("customer"))
+        done = rewards.redeem(
+            reward=self.get_object(), customer=customer, key=key, actor=callers.person(request),
+            **callers.source(request), **given,
+        )  # fmt: skip
+        return _answer(done)
+
+
+@extend_schema_view(
+    list=extend_schema(summary="Redemptions", tags=["rewards"]),
+    retrieve=extend_schema(summary="One redemption", tags=["rewards"]),
+)
+class RedemptionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+    """Rewards on their way to customers, the last first."""
+
+    scope = "rewards"
+    queryset = catalogue.redemptions()
+    serializer_class = RedemptionOut
+    filterset_class = RedemptionFilter
+
+    @extend_schema(summary="It lies ready", tags=["rewards"], request=None, responses={200: RedemptionOut})
+    @action(detail=True, methods=["post"])
+    def prepare(self, request: Request, pk: str | None = None) -> Response:
+        done = rewards.prepare(redemption=self.get_object(), actor=callers.person(request))
+        return Response(RedemptionOut(done).data)
+
+    @extend_schema(summary="The customer has it", tags=["rewards"], request=None, responses={200: RedemptionOut})
+    @action(detail=True, methods=["post"], url_path="hand-out")
+    def hand_out(self, request: Request, pk: str | None = None) -> Response:
+        done = rewards.hand_out(redemption=self.get_object(), actor=callers.person(request))
+        return Response(RedemptionOut(done).data)
+
+    @extend_schema(
+        summary="Cancel a redemption",
+        description="The points go back to the lots they came from, the item back to the stock.",
+        tags=["rewards"],
+        request=CancelIn,
+        responses={200: RedemptionOut, 409: OpenApiResponse(description="Handed out or cancelled already.")},
+    )
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str | None = None) -> Response:
+        body = CancelIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        done = rewards.cancel(
+            redemption=self.get_object(), actor=callers.person(request), **body.validated_data
+        )  # fmt: skip
+        return Response(RedemptionOut(done).data)
+
+
+ROUTES: list[tuple[str, Any, str]] = [
+    ("rewards", RewardViewSet, "reward"),
+    ("redemptions", RedemptionViewSet, "redemption"),
+]
