@@ -18,15 +18,17 @@ _SUMS = """
     SELECT account_id, sum(points) AS total,
            sum(CASE WHEN ledger = 'available' THEN points ELSE 0 END) AS balance,
            sum(CASE WHEN ledger = 'pending' THEN points ELSE 0 END) AS pending,
+           sum(CASE WHEN ledger = 'held' THEN points ELSE 0 END) AS held,
            sum(CASE WHEN ledger = 'debt' THEN -points ELSE 0 END) AS debt,
            sum(CASE WHEN ledger = 'issued' THEN -points ELSE 0 END) AS earned,
            sum(CASE WHEN ledger = 'adjusted' THEN -points ELSE 0 END) AS adjusted,
            sum(CASE WHEN ledger = 'redeemed' THEN points ELSE 0 END) AS spent,
            sum(CASE WHEN ledger = 'expired' THEN points ELSE 0 END) AS expired,
-           sum(CASE WHEN ledger = 'reversed' THEN points ELSE 0 END) AS reversed
+           sum(CASE WHEN ledger = 'reversed' THEN points ELSE 0 END) AS reversed,
+           sum(CASE WHEN ledger = 'moved' THEN -points ELSE 0 END) AS moved
     FROM loyalty_posting GROUP BY account_id
 """
-_CACHED = ("balance", "pending", "debt", "earned", "adjusted", "spent", "expired", "reversed")
+_CACHED = ("balance", "pending", "held", "debt", "earned", "adjusted", "spent", "expired", "reversed", "moved")
 
 
 def broken_accounts() -> list[tuple[int, int, str]]:
@@ -64,6 +66,17 @@ def broken_accounts() -> list[tuple[int, int, str]]:
         """
     ):
         found.setdefault(account, (customer, "lots"))
+    for account, customer in batches.rows(
+        """
+        SELECT a.id, a.customer_id
+        FROM loyalty_account a
+        LEFT JOIN (
+            SELECT account_id, sum(points) AS points FROM loyalty_hold WHERE state = 'open' GROUP BY account_id
+        ) h ON h.account_id = a.id
+        WHERE a.held <> coalesce(h.points, 0)
+        """
+    ):
+        found.setdefault(account, (customer, "holds"))
     return sorted((account, customer, what) for account, (customer, what) in found.items())
 
 
@@ -97,13 +110,15 @@ def _entries() -> Iterator[str]:
 
 
 def _programmes() -> Iterator[str]:
-    """Issued and adjusted = spent + expired + taken back + outstanding, per programme."""
-    for programme, issued, gone, left in batches.rows(
+    """Per programme: issued and adjusted = spent + expired + taken back + outstanding, and what moved between customers
+    left one as it reached another."""
+    for programme, issued, gone, moved, left in batches.rows(
         """
         SELECT a.programme_id,
                coalesce(sum(CASE WHEN p.ledger IN ('issued', 'adjusted') THEN -p.points ELSE 0 END), 0),
                coalesce(sum(CASE WHEN p.ledger IN ('redeemed', 'expired', 'reversed') THEN p.points ELSE 0 END), 0),
-               (SELECT sum(b.balance + b.pending - b.debt) FROM loyalty_account b WHERE b.programme_id = a.programme_id)
+               coalesce(sum(CASE WHEN p.ledger = 'moved' THEN p.points ELSE 0 END), 0),
+               (SELECT sum(b.balance + b.pending + b.held - b.debt) FROM loyalty_account b WHERE b.programme_id = a.programme_id)
         FROM loyalty_account a LEFT JOIN loyalty_posting p ON p.account_id = a.id
         GROUP BY a.programme_id ORDER BY a.programme_id
         """
@@ -113,3 +128,7 @@ def _programmes() -> Iterator[str]:
                 "Programme %(programme)s: %(issued)s points were issued, but %(gone)s gone and %(left)s outstanding "
                 "make %(sum)s."
             ) % {"programme": programme, "issued": issued, "gone": gone, "left": left, "sum": gone + left}
+        if moved:
+            yield _("Programme %(programme)s: %(moved)s points left one customer and reached no other.") % {
+                "programme": programme, "moved": moved
+            }  # fmt: skip

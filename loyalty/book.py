@@ -4,7 +4,7 @@ A verb locks the accounts it touches (``hold``), gathers what shall move in two 
 (one row per entry to be) and ``ledger_takes`` (what it takes from which lot), and ``post`` writes all of it set-based.
 Only ``loyalty.ledger`` may call this.
 
-Signs: a posting into a customer's ledger accounts (pending, available, debt) is positive, the other side negative. Debt
+Signs: a posting into a customer's ledger accounts (pending, available, held, debt) is positive, the other side negative. Debt
 stands as a negative sum: what the customer owes.
 """
 
@@ -25,7 +25,7 @@ from loyalty.errors import LedgerBroken
 
 @dataclass(slots=True)
 class Move:
-    """An entry to be, with its three changes of the customer's accounts; ``system`` takes the other side."""
+    """An entry to be, with its four changes of the customer's accounts; ``system`` takes the other side."""
 
     key: str
     kind: str
@@ -36,6 +36,7 @@ class Move:
     effective_at: Any
     pending: int = 0
     available: int = 0
+    held: int = 0
     debt: int = 0
     system: str = ""
     reason: str = ""
@@ -64,11 +65,13 @@ def begin() -> None:
             "ledger_moves",
             "key text PRIMARY KEY, kind text NOT NULL, programme_id bigint NOT NULL, account_id bigint NOT NULL, "
             f"customer_id bigint NOT NULL, points bigint NOT NULL, effective_at {moment} NOT NULL, "
-            "pending bigint NOT NULL DEFAULT 0, available bigint NOT NULL DEFAULT 0, debt bigint NOT NULL DEFAULT 0, "
-            f"system text NOT NULL DEFAULT '', reason text NOT NULL DEFAULT '', explanation {document} NOT NULL "
+            "pending bigint NOT NULL DEFAULT 0, available bigint NOT NULL DEFAULT 0, held bigint NOT NULL DEFAULT 0, "
+            f"debt bigint NOT NULL DEFAULT 0, system text NOT NULL DEFAULT '', "
+            f"reason text NOT NULL DEFAULT '', explanation {document} NOT NULL "
             "DEFAULT '{}', source_type text NOT NULL DEFAULT '', source_id text NOT NULL DEFAULT '', actor_id bigint, "
             "takes_back_id bigint, reverses_id bigint, lot_amount bigint NOT NULL DEFAULT 0, "
-            f"active_at {moment}, expires_at {moment}, burn bigint NOT NULL DEFAULT 0, lot_id bigint, entry_id bigint",
+            f"active_at {moment}, expires_at {moment}, burn bigint NOT NULL DEFAULT 0, lot_id bigint, hold_id bigint, "
+            "entry_id bigint",
         ),
         ("ledger_takes", "key text, lot_id bigint, points bigint NOT NULL, PRIMARY KEY (key, lot_id)"),
     ):
@@ -178,8 +181,9 @@ def post(*, with_accounts: bool = True) -> int:
         INSERT INTO loyalty_posting (entry_id, account_id, ledger, points)
         SELECT entry_id, account_id, 'pending', pending FROM ledger_moves WHERE pending <> 0
         UNION ALL SELECT entry_id, account_id, 'available', available FROM ledger_moves WHERE available <> 0
+        UNION ALL SELECT entry_id, account_id, 'held', held FROM ledger_moves WHERE held <> 0
         UNION ALL SELECT entry_id, account_id, 'debt', debt FROM ledger_moves WHERE debt <> 0
-        UNION ALL SELECT entry_id, account_id, system, -pending - available - debt FROM ledger_moves WHERE system <> ''
+        UNION ALL SELECT entry_id, account_id, system, -pending - available - held - debt FROM ledger_moves WHERE system <> ''
         """
     )
     if lots:
@@ -205,16 +209,19 @@ def post(*, with_accounts: bool = True) -> int:
             """
             UPDATE loyalty_account SET
                 balance = balance + m.available, pending = loyalty_account.pending + m.pending,
-                debt = loyalty_account.debt - m.debt, earned = earned + m.issued, adjusted = loyalty_account.adjusted
+                held = loyalty_account.held + m.held, debt = loyalty_account.debt - m.debt,
+                earned = earned + m.issued, adjusted = loyalty_account.adjusted
                 + m.adjusted, spent = spent - m.redeemed, expired = loyalty_account.expired - m.expired,
-                reversed = loyalty_account.reversed - m.reversed
+                reversed = loyalty_account.reversed - m.reversed, moved = loyalty_account.moved + m.moved
             FROM (
                 SELECT account_id, sum(available) AS available, sum(pending) AS pending, sum(debt) AS debt,
-                       sum(CASE WHEN system = 'issued' THEN pending + available + debt ELSE 0 END) AS issued,
-                       sum(CASE WHEN system = 'adjusted' THEN pending + available + debt ELSE 0 END) AS adjusted,
-                       sum(CASE WHEN system = 'redeemed' THEN pending + available + debt ELSE 0 END) AS redeemed,
-                       sum(CASE WHEN system = 'expired' THEN pending + available + debt ELSE 0 END) AS expired,
-                       sum(CASE WHEN system = 'reversed' THEN pending + available + debt ELSE 0 END) AS reversed
+                       sum(held) AS held,
+                       sum(CASE WHEN system = 'issued' THEN pending + available + held + debt ELSE 0 END) AS issued,
+                       sum(CASE WHEN system = 'adjusted' THEN pending + available + held + debt ELSE 0 END) AS adjusted,
+                       sum(CASE WHEN system = 'redeemed' THEN pending + available + held + debt ELSE 0 END) AS redeemed,
+                       sum(CASE WHEN system = 'expired' THEN pending + available + held + debt ELSE 0 END) AS expired,
+                       sum(CASE WHEN system = 'reversed' THEN pending + available + held + debt ELSE 0 END) AS reversed,
+                       sum(CASE WHEN system = 'moved' THEN pending + available + held + debt ELSE 0 END) AS moved
                 FROM ledger_moves GROUP BY account_id
             ) m WHERE loyalty_account.id = m.account_id
             """

@@ -31,6 +31,43 @@ class KeyReused(InvalidInput):
     code = "idempotency_key_reused"
 
 
+class HoldResolved(Conflict):
+    """A hold ends once: it was posted, voided or ran out before."""
+
+    code = "hold_resolved"
+
+
+class AlreadyMerged(Conflict):
+    code = "already_merged"
+
+
+class ApprovalRequired(Conflict):
+    """So many points need a second person."""
+
+    code = "approval_required"
+
+
+class AlreadyDecided(Conflict):
+    code = "already_decided"
+
+
+class FourEyes(Conflict):
+    """Who asked may not decide."""
+
+    code = "four_eyes"
+    status = 403
+
+
+class BudgetSpent(Conflict):
+    code = "budget_spent"
+
+
+class StillBroken(Conflict):
+    """The account's entries and its balance still disagree."""
+
+    code = "still_broken"
+
+
 class LedgerBroken(RuntimeError):
     """Our own arithmetic does not close. Never a user's fault: the transaction is given up and nothing is written."""
 

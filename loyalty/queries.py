@@ -43,20 +43,22 @@ class Overview:
     frozen: int = 0
     balance: int = 0
     pending: int = 0
+    held: int = 0
     debt: int = 0
     earned: int = 0
     adjusted: int = 0
     spent: int = 0
     expired: int = 0
     reversed: int = 0
+    moved: int = 0
     expiring_soon: int = 0
     months: Sequence[Month] = field(default_factory=tuple)
     trial: Sequence[tuple[str, int]] = field(default_factory=tuple)
 
     @property
     def outstanding(self) -> int:
-        """Points that can be spent now or later."""
-        return self.balance + self.pending
+        """Points that can be spent now or later, or are held for a purchase."""
+        return self.balance + self.pending + self.held
 
     @property
     def given(self) -> int:
@@ -79,7 +81,7 @@ def overview(*, as_of: datetime | None = None) -> Overview:
     moment = as_of or clock.now()
     if programme is None:
         return Overview(programme=None, as_of=moment, currency=settings.SHOP_CURRENCY)
-    columns = ("balance", "pending", "debt", "earned", "adjusted", "spent", "expired", "reversed")
+    columns = ("balance", "pending", "held", "debt", "earned", "adjusted", "spent", "expired", "reversed", "moved")
     found = Account.objects.filter(programme=programme).aggregate(
         members=Count("pk"),
         holders=Count("pk", filter=Q(balance__gt=0) | Q(pending__gt=0)),
@@ -109,16 +111,18 @@ def overview(*, as_of: datetime | None = None) -> Overview:
 
 
 def _trial(sums: dict[str, int]) -> list[tuple[str, int]]:
-    """The eight ledger accounts with their signs: together they make zero."""
+    """The ten ledger accounts with their signs: together they make zero."""
     return [
         (Posting.Ledger.AVAILABLE.value, sums["balance"]),
         (Posting.Ledger.PENDING.value, sums["pending"]),
+        (Posting.Ledger.HELD.value, sums["held"]),
         (Posting.Ledger.DEBT.value, -sums["debt"]),
         (Posting.Ledger.REDEEMED.value, sums["spent"]),
         (Posting.Ledger.EXPIRED.value, sums["expired"]),
         (Posting.Ledger.REVERSED.value, sums["reversed"]),
         (Posting.Ledger.ISSUED.value, -sums["earned"]),
         (Posting.Ledger.ADJUSTED.value, -sums["adjusted"]),
+        (Posting.Ledger.MOVED.value, -sums["moved"]),
     ]
 
 

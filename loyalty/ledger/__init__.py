@@ -10,12 +10,16 @@ What keeps it true:
 """
 
 from loyalty.ledger.adjustments import adjust
-from loyalty.ledger.due import activate_due, expire_due
+from loyalty.ledger.due import activate_due, expire_due, release_due
 from loyalty.ledger.earnings import earn, earn_many
 from loyalty.ledger.freezing import freeze, unfreeze
+from loyalty.ledger.holds import authorise, post_hold, void_hold
+from loyalty.ledger.households import found_household, join_household, leave_household
+from loyalty.ledger.merges import follow_due, merge, unmerge
 from loyalty.ledger.returns import cancel_redemption, left_to_take_back, reverse, reverse_many, undo
 from loyalty.ledger.spending import redeem
 from loyalty.ledger.terms import MOST_POINTS, Earning, TakeBack, add_months, expiry
+from loyalty.ledger.transfers import transfer
 
 __all__ = [
     "MOST_POINTS",
@@ -24,16 +28,27 @@ __all__ = [
     "activate_due",
     "add_months",
     "adjust",
+    "authorise",
     "cancel_redemption",
     "earn",
     "earn_many",
     "expire_due",
     "expiry",
+    "follow_due",
+    "found_household",
     "freeze",
+    "join_household",
+    "leave_household",
     "left_to_take_back",
+    "merge",
+    "post_hold",
     "redeem",
+    "release_due",
     "reverse",
     "reverse_many",
+    "transfer",
     "undo",
     "unfreeze",
+    "unmerge",
+    "void_hold",
 ]

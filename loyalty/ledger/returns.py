@@ -17,7 +17,7 @@ from loyalty import book
 from loyalty.errors import KeyReused, NotReversible
 from loyalty.ledger.due import settle
 from loyalty.ledger.terms import TakeBack, checked_key, checked_reason, footprint, moment_of, positive
-from loyalty.models import Account, Entry, Lot, LotSpend
+from loyalty.models import Account, Entry, Hold, Lot, LotSpend
 
 
 def cancel_redemption(
@@ -65,17 +65,22 @@ def cancel_redemption(
                     )
                 ]
             )
-            book.stage_takes(
-                (key, lot, -points)
-                for lot, points in LotSpend.objects.filter(entry=entry).values_list("lot_id", "points")
-            )
+            book.stage_takes((key, lot, -points) for lot, points in _taken_from(entry).items())
             book.post()
-            settle(Account.objects.get(pk=entry.account_id), moment)
+            settle([Account.objects.get(pk=entry.account_id)], moment)
     except IntegrityError:
         if found := before():
             return found
         raise
     return Entry.objects.get(programme_id=entry.programme_id, key=key)
+
+
+def _taken_from(entry: Entry) -> dict[int, int]:
+    """Points by lot that a redemption took. One that posts a hold took what the hold did, less what was freed of it."""
+    hold = Hold.objects.filter(spend=entry).first()
+    of = [entry.pk] if hold is None else [pk for pk in (hold.entry_id, hold.release_id) if pk]
+    rows = LotSpend.objects.filter(entry__in=of).values_list("lot_id").annotate(Sum("points")).order_by("lot_id")
+    return {lot: points for lot, points in rows if points}
 
 
 def reverse(

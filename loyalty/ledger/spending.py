@@ -7,38 +7,16 @@ from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
-from django.utils.translation import gettext as _
 
 from customers.models import Customer
 from lifecycle_crm.accounts.models import User
 from loyalty import book
-from loyalty.errors import AccountFrozen, InsufficientPoints
 from loyalty.ledger.due import settle
+from loyalty.ledger.earnings import open_accounts
+from loyalty.ledger.guard import reserve, too_few
+from loyalty.ledger.households import family, fetch
 from loyalty.ledger.terms import checked_key, checked_reason, footprint, moment_of, positive, programme_of
 from loyalty.models import Account, Entry, Programme
-
-
-def reserve(account: Account, points: int, kind: str) -> None:
-    """Take ``points`` off the balance in one conditional write. Raises when there are not enough, or it is frozen."""
-    column = "spent" if kind == Entry.Kind.SPEND else "adjusted"
-    change = F(column) + points if kind == Entry.Kind.SPEND else F(column) - points
-    open_to = Account.objects.filter(pk=account.pk, balance__gte=points)
-    if kind == Entry.Kind.SPEND:
-        open_to = open_to.filter(frozen_at=None)
-    if open_to.update(balance=F("balance") - points, **{column: change}) == 1:
-        return
-    account.refresh_from_db()
-    if account.frozen_at is not None and kind == Entry.Kind.SPEND:
-        raise AccountFrozen(
-            _("This account is frozen because its entries and its balance disagree. Check it before redeeming.")
-        )
-    raise InsufficientPoints(
-        _("There are %(balance)s points to spend, %(points)s were asked for.")
-        % {"balance": account.balance, "points": points},
-        balance=account.balance,
-        points=points,
-    )
 
 
 def redeem(
@@ -55,6 +33,8 @@ def redeem(
     programme: Programme | None = None,
 ) -> Entry:
     """Spend points, those that expire first first. Raises ``InsufficientPoints`` and writes nothing if there are too few.
+
+    Where the customer's own do not suffice, their household's are used, again those that expire first first.
 
     The same request again returns the entry it wrote (``entry.replayed``); its key with another request raises
     ``KeyReused``; a frozen account raises ``AccountFrozen``.
@@ -96,18 +76,18 @@ def burn(
             if found := before():
                 return found
             account = Account.objects.filter(programme=programme, customer=customer).first()
+            others = family(programme, customer) if kind == Entry.Kind.SPEND else []
+            if account is None and others:
+                account = Account.objects.get(pk=open_accounts(programme, [customer.pk])[customer.pk])
             if account is None:
-                raise InsufficientPoints(
-                    _("There are %(balance)s points to spend, %(points)s were asked for.")
-                    % {"balance": 0, "points": points},
-                    balance=0,
-                    points=points,
-                )
-            book.hold_ids([account.pk])
+                raise too_few(0, points)
+            book.hold_ids([account.pk, *(one.pk for one in others)])
             if found := before():  # written while we waited for the account
                 return found
-            settle(account, moment)
-            reserve(account, points, kind)
+            settle([account, *others], moment)
+            if others:
+                fetch(account, others, points, key=key, moment=moment, actor=actor, reason=reason)
+            reserve(account, points, "spent" if kind == Entry.Kind.SPEND else "adjusted")
             book.clear()
             book.stage(
                 [

@@ -22,20 +22,23 @@ from loyalty.models.programme import Programme
 class Account(models.Model):
     """What one customer has in one programme: cached sums of their postings, never negative.
 
-    ``balance`` can be spent, ``pending`` not yet, ``debt`` is owed because points of a returned order were spent. The
-    other five are life-long totals. The database itself refuses a row that does not add up.
+    ``balance`` can be spent, ``pending`` not yet, ``held`` waits for a purchase to be finished, ``debt`` is owed because
+    points of a returned order were spent. The others are life-long totals; ``moved`` is what came from other customers
+    less what went to them. The database itself refuses a row that does not add up.
     """
 
     programme = models.ForeignKey(Programme, on_delete=models.PROTECT, related_name="accounts")
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="points_accounts")
     balance = models.BigIntegerField(_("balance"), default=0)
     pending = models.BigIntegerField(_("pending"), default=0)
+    held = models.BigIntegerField(_("held"), default=0, db_default=0)
     debt = models.BigIntegerField(_("debt"), default=0)
     earned = models.BigIntegerField(_("earned"), default=0)
     adjusted = models.BigIntegerField(_("adjusted"), default=0)
     spent = models.BigIntegerField(_("spent"), default=0)
     expired = models.BigIntegerField(_("expired"), default=0)
     reversed = models.BigIntegerField(_("taken back"), default=0)
+    moved = models.BigIntegerField(_("moved in from others"), default=0, db_default=0)
     frozen_at = models.DateTimeField(
         _("frozen"), null=True, blank=True, help_text=_("The nightly proof failed: nothing can be redeemed.")
     )
@@ -48,11 +51,12 @@ class Account(models.Model):
             models.UniqueConstraint(fields=["programme", "customer"], name="loyalty_account_once_per_customer"),
             models.CheckConstraint(condition=Q(balance__gte=0), name="loyalty_balance_never_negative"),
             models.CheckConstraint(condition=Q(pending__gte=0), name="loyalty_pending_never_negative"),
+            models.CheckConstraint(condition=Q(held__gte=0), name="loyalty_held_never_negative"),
             models.CheckConstraint(condition=Q(debt__gte=0), name="loyalty_debt_never_negative"),
             models.CheckConstraint(
                 condition=Q(
-                    balance=F("earned") + F("adjusted") - F("spent") - F("expired") - F("reversed")
-                    - F("pending") + F("debt")
+                    balance=F("earned") + F("adjusted") + F("moved") - F("spent") - F("expired") - F("reversed")
+                    - F("pending") - F("held") + F("debt")
                 ),
                 name="loyalty_account_adds_up",
             ),
@@ -66,8 +70,9 @@ class Account(models.Model):
 class Entry(models.Model):
     """One movement of points. Append-only: a mistake is corrected by another entry.
 
-    ``points`` is the change of what the customer holds (pending + balance - debt), as a signed number; for ``activate``
-    and ``repay``, which only move points between the customer's own accounts, the number moved.
+    ``points`` is the change of what the customer has (pending + balance + held - debt), as a signed number; for
+    ``activate``, ``hold``, ``release`` and ``repay``, which only move points between the customer's own accounts, the
+    number moved.
     """
 
     class Kind(models.TextChoices):
@@ -80,6 +85,9 @@ class Entry(models.Model):
         DEBT = "debt", pgettext_lazy("points", "Owed")
         REPAY = "repay", pgettext_lazy("points", "Debt repaid")
         ADJUST = "adjust", pgettext_lazy("points", "Adjusted")
+        HOLD = "hold", pgettext_lazy("points", "Held")
+        RELEASE = "release", pgettext_lazy("points", "Released")
+        TRANSFER = "transfer", pgettext_lazy("points", "Transferred")
 
     replayed = False
     """True on an entry that a verb found under its key instead of writing it: nothing moved this time."""
@@ -143,12 +151,14 @@ class Posting(models.Model):
     class Ledger(models.TextChoices):
         PENDING = "pending", pgettext_lazy("ledger account", "Customers: pending")
         AVAILABLE = "available", pgettext_lazy("ledger account", "Customers: usable")
+        HELD = "held", pgettext_lazy("ledger account", "Customers: held")
         DEBT = "debt", pgettext_lazy("ledger account", "Customers: owed to us")
         ISSUED = "issued", pgettext_lazy("ledger account", "Issued")
         REDEEMED = "redeemed", pgettext_lazy("ledger account", "Redeemed")
         EXPIRED = "expired", pgettext_lazy("ledger account", "Expired")
         REVERSED = "reversed", pgettext_lazy("ledger account", "Taken back")
         ADJUSTED = "adjusted", pgettext_lazy("ledger account", "Adjusted by hand")
+        MOVED = "moved", pgettext_lazy("ledger account", "Moved between customers")
 
     entry = models.ForeignKey(Entry, on_delete=models.PROTECT, related_name="postings", db_index=False)
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="postings", db_index=False)
