@@ -15,7 +15,7 @@ def new(length: int = 12) -> str:
 
 def plain(text: str) -> str:
     """The one spelling under which codes are compared: capitals, without spaces and dashes."""
-    return "".join(text.split()).replace("-", "").replace("–", "").upper()
+    return "".join(letter for letter in text if letter.isprintable() and letter not in " -–").upper()
 
 
 def shown(code: str) -> str:

@@ -24,6 +24,8 @@ from lifecycle_crm import night, reactions
 from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.demo import shop
 from lifecycle_crm.lib import clock
+from loyalty import ledger, rewards
+from loyalty.models import Programme, Redemption
 from stages import backtest, rulesets
 from stages.models import Backtest, RuleSet
 from tests.factories import PASSWORD, UserFactory
@@ -56,6 +58,9 @@ ACTIONS = {
     "loyalty:points-redeem",
     "loyalty:points-adjust",
     "loyalty:points-undo",
+    "loyalty:counter-redeem",
+    "loyalty:redemption-prepare",
+    "loyalty:redemption-hand-out",
     "night-run",
     "set_language",
     "dashboard:customer-move",
@@ -99,6 +104,7 @@ def crm(settings: Any) -> dict[str, str]:
     night.replay(last - timedelta(days=20), last - timedelta(days=1))
     night.run(last)
     person = CustomerFacts.objects.order_by("-orders").first().customer
+    redeemed = _redeemed(person)
     survey = surveys.get("nps")
     surveys.record(
         customer=person, survey=survey, score=2, comment="Nobody answered me.", answered_at=clock.now(), source="t",
@@ -132,6 +138,9 @@ def crm(settings: Any) -> dict[str, str]:
         "night-undo": {"day": str(last)},
         "night-preview": {"day": str(last)},
         "loyalty:account": {"customer_id": person.pk},
+        "loyalty:counter": {"customer_id": person.pk},
+        "loyalty:reward": {"pk": redeemed.reward_id},
+        "loyalty:redemption-cancel": {"pk": redeemed.pk},
         "feedback:case": {"pk": Case.objects.get().pk},
         "feedback:survey": {"token": links.token(invitation)},
         "campaigns:detail": {"pk": campaign.pk},
@@ -140,6 +149,15 @@ def crm(settings: Any) -> dict[str, str]:
     }
     names = sorted(set(_names(get_resolver().url_patterns)) - ACTIONS)
     return {name: reverse(name, kwargs=arguments.get(name)) for name in names}
+
+
+def _redeemed(person: Customer) -> Redemption:
+    """A reward that waits to be handed out."""
+    programme = Programme.current()
+    assert programme is not None
+    mug = rewards.create(programme=programme, name="Mug", points=1, stock=9, per_customer=2, prices={"Gold": 0})
+    ledger.earn(customer=person, points=50, key="walk")
+    return rewards.redeem(reward=mug, customer=person, key="walk")
 
 
 def _replayed() -> Backtest:
