@@ -40,9 +40,7 @@ class ReadOnly(admin.ModelAdmin):
 
 @admin.register(Programme)
 class ProgrammeAdmin(admin.ModelAdmin):
-    list_display = [
-        "name", "key", "kind", "joining", "position", "points_per_unit", "pending_days", "expiry_months", "is_active",
-    ]  # fmt: skip
+    list_display = ["name", "key", "kind", "joining", "position", "pending_days", "expiry_months", "is_active"]
     show_full_result_count = False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -1,46 +1,38 @@
-"""What earns points: orders, by their amount. Refunds take back what their order gave.
+"""What earns points: orders, events, answers, birthdays, stages, by the rules of each programme. Refunds take back.
 
-Both are told in batches, in any order and as often as anybody likes: an order earns under its own key, and a refund takes
-back up to where all refunds of its order together lead.
+Everything is told in batches, in any order and as often as anybody likes: a cause earns once per programme under its own
+key, and a refund takes back up to where all refunds of its order together lead. ``tally`` works out what causes are worth,
+``ledger`` writes it; both are one set of SQL statements for a batch.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from decimal import ROUND_HALF_EVEN, Decimal
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
-from customers.models import Order, Refund
+from customers.facts import bool_literal
+from customers.models import Refund
 from lifecycle_crm.lib import batches, clock
-from lifecycle_crm.lib.money import digits
-from loyalty import ledger
-from loyalty.models import Entry, Programme
+from lifecycle_crm.lib.moments import epoch, parameter
+from loyalty import ledger, tally
+from loyalty.models import EarningRule, Entry, Ladder, Programme
 
 BATCH = 2000
+Kind = EarningRule.Kind
 
 
-def points_for(base_minor: int, programme: Programme, currency: str) -> int:
-    """Points for an amount in minor units of ``currency``: a number per whole unit of it, so 49.95 earns as 49 do."""
-    unit: int = 10 ** digits(currency)
-    return base_minor // unit * programme.points_per_unit
+def rules_of(programme: Programme) -> list[EarningRule]:
+    """Every version of every rule of a programme that can still decide about a cause, in their order."""
+    return list(programme.rules.order_by("position", "pk"))
 
 
-def gross_minor(order: Mapping[str, Any], currency: str) -> int:
-    """What the order came to before any refund, in minor units of the reporting ``currency`` at the order's own rate.
-
-    Not the stored net amount: a refund that is already known is taken back by its own entry, not silently left out.
-    """
-    if order["refunded_minor"] == 0:
-        return int(order["base_minor"])
-    exact = Decimal(order["amount_minor"]) * order["rate"]
-    scaled = exact.scaleb(digits(currency) - digits(order["currency"]))
-    return int(scaled.to_integral_value(rounding=ROUND_HALF_EVEN))
+# --- Orders, events, and the rest -------------------------------------------------------------------------------------
 
 
 def award_for_orders(order_ids: Sequence[int]) -> int:
@@ -50,54 +42,165 @@ def award_for_orders(order_ids: Sequence[int]) -> int:
     before its order, and found nothing to take back, is taken back in the same transaction; one that is still to be told
     comes by itself, as of its own date. Returns how many earnings were new; without an active programme none is.
     """
-    return sum(_award_in(programme, order_ids) for programme in Programme.earning())
-
-
-def _award_in(programme: Programme, order_ids: Sequence[int]) -> int:
-    currency = settings.SHOP_CURRENCY
-    wait = timedelta(days=programme.pending_days)
-
-    @lru_cache(maxsize=4096)
-    def expiry_of(day: Any) -> Any:
-        return ledger.expiry(clock.day_start(day), programme.expiry_months)
-
     earned = 0
     for part in batches.of(order_ids, BATCH):
-        rows: list[ledger.Earning] = []
-        for ids in batches.of(part, 500):
-            orders = Order.objects.filter(pk__in=ids, is_counted=True, base_minor__gt=0).values(
-                "pk", "customer_id", "placed_at", "currency", "amount_minor", "refunded_minor", "rate", "base_minor"
-            )
-            for order in orders.order_by("placed_at", "pk"):
-                base = gross_minor(order, currency)
-                points = points_for(base, programme, currency)
-                if points <= 0:
-                    continue
-                placed = order["placed_at"]
-                rows.append(
-                    ledger.Earning(
-                        customer_id=order["customer_id"],
-                        points=points,
-                        key=f"order:{order['pk']}",
-                        effective_at=placed,
-                        active_at=placed + wait,
-                        expires_at=expiry_of(clock.business_date(placed)),
-                        explanation={
-                            "rule": "per_unit",
-                            "base_minor": base,
-                            "currency": currency,
-                            "points_per_unit": programme.points_per_unit,
-                        },
-                        source_type="order",
-                        source_id=str(order["pk"]),
-                    )
-                )
         with transaction.atomic():
-            earned += ledger.earn_many(rows, programme=programme)
-            for ids in batches.of(part, 500):
-                told = Refund.objects.filter(order__in=ids, reacted_at__isnull=False)
-                reverse_for_refunds(list(told.values_list("pk", flat=True)))
+            earned += _award(partial(_orders, part))
+            told = Refund.objects.filter(order__in=part, reacted_at__isnull=False)
+            reverse_for_refunds(list(told.values_list("pk", flat=True)))
     return earned
+
+
+def award_for_events(event_ids: Sequence[int]) -> int:
+    """Earn points for these events, by the rules about their names and properties; how many earnings were new."""
+    earned = 0
+    for part in batches.of(event_ids, BATCH):
+        earned += _award(partial(_events, part))
+    return earned
+
+
+def award_for(causes: Sequence[tally.Cause]) -> int:
+    """Earn points for causes of another floor, such as an answered survey: the roof says who, when and under which key."""
+    return sum(_award(partial(_others, part)) for part in batches.of(causes, BATCH))
+
+
+def award_for_stages(where: str, params: Sequence[Any] = ()) -> int:
+    """Earn points for moves into stages: ``where`` is a condition of ours over ``stages_stagetransition t``.
+
+    The first look, which puts loaded customers somewhere, and moves that were taken back earn nothing.
+    """
+    wanted = sorted(
+        {one.subject for one in EarningRule.objects.filter(programme__in=Programme.earning(), kind=Kind.STAGE)}
+    )
+    if not wanted:
+        return 0
+    found = batches.rows(
+        "SELECT t.id, t.customer_id, t.to_stage, t.occurred_at FROM stages_stagetransition t "
+        f"WHERE {where} AND t.to_stage IN ({', '.join(['%s'] * len(wanted))}) AND t.from_stage <> '' AND t.kind <> 'undo' "
+        f"AND t.is_quiet = {bool_literal(False)} "
+        "AND NOT EXISTS (SELECT 1 FROM stages_stagetransition u WHERE u.undoes_id = t.id) ORDER BY t.id",
+        [*params, *wanted],
+    )
+    return award_for(
+        [
+            tally.Cause(f"stage:{pk}", "stage", customer, _aware(at), stage, "stage", pk)
+            for pk, customer, stage, at in found
+        ]
+    )
+
+
+def award_for_birthdays(day: date, *, low: int, high: int) -> int:
+    """Earn points for who has a birthday on this date, among customers with ids in ``[low, high)``; how many.
+
+    Who was born on 29 February celebrates on the 28th in other years. Only who was known by then.
+    """
+    if not EarningRule.objects.filter(programme__in=Programme.earning(), kind=Kind.BIRTHDAY).exists():
+        return 0
+    days = [(day.month, day.day)]
+    if days == [(2, 28)] and (day.year % 4 or (day.year % 100 == 0 and day.year % 400)):
+        days.append((2, 29))
+    parts = (
+        ("extract(month from birth_date)", "extract(day from birth_date)")
+        if connection.vendor == "postgresql"
+        else ("CAST(strftime('%%m', birth_date) AS integer)", "CAST(strftime('%%d', birth_date) AS integer)")
+    )
+    when = " OR ".join(f"({parts[0]} = {month} AND {parts[1]} = {number})" for month, number in days)
+    start = clock.day_start(day)
+    found = batches.rows(
+        f"SELECT id FROM customers_customer WHERE id >= %s AND id < %s AND birth_date IS NOT NULL AND ({when}) "
+        "AND known_since < %s ORDER BY id",
+        [low, high, parameter(clock.day_end(day))],
+    )
+    return award_for(
+        [tally.Cause(f"birthday:{pk}:{day.year}", "birthday", pk, start, source_type="birthday") for (pk,) in found]
+    )
+
+
+def _orders(ids: list[int], rules: list[EarningRule]) -> int:
+    return tally.add_orders(ids)
+
+
+def _events(ids: list[int], rules: list[EarningRule]) -> int:
+    return tally.add_events(ids, filter(None, map(tally.event_name, rules)))
+
+
+def _others(causes: list[tally.Cause], rules: list[EarningRule]) -> int:
+    return tally.add(causes)
+
+
+def _aware(value: Any) -> datetime:
+    return value if isinstance(value, datetime) else datetime.fromisoformat(f"{value}+00:00")
+
+
+def _award(add: Callable[[list[EarningRule]], int]) -> int:
+    """Work out what the causes that ``add`` stages are worth in each programme, and credit it; how many were new."""
+    found = [(programme, rules_of(programme)) for programme in Programme.earning()]
+    everything = [rule for _programme, rules in found for rule in rules]
+    if not everything:
+        return 0
+    earned = 0
+    with transaction.atomic():
+        tally.begin()
+        if not add(everything):
+            return 0
+        for programme, rules in found:
+            if tally.count(programme, rules):
+                earned += _credit(programme, rules)
+    return earned
+
+
+def _credit(programme: Programme, rules: list[EarningRule]) -> int:
+    everybody = f"SELECT customer_id FROM {tally.LINES}"
+    ledger.hold_for(programme, everybody)
+    # What is known is looked for under the lock, so that nobody can write it between the look and our entry.
+    batches.execute(
+        f"DELETE FROM {tally.LINES} WHERE EXISTS (SELECT 1 FROM loyalty_entry e WHERE e.programme_id = %s "
+        f"AND e.key = {tally.LINES}.cause)",
+        [programme.pk],
+    )
+    tally.limit(programme, rules)
+    tally.set_ends(programme)
+    select, params = tally.totals(settings.SHOP_CURRENCY)
+    wait = int(programme.pending_days)
+    active = (
+        f"c.at + interval '{wait} days'"
+        if connection.vendor == "postgresql"
+        else f"date(c.at, '+{wait} days') || substr(c.at, 11)"
+    )
+    number = "CAST(c.source_id AS text)"
+    earned = ledger.earn_selected(
+        programme,
+        f"SELECT t.cause AS key, c.customer_id, CASE WHEN t.points > {ledger.MOST_POINTS} THEN {ledger.MOST_POINTS} "
+        f"ELSE t.points END AS points, c.at AS effective_at, {active} AS active_at, d.expires_at, t.explanation, "
+        f"c.source_type, coalesce({number}, '') AS source_id "
+        f"FROM ({select}) t JOIN {tally.CAUSES} c ON c.cause = t.cause JOIN {tally.DAYS} d ON d.day = c.day",
+        params,
+    )
+    tally.remember(programme, rules)
+    if earned:
+        mark_for_tiers(programme, f"SELECT customer_id, at FROM {tally.LINES}")
+    return earned
+
+
+def mark_for_tiers(programme: Programme, select: str, params: Sequence[Any] = ()) -> None:
+    """Where points decide tiers, whoever earned or lost some is looked at again, whether they can spend them yet or not.
+
+    ``select`` yields ``customer_id, at``.
+    """
+    if not Ladder.objects.filter(programme=programme, measure=Ladder.Measure.POINTS).exists():
+        return
+    batches.execute(
+        f"""
+        INSERT INTO customers_dirtycustomer (customer_id, occurred_at, is_history)
+        SELECT w.customer_id, {epoch("w.at")}, w.at < c.loaded_at
+        FROM (SELECT customer_id, max(at) AS at FROM ({select}) s GROUP BY customer_id) w
+        JOIN customers_customer c ON c.id = w.customer_id
+        """,
+        params,
+    )
+
+
+# --- Refunds ----------------------------------------------------------------------------------------------------------
 
 
 def reverse_for_refunds(refund_ids: Sequence[int]) -> int:

@@ -23,13 +23,11 @@ from lifecycle_crm.lib.errors import Conflict, InvalidInput, NotFound
 from loyalty import ledger
 from loyalty.models import Membership, Programme
 
-MOST_PER_UNIT = 10_000
 MOST_DAYS = 3650
 MOST_MONTHS = 1200
 MOST_MINOR = 10**9
 
 _BOUNDS: dict[str, tuple[int, int]] = {
-    "points_per_unit": (0, MOST_PER_UNIT),
     "pending_days": (0, MOST_DAYS),
     "expiry_months": (1, MOST_MONTHS),
     "value_minor_per_100": (0, MOST_MINOR),

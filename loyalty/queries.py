@@ -15,6 +15,7 @@ from django.utils.translation import ngettext
 from customers.models import Customer
 from lifecycle_crm.lib import clock
 from lifecycle_crm.templatetags.crm import money, num
+from loyalty import sentences
 from loyalty.models import Account, Entry, Lot, Posting, Programme
 
 SOON_DAYS = 30
@@ -274,6 +275,8 @@ def explain(entry: Entry) -> str:
     """Why an entry moved points, as a sentence in the reader's language; what a person wrote comes as it is."""
     told: dict[str, Any] = entry.explanation or {}
     kind = entry.kind
+    if told.get("lines"):
+        return sentences.earned(told)
     if told.get("rule") == "per_unit":
         return ngettext(
             "%(points)s point for each whole %(currency)s of an order of %(amount)s.",

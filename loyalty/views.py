@@ -17,7 +17,8 @@ from customers.models import Customer
 from lifecycle_crm.lib import http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.templatetags.crm import day, money, month, num, pct
-from loyalty import ledger, queries
+from loyalty import ledger, queries, sentences
+from loyalty import rules as earning_rules
 from loyalty.callers import customer as find_customer
 from loyalty.callers import for_those_who_act, may_act, person
 from loyalty.forms import AdjustForm, FindForm, RedeemForm, UndoForm
@@ -41,9 +42,18 @@ def overview(request: HttpRequest) -> HttpResponse:
         "trial_sum": sum(points for _name, points in found.trial),
         "latest": queries.latest(),
         "largest": queries.largest(),
+        "rules": _rules(found),
         "form": form,
     }
     return http.page(request, "loyalty/overview.html", context, status=422 if form.errors else 200)
+
+
+def _rules(found: queries.Overview) -> list[str]:
+    """The programme in plain words."""
+    if found.programme is None:
+        return []
+    rules = [sentences.rule(one) for one in earning_rules.in_force(found.programme)]
+    return [*rules, *sentences.programme(found.programme)]
 
 
 def _metrics(found: queries.Overview) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ What keeps it true:
 
 from loyalty.ledger.adjustments import adjust
 from loyalty.ledger.due import activate_due, expire_due, release_due
-from loyalty.ledger.earnings import earn, earn_many
+from loyalty.ledger.earnings import earn, earn_many, earn_selected, hold_for
 from loyalty.ledger.freezing import freeze, unfreeze
 from loyalty.ledger.holds import authorise, post_hold, void_hold
 from loyalty.ledger.households import found_household, join_household, leave_household
@@ -32,11 +32,13 @@ __all__ = [
     "cancel_redemption",
     "earn",
     "earn_many",
+    "earn_selected",
     "expire_due",
     "expiry",
     "follow_due",
     "found_household",
     "freeze",
+    "hold_for",
     "join_household",
     "leave_household",
     "left_to_take_back",

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
 from customers.models import Customer
-from lifecycle_crm.lib import batches
+from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.moments import parameter
 from loyalty import book
 from loyalty.errors import KeyReused
 from loyalty.ledger.due import repay
@@ -124,3 +125,54 @@ def open_accounts(programme: Programme, customers: Sequence[int]) -> dict[int, i
         )
         found = known()
     return found
+
+
+def hold_for(programme: Programme, select: str, params: Sequence[Any] = ()) -> int:
+    """Open accounts for the customers whose ids ``select`` yields, where there is none, and lock them; how many."""
+    batches.execute(
+        f"""
+        INSERT INTO loyalty_account (programme_id, customer_id, balance, pending, debt, earned, adjusted, spent, expired,
+                                     reversed, opened_at)
+        SELECT %s, w.customer_id, 0, 0, 0, 0, 0, 0, 0, 0, %s
+        FROM (SELECT DISTINCT customer_id FROM ({select}) s) w
+        WHERE NOT EXISTS (SELECT 1 FROM loyalty_account a
+                          WHERE a.programme_id = %s AND a.customer_id = w.customer_id)
+        ORDER BY w.customer_id
+        ON CONFLICT (programme_id, customer_id) DO NOTHING
+        """,
+        [programme.pk, parameter(clock.now()), *params, programme.pk],
+    )
+    return book.hold(
+        f"SELECT a.id FROM loyalty_account a WHERE a.programme_id = %s AND a.customer_id IN ({select})",
+        [programme.pk, *params],
+    )
+
+
+def earn_selected(programme: Programme, select: str, params: Sequence[Any] = ()) -> int:
+    """Credit what ``select`` yields, after ``hold_for`` their customers and without keys that are known; how many.
+
+    Columns, in this order: key, customer_id, points, effective_at, active_at, expires_at, explanation (JSON as text),
+    source_type, source_id (text). One set of statements, however many there are.
+    """
+    document = "CAST(s.explanation AS jsonb)" if connection.vendor == "postgresql" else "s.explanation"
+    count = batches.execute(
+        f"""
+        INSERT INTO ledger_moves (key, kind, programme_id, account_id, customer_id, points, effective_at, pending,
+                                  available, system, explanation, source_type, source_id, lot_amount, active_at, expires_at)
+        SELECT s.key, 'earn', a.programme_id, a.id, s.customer_id, s.points, s.effective_at,
+               CASE WHEN s.active_at > s.effective_at THEN s.points ELSE 0 END,
+               CASE WHEN s.active_at > s.effective_at THEN 0 ELSE s.points END,
+               'issued', {document}, s.source_type, s.source_id, s.points, s.active_at, s.expires_at
+        FROM ({select}) s JOIN loyalty_account a ON a.programme_id = %s AND a.customer_id = s.customer_id
+        """,
+        [*params, programme.pk],
+    )
+    if not count:
+        return 0
+    [(usable, latest)] = batches.rows(
+        "SELECT sum(CASE WHEN available > 0 THEN 1 ELSE 0 END), max(effective_at) FROM ledger_moves"
+    )
+    book.post()
+    if usable:
+        repay(latest if isinstance(latest, datetime) else datetime.fromisoformat(f"{latest}+00:00"))
+    return count

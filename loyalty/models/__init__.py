@@ -6,18 +6,22 @@ from loyalty.models.hold import Hold
 from loyalty.models.ledger import Account, Entry, Lot, LotSpend, Posting
 from loyalty.models.programme import Membership, Programme
 from loyalty.models.reward import Redemption, RedemptionStep, Reward, RewardPrice, RewardUse
+from loyalty.models.rules import EarningRule, RuleUse
+from loyalty.models.tier import Ladder, Tier, TierChange, TierStanding
 from loyalty.models.transfer import Household, HouseholdMember, Merge, Transfer
 
 __all__ = [
     "Account",
     "Allowance",
     "Approval",
+    "EarningRule",
     "Entry",
     "Freeze",
     "GoodwillMonth",
     "Hold",
     "Household",
     "HouseholdMember",
+    "Ladder",
     "Limits",
     "Lot",
     "LotSpend",
@@ -30,5 +34,9 @@ __all__ = [
     "Reward",
     "RewardPrice",
     "RewardUse",
+    "RuleUse",
+    "Tier",
+    "TierChange",
+    "TierStanding",
     "Transfer",
 ]

@@ -44,9 +44,6 @@ class Programme(models.Model):
     position = models.PositiveSmallIntegerField(
         _("order"), default=100, help_text=_("The active points programme that comes first is the main one.")
     )
-    points_per_unit = models.PositiveIntegerField(
-        _("points per unit"), default=1, help_text=_("Points for one whole unit of the shop's currency.")
-    )
     pending_days = models.PositiveIntegerField(
         _("pending days"), default=14, help_text=_("Points can be used this many days after the order.")
     )

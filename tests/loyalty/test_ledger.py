@@ -447,5 +447,5 @@ def test_the_database_refuses_to_rewrite_points(statement: str) -> None:
 
 def test_one_programme_is_there_from_the_start() -> None:
     programme = Programme.objects.get()
-    assert (programme.points_per_unit, programme.pending_days, programme.expiry_months) == (1, 14, 12)
+    assert (programme.pending_days, programme.expiry_months) == (14, 12)
     assert Programme.current() == programme

@@ -74,7 +74,7 @@ def test_the_overview_says_what_is_owed_and_adds_up(ola: Client, ada: Customer) 
         "Points outstanding 125",
         "US$1.25",
         "17%",
-        "1 point for each whole USD",
+        "1 point for each US$1.00 of an order",
         "Ada Example",
         "Trial balance",
     ):
@@ -105,7 +105,7 @@ def test_the_overview_costs_the_same_number_of_queries_at_any_size(
     ola.get(reverse("loyalty:overview"))
     for _ in range(25):
         give(CustomerFactory(), 10)
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(11):
         ola.get(reverse("loyalty:overview"))
 
 
@@ -143,7 +143,7 @@ def test_the_account_shows_every_movement_with_its_reason_and_what_was_left(ola:
     ]
     page = text(ola.get(address(ada)))
     for words in (
-        "1 point for each whole USD of an order of US$49.95.",
+        "49 points: 1 point for each US$1.00 of US$49.95.",
         "The waiting time was over.",
         "Mug",
         "The order was cancelled.",

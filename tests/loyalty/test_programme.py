@@ -8,7 +8,7 @@ from customers.models import CustomerFacts, DirtyCustomer
 from lifecycle_crm import night
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Conflict, InvalidInput
-from loyalty import audit, earning, programme
+from loyalty import audit, earning, programme, rules
 from loyalty.models import Account, Entry, Membership, Programme
 from tests.loyalty.factories import SPRING, CustomerFactory, OrderFactory, RefundFactory, give
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 def test_programmes_of_three_kinds_stand_side_by_side_and_the_first_points_programme_is_the_main_one() -> None:
     points = Programme.objects.get()
-    miles = programme.create(name="Sky miles", points_per_unit=3)
+    miles = programme.create(name="Sky miles")
     club = programme.create(name="Supper club", kind="membership", fee_minor=4900, term_months=12)
     card = programme.create(name="Card", kind="card")
     assert [one.key for one in (points, miles, club, card)] == ["points", "sky-miles", "supper-club", "card"]
@@ -43,7 +43,7 @@ def test_a_name_that_is_taken_gets_a_key_of_its_own() -> None:
         {"name": ""},
         {"name": "x" * 81},
         {"name": "Beans", "kind": "stamps"},
-        {"name": "Beans", "points_per_unit": -1},
+        {"name": "Beans", "pending_days": -1},
         {"name": "Beans", "expiry_months": 0},
         {"name": "Beans", "fee_minor": 100},
         {"name": "Beans", "colour": "red"},
@@ -74,7 +74,8 @@ def test_kind_and_key_never_change_and_a_card_never_takes_in_everybody() -> None
 
 
 def test_an_order_earns_in_every_points_programme_and_a_refund_takes_back_from_each() -> None:
-    miles = programme.create(name="Sky miles", points_per_unit=3, pending_days=0)
+    miles = programme.create(name="Sky miles", pending_days=0)
+    rules.create(programme=miles, kind="amount", name="Miles", points=3, per=100, starts_at=None)
     programme.create(name="Club", kind="membership")
     order = OrderFactory(amount_minor=5000)
     assert earning.award_for_orders([order.pk]) == 2

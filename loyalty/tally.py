@@ -1,0 +1,541 @@
+"""What causes are worth under a set of rules, worked out in SQL: one order or a hundred thousand by the same statements.
+
+Inside one transaction::
+
+    tally.begin()
+    tally.add_orders(ids)                 # or add_events, add: the causes, one row each in ``tally_causes``
+    tally.count(programme, rules)         # one line per cause and rule that gives something, in ``tally_lines``
+    …                                     # the caller locks accounts and forgets what it knows already
+    tally.limit(programme, rules)         # limits, then multipliers and their limits
+
+A line carries the numbers it was computed from, as the inside of a JSON object (``told``); ``totals`` adds the lines of a
+cause up. Everything is decided as of the moment of the cause: the version of the rule, the weekday in the shop's zone,
+the tier and the stage by their histories, and the segment as the last night before found it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+from customers.models import Order
+from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.moments import parameter
+from lifecycle_crm.lib.money import digits
+from loyalty import programme as programmes
+from loyalty.ledger import MOST_POINTS, expiry
+from loyalty.models import EarningRule, Programme
+
+CAUSES, DAYS, LINES, USED = "tally_causes", "tally_days", "tally_lines", "tally_used"
+Kind = EarningRule.Kind
+MOST_VALUE = 10**9
+"""A larger number in an event's property is a mistake and earns nothing."""
+
+_ORDERS = frozenset({Kind.AMOUNT, Kind.ORDER, Kind.PRODUCT, Kind.CATEGORY, Kind.FIRST_ORDER})
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Something that earns and is no row of ours: ``kind`` is ``event``, ``survey``, ``stage`` or ``birthday``."""
+
+    key: str
+    kind: str
+    customer_id: int
+    at: datetime
+    subject: str = ""
+    source_type: str = ""
+    source_id: int | None = None
+
+
+def _moment() -> str:
+    return "timestamptz" if connection.vendor == "postgresql" else "text"
+
+
+def analyze(table: str) -> None:
+    """Tell PostgreSQL's planner how large a working table is."""
+    if connection.vendor == "postgresql":
+        batches.execute(f"ANALYZE {table}")
+
+
+def begin() -> None:
+    """Empty working tables, private to this transaction."""
+    batches.scratch(
+        CAUSES,
+        "cause text PRIMARY KEY, kind text NOT NULL, subject text NOT NULL, source_type text NOT NULL, source_id bigint, "
+        f"customer_id bigint NOT NULL, at {_moment()} NOT NULL, base bigint, amount bigint, day integer",
+    )
+    day_type = "date" if connection.vendor == "postgresql" else "text"
+    batches.scratch(
+        DAYS,
+        f"starts {_moment()} PRIMARY KEY, day integer NOT NULL, week integer NOT NULL, month integer NOT NULL, "
+        f"year integer NOT NULL, weekday integer NOT NULL, date {day_type} NOT NULL, month_day text NOT NULL, "
+        f"expires_at {_moment()}",
+    )
+    _begin_lines()
+
+
+def _begin_lines() -> None:
+    batches.scratch(
+        LINES,
+        f"cause text NOT NULL, rule integer NOT NULL, customer_id bigint NOT NULL, at {_moment()} NOT NULL, "
+        "points bigint NOT NULL, asked bigint NOT NULL, told text NOT NULL, PRIMARY KEY (cause, rule)",
+    )
+
+
+# --- The causes -------------------------------------------------------------------------------------------------------
+
+
+def add_orders(ids: Sequence[int]) -> int:
+    """Counted orders with an amount, each worth what it came to before any refund."""
+    return add_orders_where(f"o.id IN ({', '.join(str(int(pk)) for pk in ids) or 'NULL'})", ())
+
+
+def add_orders_where(where: str, params: Sequence[Any]) -> int:
+    """``add_orders`` for the orders ``o`` that a condition of ours picks."""
+    counted = "o.is_counted" if connection.vendor == "postgresql" else "o.is_counted = 1"
+    count = batches.execute(
+        f"""
+        INSERT INTO {CAUSES} (cause, kind, subject, source_type, source_id, customer_id, at, base, amount)
+        SELECT 'order:' || o.id, 'order', '', 'order', o.id, o.customer_id, o.placed_at,
+               CASE WHEN o.refunded_minor = 0 THEN o.base_minor
+                    WHEN o.currency = %s AND o.rate = 1 THEN o.amount_minor ELSE -1 END,
+               o.amount_minor
+        FROM customers_order o WHERE {where} AND {counted} AND o.base_minor > 0
+        """,
+        [settings.SHOP_CURRENCY, *params],
+    )
+    foreign = [pk for (pk,) in batches.rows(f"SELECT source_id FROM {CAUSES} WHERE base < 0")]
+    for some in batches.of(foreign, 500):
+        for order in Order.objects.filter(pk__in=some).only("amount_minor", "rate", "currency"):
+            batches.execute(
+                f"UPDATE {CAUSES} SET base = %s WHERE cause = %s", [gross_minor(order), f"order:{order.pk}"]
+            )
+    _settle(count)
+    return count
+
+
+def gross_minor(order: Order) -> int:
+    """What an order came to before any refund, in minor units of the reporting currency at the order's own rate.
+
+    Not the stored net amount: a refund that is already known is taken back by its own entry, not silently left out.
+    """
+    exact = Decimal(order.amount_minor) * order.rate
+    scaled = exact.scaleb(digits(settings.SHOP_CURRENCY) - digits(order.currency))
+    return int(scaled.to_integral_value(rounding=ROUND_HALF_EVEN))
+
+
+def add_events(ids: Sequence[int], names: Iterable[str]) -> int:
+    """Those of these events that have one of the names."""
+    known = sorted(set(names))
+    if not known:
+        return 0
+    count = batches.execute(
+        f"INSERT INTO {CAUSES} (cause, kind, subject, source_type, source_id, customer_id, at) "
+        "SELECT 'event:' || e.id, 'event', e.name, 'event', e.id, e.customer_id, e.occurred_at FROM customers_event e "
+        f"WHERE e.id IN ({', '.join(str(int(pk)) for pk in ids) or 'NULL'}) "
+        f"AND e.name IN ({', '.join(['%s'] * len(known))})",
+        known,
+    )
+    _settle(count)
+    return count
+
+
+def add(causes: Iterable[Cause]) -> int:
+    """Causes that a caller names; the same key twice is one cause."""
+    count = 0
+    for part in batches.of(causes, 200):
+        values: list[Any] = []
+        for one in part:
+            values += [one.key, one.kind, one.subject, one.source_type, one.source_id, one.customer_id]
+            values.append(parameter(one.at))
+        count += batches.execute(
+            f"INSERT INTO {CAUSES} (cause, kind, subject, source_type, source_id, customer_id, at) "
+            f"VALUES {', '.join(['(%s, %s, %s, %s, %s, %s, %s)'] * len(part))} ON CONFLICT (cause) DO NOTHING",
+            values,
+        )
+    _settle(count)
+    return count
+
+
+def _settle(count: int) -> None:
+    """Give every cause its business day, which SQLite cannot know: it has no time zones."""
+    if not count:
+        return
+    [(low, high)] = batches.rows(f"SELECT min(at), max(at) FROM {CAUSES}")
+    batches.execute(f"DELETE FROM {DAYS}")
+    first, last = clock.business_date(_aware(low)), clock.business_date(_aware(high))
+    zone = settings.SHOP_TIME_ZONE
+    for days in batches.of(range(first.toordinal(), last.toordinal() + 1), 200):
+        batches.execute(
+            f"INSERT INTO {DAYS} (starts, day, week, month, year, weekday, date, month_day) "
+            f"VALUES {', '.join(['(%s, %s, %s, %s, %s, %s, %s, %s)'] * len(days))}",
+            [value for day in days for value in _day(day, zone)],
+        )
+    batches.execute(
+        f"UPDATE {CAUSES} SET day = (SELECT d.day FROM {DAYS} d WHERE d.starts <= {CAUSES}.at "
+        "ORDER BY d.starts DESC LIMIT 1)"
+    )
+    # The days are asked for by number from here on.
+    analyze(CAUSES)
+    analyze(DAYS)
+
+
+def _aware(value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    return datetime.fromisoformat(f"{value}+00:00")
+
+
+@lru_cache(maxsize=20_000)
+def _day(ordinal: int, zone: str) -> tuple[Any, ...]:
+    """A row of the days. Weeks begin on Monday; all four periods are plain counts."""
+    day = date.fromordinal(ordinal)
+    return (
+        parameter(clock.day_start(day)), ordinal, (ordinal - 1) // 7, day.year * 12 + day.month, day.year,
+        day.isoweekday(), day if connection.vendor == "postgresql" else day.isoformat(), f"{day:%m-%d}",
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=20_000)
+def _end(ordinal: int, zone: str, months: int) -> Any:
+    end = expiry(clock.day_start(date.fromordinal(ordinal)), months)
+    assert end is not None
+    return parameter(end)
+
+
+def set_ends(programme: Programme) -> None:
+    """When points of each day expire under a programme: a day of the shop's calendar, so again not SQL's to say."""
+    if programme.expiry_months is None:
+        batches.execute(f"UPDATE {DAYS} SET expires_at = NULL")
+        return
+    zone, months = settings.SHOP_TIME_ZONE, programme.expiry_months
+    days = [day for (day,) in batches.rows(f"SELECT DISTINCT day FROM {CAUSES}")]
+    for part in batches.of(days, 200):
+        moment = "CAST(%s AS timestamptz)" if connection.vendor == "postgresql" else "%s"
+        whens = " ".join([f"WHEN %s THEN {moment}"] * len(part))
+        batches.execute(
+            f"UPDATE {DAYS} SET expires_at = CASE day {whens} END WHERE day IN ({', '.join(map(str, part))})",
+            [value for day in part for value in (day, _end(day, zone, months))],
+        )
+
+
+# --- The lines --------------------------------------------------------------------------------------------------------
+
+
+def count(programme: Programme, rules: Sequence[EarningRule]) -> int:
+    """A line for each cause and rule (not yet the multipliers) that gives something, before limits; how many lines."""
+    _begin_lines()
+    lines = 0
+    for number, rule in enumerate(rules):
+        if rule.kind != Kind.MULTIPLIER:
+            lines += _count(programme, number, rule)
+    if lines:
+        analyze(LINES)
+    return lines
+
+
+def _count(programme: Programme, number: int, rule: EarningRule) -> int:
+    of, joined, of_params = _measure(rule)
+    where, params = _conditions(programme, rule)
+    per = f" / {int(rule.per)}" if rule.per else ""
+    points = f"(x.of{per}) * {int(rule.points)}"
+    capped = f"CASE WHEN {points} > {MOST_POINTS} THEN {MOST_POINTS} ELSE {points} END"
+    return batches.execute(
+        f"""
+        INSERT INTO {LINES} (cause, rule, customer_id, at, points, asked, told)
+        SELECT x.cause, {number}, x.customer_id, x.at, {capped}, {capped}, CAST(%s AS text) || x.of
+        FROM (
+            SELECT c.cause, c.customer_id, c.at, {of} AS of
+            FROM {CAUSES} c JOIN {DAYS} d ON d.day = c.day {joined}
+            WHERE {where}
+        ) x WHERE {points} > 0
+        """,
+        [_told(rule), *of_params, *params],
+    )
+
+
+def _told(rule: EarningRule) -> str:
+    """The numbers of a rule that an explanation keeps, up to the one that differs by cause."""
+    said: dict[str, Any] = {"rule": rule.key, "name": rule.name, "kind": rule.kind}
+    if rule.kind == Kind.MULTIPLIER:
+        said["percent"] = rule.percent
+    else:
+        said |= {"each": rule.points, "per": rule.per, "subject": rule.subject, "property": rule.property}
+    return json.dumps({k: v for k, v in said.items() if v not in (None, "")})[:-1] + ', "of": '
+
+
+def _measure(rule: EarningRule) -> tuple[str, str, list[Any]]:
+    """What a rule counts of a cause: a whole number in SQL, the join it needs, and parameters."""
+    match rule.kind:
+        case Kind.AMOUNT:
+            return "c.base", "", []
+        case Kind.PRODUCT | Kind.CATEGORY:
+            column = "sku" if rule.kind == Kind.PRODUCT else "category"
+            lines = (
+                "customers_orderline l JOIN customers_product p ON p.id = l.product_id "
+                f"WHERE l.order_id = c.source_id AND p.{column} = %s"
+            )
+            if rule.per is None:
+                return f"(SELECT coalesce(sum(l.quantity), 0) FROM {lines})", "", [rule.subject]
+            # At the rate of the whole order, so that the lines never come to more than it.
+            part = (
+                "coalesce(sum(CASE WHEN l.unit_minor * l.quantity > l.discount_minor "
+                "THEN l.unit_minor * l.quantity - l.discount_minor ELSE 0 END), 0)"
+            )
+            whole = "c.amount" if connection.vendor == "sqlite" else "CAST(c.amount AS numeric)"
+            scaled = f"CAST(floor({part} * c.base / {whole}) AS bigint)"
+            if connection.vendor == "sqlite":
+                scaled = f"{part} * c.base / {whole}"
+            return (
+                f"(SELECT CASE WHEN c.base = c.amount THEN CAST({part} AS bigint) WHEN c.amount > 0 THEN {scaled} "
+                f"ELSE 0 END FROM {lines})",
+                "",
+                [rule.subject],
+            )
+        case Kind.EVENT if rule.property:
+            value, params = _property(rule.property)
+            return value, "JOIN customers_event e ON e.id = c.source_id AND c.source_type = 'event'", params
+    return "1", "", []
+
+
+def _property(name: str) -> tuple[str, list[Any]]:
+    """SQL: an event's property ``e`` as a whole number, rounded down; 0 where it is no number from 0 to ``MOST_VALUE``."""
+    if connection.vendor == "postgresql":
+        text = "(e.properties ->> %s)"
+        number = f"floor(CAST({text} AS numeric))"
+        return (
+            f"(CASE WHEN {text} ~ '^[0-9]{{1,10}}([.][0-9]+)?$' "
+            f"THEN CASE WHEN {number} <= {MOST_VALUE} THEN CAST({number} AS bigint) ELSE 0 END ELSE 0 END)",
+            [name, name, name],
+        )
+    path = "$." + json.dumps(name, ensure_ascii=False)
+    value = "json_extract(e.properties, %s)"
+    is_number = (
+        f"(typeof({value}) IN ('integer', 'real') AND {value} >= 0) OR (typeof({value}) = 'text' AND {value} GLOB '[0-9]*' "
+        f"AND {value} NOT GLOB '*[^0-9.]*' AND {value} NOT GLOB '*.*.*' AND {value} NOT GLOB '*.')"
+    )
+    number = f"CAST({value} AS integer)"
+    sql = f"(CASE WHEN {is_number} THEN CASE WHEN {number} <= {MOST_VALUE} THEN {number} ELSE 0 END ELSE 0 END)"
+    return sql, [path] * sql.count("%s")
+
+
+def event_name(rule: EarningRule) -> str:
+    """The name of the events that a rule is about, or an empty text."""
+    if rule.kind in (Kind.EVENT, Kind.MULTIPLIER):
+        return rule.subject
+    return (rule.subject or rule.kind) if rule.kind in (Kind.REFERRAL, Kind.REVIEW) else ""
+
+
+def _conditions(programme: Programme, rule: EarningRule) -> tuple[str, list[Any]]:
+    """Which causes ``c`` (with their day ``d``) a rule is about."""
+    parts: list[str] = []
+    params: list[Any] = []
+
+    def also(sql: str, *values: Any) -> None:
+        parts.append(sql)
+        params.extend(values)
+
+    name = event_name(rule)
+    if rule.kind in _ORDERS or (rule.kind == Kind.MULTIPLIER and not name):
+        also("c.kind = 'order'")
+    elif name:
+        also("c.kind = 'event' AND c.subject = %s", name)
+    else:
+        also("c.kind = %s", rule.kind)
+        if rule.subject:
+            also("c.subject = %s", rule.subject)
+    if rule.kind == Kind.FIRST_ORDER:
+        counted = "o.is_counted" if connection.vendor == "postgresql" else "o.is_counted = 1"
+        also(
+            f"NOT EXISTS (SELECT 1 FROM customers_order o WHERE o.customer_id = c.customer_id AND {counted} "
+            "AND (o.placed_at < c.at OR (o.placed_at = c.at AND o.id < c.source_id)))"
+        )
+    if rule.starts_at is not None:
+        also("c.at >= %s", parameter(rule.starts_at))
+    if rule.ends_at is not None:
+        also("c.at < %s", parameter(rule.ends_at))
+    if rule.weekdays:
+        also(f"d.weekday IN ({', '.join(str(int(one)) for one in rule.weekdays)})")
+    if rule.dates:
+        full = [one for one in rule.dates if len(one) == 10]
+        yearly = [one for one in rule.dates if len(one) == 5]
+        either: list[str] = []
+        for column, values in (("CAST(d.date AS text)", full), ("d.month_day", yearly)):
+            if values:
+                either.append(f"{column} IN ({', '.join(['%s'] * len(values))})")
+                params.extend(values)
+        parts.append(f"({' OR '.join(either)})")
+    if rule.segment_id is not None:
+        also(
+            "(SELECT coalesce(sum(CASE s.kind WHEN 'entered' THEN 1 ELSE -1 END), 0) FROM customers_segmentchange s "
+            f"WHERE s.segment_id = {int(rule.segment_id)} AND s.customer_id = c.customer_id "
+            "AND s.business_date < d.date) > 0"
+        )
+    if rule.tiers:
+        also(
+            "coalesce((SELECT t.to_tier FROM loyalty_tierchange t WHERE t.customer_id = c.customer_id "
+            f"AND t.programme_id = {int(programme.pk or 0)} AND t.effective_at <= c.at "
+            f"ORDER BY t.effective_at DESC LIMIT 1), '') IN ({', '.join(['%s'] * len(rule.tiers))})",
+            *rule.tiers,
+        )
+    if rule.stages:
+        also(
+            "coalesce((SELECT t.to_stage FROM stages_stagetransition t WHERE t.customer_id = c.customer_id "
+            f"AND t.occurred_at <= c.at ORDER BY t.id DESC LIMIT 1), '') IN ({', '.join(['%s'] * len(rule.stages))})",
+            *rule.stages,
+        )
+    if programme.joining != Programme.Joining.EVERYBODY:
+        also(programmes.inside(programme, "c.customer_id", "c.at"))
+    return " AND ".join(parts), params
+
+
+# --- Limits and multipliers -------------------------------------------------------------------------------------------
+
+
+def limit_of(rule: EarningRule) -> tuple[int | None, int | None, str]:
+    """The most points, the most times, and in which period. A first order is one for ever, a birthday one a year."""
+    if rule.limit_per:
+        return rule.limit_points, rule.limit_times, rule.limit_per
+    if rule.kind == Kind.FIRST_ORDER:
+        return None, 1, EarningRule.Per.EVER
+    if rule.kind == Kind.BIRTHDAY:
+        return None, 1, EarningRule.Per.YEAR
+    return None, None, ""
+
+
+def limit(programme: Programme, rules: Sequence[EarningRule], *, with_past: bool = True) -> None:
+    """Cut the lines to their limits, then add the multipliers' lines and cut those.
+
+    ``with_past``: what earlier causes used up of a limit counts too. Limits count causes in the order in which they are
+    told; a refund does not give a limit back.
+    """
+    for number, rule in enumerate(rules):
+        if rule.kind != Kind.MULTIPLIER:
+            _limit(programme, number, rule, with_past)
+    if any(rule.kind == Kind.MULTIPLIER for rule in rules):
+        _multiply(programme, rules)
+        for number, rule in enumerate(rules):
+            if rule.kind == Kind.MULTIPLIER:
+                _limit(programme, number, rule, with_past)
+
+
+def _limit(programme: Programme, number: int, rule: EarningRule, with_past: bool) -> None:
+    most, times, per = limit_of(rule)
+    if not per:
+        return
+    period = "0" if per == EarningRule.Per.EVER else f"d.{per}"
+    join, past_points, past_times = "", "0", "0"
+    params: list[Any] = []
+    if with_past:
+        kept = "0" if per == EarningRule.Per.EVER else f"u.{per}"
+        past_points, past_times = "coalesce(past.points, 0)", "coalesce(past.times, 0)"
+        join = (
+            f"LEFT JOIN (SELECT u.customer_id, {kept} AS period, sum(u.points) AS points, count(*) AS times "
+            "FROM loyalty_ruleuse u WHERE u.programme_id = %s AND u.rule_key = %s "
+            f"AND u.customer_id IN (SELECT customer_id FROM {LINES} WHERE rule = {number}) "
+            f"GROUP BY 1, 2) past ON past.customer_id = l.customer_id AND past.period = {period}"
+        )
+        params = [programme.pk, rule.key]
+    window = "PARTITION BY w.customer_id, w.period ORDER BY w.at, w.cause"
+    left = f"{int(most)} - w.past_points - w.before" if most is not None else "w.points"
+    room = f"w.past_times + w.place <= {int(times)}" if times is not None else "1 = 1"
+    batches.execute(
+        f"""
+        UPDATE {LINES} SET points = n.points FROM (
+            SELECT w.cause, CASE WHEN NOT ({room}) OR {left} <= 0 THEN 0 WHEN {left} < w.points THEN {left}
+                                 ELSE w.points END AS points
+            FROM (
+                SELECT w.*, sum(w.points) OVER ({window}) - w.points AS before, row_number() OVER ({window}) AS place
+                FROM (
+                    SELECT l.cause, l.customer_id, l.at, l.points, {period} AS period, {past_points} AS past_points,
+                           {past_times} AS past_times
+                    FROM {LINES} l JOIN {CAUSES} c ON c.cause = l.cause JOIN {DAYS} d ON d.day = c.day {join}
+                    WHERE l.rule = {number}
+                ) w
+            ) w
+        ) n WHERE {LINES}.rule = {number} AND {LINES}.cause = n.cause
+        """,
+        params,
+    )
+    batches.execute(f"DELETE FROM {LINES} WHERE rule = {number} AND points <= 0")
+
+
+def _multiply(programme: Programme, rules: Sequence[EarningRule]) -> None:
+    """The largest multiplier of a cause adds its extra; two do not multiply each other."""
+    candidates: list[str] = []
+    params: list[Any] = []
+    for number, rule in enumerate(rules):
+        if rule.kind == Kind.MULTIPLIER:
+            where, inner = _conditions(programme, rule)
+            candidates.append(
+                f"SELECT c.cause, {number} AS rule, {int(rule.percent)} AS percent, CAST(%s AS text) AS told "
+                f"FROM {CAUSES} c JOIN {DAYS} d ON d.day = c.day WHERE {where}"
+            )
+            params += [_told(rule), *inner]
+    extra = "x.points * (x.percent - 100) / 100"
+    batches.execute(
+        f"""
+        INSERT INTO {LINES} (cause, rule, customer_id, at, points, asked, told)
+        SELECT x.cause, x.rule, x.customer_id, x.at, {extra}, {extra}, x.told || x.points
+        FROM (
+            SELECT m.cause, m.rule, m.percent, m.told, b.customer_id, b.at, b.points,
+                   row_number() OVER (PARTITION BY m.cause ORDER BY m.percent DESC, m.rule) AS place
+            FROM ({" UNION ALL ".join(candidates)}) m
+            JOIN (SELECT cause, customer_id, at, CAST(sum(points) AS bigint) AS points FROM {LINES}
+                  GROUP BY cause, customer_id, at) b ON b.cause = m.cause
+        ) x WHERE x.place = 1 AND {extra} > 0
+        """,
+        params,
+    )
+
+
+# --- What comes of it -------------------------------------------------------------------------------------------------
+
+
+def totals(currency: str) -> tuple[str, list[Any]]:
+    """A SELECT of ``cause, points, explanation`` (JSON as text), and its parameters."""
+    line = (
+        "l.told || CASE WHEN l.asked > l.points THEN ', \"asked\": ' || l.asked ELSE '' END "
+        "|| ', \"points\": ' || l.points || '}'"
+    )
+    joined = (
+        f"string_agg({line}, ', ' ORDER BY l.rule)"
+        if connection.vendor == "postgresql"
+        else f"group_concat({line}, ', ')"
+    )
+    lines = LINES if connection.vendor == "postgresql" else f"(SELECT * FROM {LINES} ORDER BY cause, rule)"
+    return (
+        f"SELECT l.cause, CAST(sum(l.points) AS bigint) AS points, "
+        f"CAST(%s AS text) || {joined} || ']}}' AS explanation FROM {lines} l GROUP BY l.cause",
+        [f'{{"currency": {json.dumps(currency)}, "lines": ['],
+    )
+
+
+def remember(programme: Programme, rules: Sequence[EarningRule]) -> None:
+    """Keep what the lines used up of the limits."""
+    for number, rule in enumerate(rules):
+        if limit_of(rule)[2]:
+            batches.execute(
+                f"""
+                INSERT INTO loyalty_ruleuse (programme_id, rule_key, customer_id, cause, points, day, week, month, year)
+                SELECT %s, %s, l.customer_id, l.cause, l.points, d.day, d.week, d.month, d.year
+                FROM {LINES} l JOIN {CAUSES} c ON c.cause = l.cause JOIN {DAYS} d ON d.day = c.day WHERE l.rule = {number}
+                """,
+                [programme.pk, rule.key],
+            )
+
+
+def parts(rules: Sequence[EarningRule]) -> list[dict[str, Any]]:
+    """The lines at hand as dictionaries, for a person who tries a rule: rule, points, and the numbers."""
+    found = batches.rows(
+        f"SELECT rule, told || ', \"asked\": ' || asked || ', \"points\": ' || points || '}}' FROM {LINES} ORDER BY cause, rule"
+    )
+    return [json.loads(told) for _number, told in found]

@@ -1,0 +1,90 @@
+"""Awarding points for orders, as a ratio to inserting the very same orders: what a first night does before anything else."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection, transaction
+
+from customers.models import Customer, Order
+from lifecycle_crm.lib import batches, clock
+from loyalty import earning
+from loyalty.models import Entry
+
+YEARS = 3
+PER_CUSTOMER = 4
+
+
+class _Undo(Exception):
+    pass
+
+
+def orders(count: int) -> list[Order]:
+    """A shop's history: each customer buys four times, and the moments lie evenly over three years."""
+    known = Entry.objects.count() + Order.objects.count()
+    now = clock.now()
+    people = Customer.objects.bulk_create(
+        (
+            Customer(name=f"Bench {n}", email=f"b{known}-{n}@bench.example", known_since=now - timedelta(days=1200))
+            for n in range(count // PER_CUSTOMER)
+        ),
+        batch_size=2000,
+    )
+    step = timedelta(days=365 * YEARS) / count
+    rows = []
+    for n in range(count):
+        amount = 500 + n * 7919 % 40_000
+        rows.append(
+            Order(
+                customer=people[n * 31 % len(people)],
+                source="bench",
+                source_id=f"{known}-{n}",
+                placed_at=now - timedelta(days=365 * YEARS) + step * n,
+                currency="USD",
+                amount_minor=amount,
+                base_minor=amount,
+                is_history=True,
+            )
+        )
+    return rows
+
+
+def measure(count: int) -> dict[str, float]:
+    """Seconds to insert so many orders and to award their points, in one transaction that is rolled back."""
+    found: dict[str, float] = {}
+    try:
+        with transaction.atomic():
+            made = orders(count)
+            began = time.perf_counter()
+            Order.objects.bulk_create(made, batch_size=2000)
+            found["insert_s"] = time.perf_counter() - began
+            ids = [one.pk for one in made]
+            if connection.vendor == "postgresql":
+                batches.execute("ANALYZE")
+            before = Entry.objects.count()
+            began = time.perf_counter()
+            for part in batches.of(ids, 2000):
+                earning.award_for_orders(part)
+            found["award_s"] = time.perf_counter() - began
+            found["entries"] = Entry.objects.count() - before
+            raise _Undo
+    except _Undo:
+        return found
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    """The row of the table: ``ratio`` is to inserting the same orders, not to the floor."""
+    found = [measure(count) for _time in range(2)]
+    best = min(found, key=lambda one: one["award_s"])
+    return [
+        {
+            "what": f"points for {count:,} orders, ratio to inserting",
+            "median_s": best["award_s"],
+            "min_s": best["award_s"],
+            "max_s": max(one["award_s"] for one in found),
+            "ratio": best["award_s"] / best["insert_s"],
+            "note": f"{best['entries'] / best['award_s']:,.0f} orders/s; inserting them {best['insert_s']:.1f} s",
+        }
+    ]
