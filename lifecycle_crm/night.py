@@ -63,9 +63,16 @@ def _reactions(night: Night, low: int, high: int) -> Result:
 
 def _points(night: Night, low: int, high: int) -> Result:
     return {
+        "released": ledger.release_due(as_of=night.as_of, low=low, high=high),
         "activated": ledger.activate_due(as_of=night.as_of, low=low, high=high),
         "expired": ledger.expire_due(as_of=night.as_of, low=low, high=high),
+        "followed": ledger.follow_due(low=low, high=high),
     }
+
+
+def _proof(night: Night, low: int, high: int) -> Result:
+    """Every balance against its entries; an account that disagrees is frozen, alone."""
+    return {"frozen": ledger.prove()}
 
 
 def _facts(night: Night, low: int, high: int) -> Result:
@@ -118,6 +125,7 @@ def _rollups(night: Night, low: int, high: int) -> Result:
 STEPS: tuple[Step, ...] = (
     Step("reactions", _reactions, is_whole=True, commits=True),
     Step("points", _points),
+    Step("proof", _proof, is_whole=True, commits=True),
     Step("facts", _facts),
     Step("scores", _scores, is_whole=True),
     Step("stages", _stages),

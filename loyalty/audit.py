@@ -1,6 +1,6 @@
 """The proof that no point is lost or made up: what accounts and lots say, recomputed from the entries.
 
-It names what breaks and mends nothing. ``broken_accounts`` are those to freeze with ``ledger.freeze``.
+It names what breaks and mends nothing. The night freezes the accounts that are named here (``ledger.prove``).
 """
 
 from __future__ import annotations
@@ -10,74 +10,10 @@ from collections.abc import Iterator
 from django.utils.translation import gettext as _
 
 from lifecycle_crm.lib import batches
+from loyalty.ledger import broken_accounts
 
 NAMED = 50
 """So many are named per kind; the rest is counted."""
-
-_SUMS = """
-    SELECT account_id, sum(points) AS total,
-           sum(CASE WHEN ledger = 'available' THEN points ELSE 0 END) AS balance,
-           sum(CASE WHEN ledger = 'pending' THEN points ELSE 0 END) AS pending,
-           sum(CASE WHEN ledger = 'held' THEN points ELSE 0 END) AS held,
-           sum(CASE WHEN ledger = 'debt' THEN -points ELSE 0 END) AS debt,
-           sum(CASE WHEN ledger = 'issued' THEN -points ELSE 0 END) AS earned,
-           sum(CASE WHEN ledger = 'adjusted' THEN -points ELSE 0 END) AS adjusted,
-           sum(CASE WHEN ledger = 'redeemed' THEN points ELSE 0 END) AS spent,
-           sum(CASE WHEN ledger = 'expired' THEN points ELSE 0 END) AS expired,
-           sum(CASE WHEN ledger = 'reversed' THEN points ELSE 0 END) AS reversed,
-           sum(CASE WHEN ledger = 'moved' THEN -points ELSE 0 END) AS moved
-    FROM loyalty_posting GROUP BY account_id
-"""
-_CACHED = ("balance", "pending", "held", "debt", "earned", "adjusted", "spent", "expired", "reversed", "moved")
-
-
-def broken_accounts() -> list[tuple[int, int, str]]:
-    """Accounts that disagree with their entries or their lots: ``(account id, customer id, what)``, once per account."""
-    wrong = " OR ".join(f"a.{name} <> coalesce(s.{name}, 0)" for name in _CACHED)
-    first = "CASE " + " ".join(
-        f"WHEN a.{name} <> coalesce(s.{name}, 0) THEN '{name}'" for name in _CACHED
-    ) + " END"  # fmt: skip
-    found = {
-        account: (customer, column)
-        for account, customer, column in batches.rows(
-            f"SELECT a.id, a.customer_id, {first} FROM loyalty_account a LEFT JOIN ({_SUMS}) s ON s.account_id = a.id "
-            f"WHERE {wrong}"
-        )
-    }
-    for account, customer in batches.rows(
-        """
-        SELECT a.id, a.customer_id
-        FROM loyalty_account a
-        LEFT JOIN (
-            SELECT account_id, sum(CASE WHEN activated_at IS NULL THEN remaining ELSE 0 END) AS pending,
-                   sum(CASE WHEN activated_at IS NULL THEN 0 ELSE remaining END) AS balance
-            FROM loyalty_lot WHERE remaining > 0 GROUP BY account_id
-        ) l ON l.account_id = a.id
-        WHERE a.balance <> coalesce(l.balance, 0) OR a.pending <> coalesce(l.pending, 0)
-        """
-    ):
-        found.setdefault(account, (customer, "lots"))
-    for account, customer in batches.rows(
-        """
-        SELECT DISTINCT l.account_id, l.customer_id
-        FROM loyalty_lot l
-        LEFT JOIN (SELECT lot_id, sum(points) AS points FROM loyalty_lotspend GROUP BY lot_id) s ON s.lot_id = l.id
-        WHERE l.remaining <> l.amount - coalesce(s.points, 0)
-        """
-    ):
-        found.setdefault(account, (customer, "lots"))
-    for account, customer in batches.rows(
-        """
-        SELECT a.id, a.customer_id
-        FROM loyalty_account a
-        LEFT JOIN (
-            SELECT account_id, sum(points) AS points FROM loyalty_hold WHERE state = 'open' GROUP BY account_id
-        ) h ON h.account_id = a.id
-        WHERE a.held <> coalesce(h.points, 0)
-        """
-    ):
-        found.setdefault(account, (customer, "holds"))
-    return sorted((account, customer, what) for account, (customer, what) in found.items())
 
 
 def problems() -> list[str]:

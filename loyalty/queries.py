@@ -16,7 +16,7 @@ from customers.models import Customer
 from lifecycle_crm.lib import clock
 from lifecycle_crm.templatetags.crm import money, num
 from loyalty import sentences
-from loyalty.models import Account, Entry, Lot, Posting, Programme
+from loyalty.models import Account, Entry, Freeze, Lot, Posting, Programme
 
 SOON_DAYS = 30
 
@@ -145,6 +145,17 @@ def _months(programme: Programme) -> list[Month]:
 def last_day(expires_at: datetime) -> date:
     """The last date, in the shop's zone, on which points that end at ``expires_at`` can be used."""
     return clock.business_date(expires_at - timedelta(seconds=1))
+
+
+def frozen() -> QuerySet[Freeze]:
+    """Accounts that stand still because the proof failed, the longest first."""
+    return Freeze.objects.filter(ended_at=None).select_related("account__customer", "account__programme").order_by("pk")
+
+
+def oldest_freeze_seconds() -> float | None:
+    """How long the longest frozen account has stood still; ``None`` when none does."""
+    first = frozen().values_list("frozen_at", flat=True).first()
+    return None if first is None else max(0.001, (clock.now() - first).total_seconds())
 
 
 # --- One customer -----------------------------------------------------------------------------------------------------

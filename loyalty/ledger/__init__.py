@@ -9,13 +9,14 @@ What keeps it true:
 * entries, postings and uses of lots are append-only by trigger.
 """
 
-from loyalty.ledger.adjustments import adjust
+from loyalty.ledger.adjustments import adjust, needs_approval
 from loyalty.ledger.due import activate_due, expire_due, release_due
 from loyalty.ledger.earnings import earn, earn_many, earn_selected, hold_for
-from loyalty.ledger.freezing import freeze, unfreeze
+from loyalty.ledger.freezing import freeze, prove, unfreeze
 from loyalty.ledger.holds import authorise, post_hold, void_hold
 from loyalty.ledger.households import found_household, join_household, leave_household
 from loyalty.ledger.merges import follow_due, merge, unmerge
+from loyalty.ledger.proof import broken_accounts
 from loyalty.ledger.returns import cancel_redemption, left_to_take_back, reverse, reverse_many, undo
 from loyalty.ledger.spending import redeem
 from loyalty.ledger.terms import MOST_POINTS, Earning, TakeBack, add_months, expiry
@@ -29,6 +30,7 @@ __all__ = [
     "add_months",
     "adjust",
     "authorise",
+    "broken_accounts",
     "cancel_redemption",
     "earn",
     "earn_many",
@@ -43,7 +45,9 @@ __all__ = [
     "leave_household",
     "left_to_take_back",
     "merge",
+    "needs_approval",
     "post_hold",
+    "prove",
     "redeem",
     "release_due",
     "reverse",

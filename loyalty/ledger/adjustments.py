@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
 
 from customers.models import Customer
 from lifecycle_crm.accounts.models import User
 from loyalty import book
+from loyalty.errors import ApprovalRequired
 from loyalty.ledger.due import repay
 from loyalty.ledger.earnings import open_accounts
 from loyalty.ledger.spending import burn
 from loyalty.ledger.terms import checked_key, checked_reason, expiry, footprint, moment_of, programme_of, whole
-from loyalty.models import Entry, Programme
+from loyalty.models import Approval, Entry, Limits, Programme
+
+
+def needs_approval(programme: Programme, points: int) -> bool:
+    """Whether so many points by hand need a second person."""
+    return abs(points) > Limits.of(programme).approve_above
 
 
 def adjust(
@@ -27,12 +35,24 @@ def adjust(
     source_type: str = "",
     source_id: str = "",
     programme: Programme | None = None,
+    approval: Approval | None = None,
 ) -> Entry:
-    """Give (positive) or take (negative) points by hand, with a reason. What is given expires like an order's points."""
+    """Give (positive) or take (negative) points by hand, with a reason. What is given expires like an order's points.
+
+    Above the programme's limit it raises ``ApprovalRequired``: ``approvals.adjust`` asks a second person, whose yes is
+    the ``approval``.
+    """
     of = programme_of(programme)
     whole(points)
     text = checked_reason(reason, required=True)
     moment = moment_of(effective_at)
+    if approval is None and needs_approval(of, points) and not Entry.objects.filter(programme=of, key=key).exists():
+        raise ApprovalRequired(
+            _("More than %(limit)s points at once need a second person. Ask for it on the customer's points page.")
+            % {"limit": Limits.of(of).approve_above},
+            limit=Limits.of(of).approve_above,
+        )
+    told = {"asked_by": approval.requested_by_id, "approved_by": approval.decided_by_id} if approval else {}
     if points < 0:
         return burn(
             kind=Entry.Kind.ADJUST,
@@ -42,7 +62,7 @@ def adjust(
             actor=actor,
             reason=text,
             moment=moment,
-            explanation=None,
+            explanation=told,
             source_type=source_type,
             source_id=source_id,
             programme=of,
@@ -72,6 +92,7 @@ def adjust(
                         available=points,
                         system="adjusted",
                         reason=text,
+                        explanation=json.dumps(told),
                         source_type=source_type,
                         source_id=source_id,
                         actor_id=actor.pk if actor else None,

@@ -1,21 +1,72 @@
-"""When the proof fails: the one account stops, all others go on."""
+"""When the proof fails: the one account stops, all others go on, and a person lets it go on again."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Mapping
 
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import batches, clock
-from loyalty.models import Account
+from lifecycle_crm.lib.errors import Conflict
+from loyalty import book
+from loyalty.errors import StillBroken
+from loyalty.ledger.proof import broken_accounts, rebuild
+from loyalty.ledger.terms import checked_reason
+from loyalty.models import Account, Freeze
+
+logger = logging.getLogger(__name__)
 
 
-def freeze(*, accounts: Collection[int]) -> int:
+def prove() -> int:
+    """Compare every account with its entries and freeze those that disagree; how many were not frozen before.
+
+    Nothing is mended: a sum that is wrong is evidence, and a person looks at it.
+    """
+    broken = broken_accounts()
+    frozen = freeze(accounts=[pk for pk, _customer, _what in broken], what={pk: what for pk, _customer, what in broken})
+    for pk, customer, what in broken:
+        logger.error("Points account %s of customer #%s: %s does not equal its entries", pk, customer, what)
+    return frozen
+
+
+def freeze(*, accounts: Collection[int], what: Mapping[int, str] | None = None) -> int:
     """Stop redemptions of these accounts, whose entries and balance disagree; how many were not frozen before."""
-    return sum(
-        Account.objects.filter(pk__in=part, frozen_at=None).update(frozen_at=clock.now())
-        for part in batches.of(sorted(accounts), 500)
-    )
+    count = 0
+    now = clock.now()
+    for part in batches.of(sorted(accounts), 500):
+        with transaction.atomic():
+            book.hold_ids(part)
+            fresh = list(Account.objects.filter(pk__in=part, frozen_at=None).values_list("pk", flat=True))
+            Freeze.objects.bulk_create(
+                Freeze(account_id=pk, what=(what or {}).get(pk, ""), frozen_at=now) for pk in fresh
+            )
+            count += Account.objects.filter(pk__in=fresh).update(frozen_at=now)
+    return count
 
 
-def unfreeze(*, account: Account) -> None:
-    """Let an account redeem again, after somebody looked."""
-    Account.objects.filter(pk=account.pk).update(frozen_at=None)
+def unfreeze(*, account: Account, actor: User | None, reason: str, is_rebuilt: bool = False) -> Freeze:
+    """Let an account redeem again, after somebody looked. Who and why stays on record.
+
+    ``is_rebuilt`` first writes into the account what its entries say. Raises ``StillBroken`` while they disagree, and
+    ``Conflict`` when it is not frozen.
+    """
+    text = checked_reason(reason, required=True)
+    with transaction.atomic():
+        book.hold_ids([account.pk])
+        if Account.objects.filter(pk=account.pk).exclude(frozen_at=None).update(frozen_at=None) != 1:
+            raise Conflict(_("This account is not frozen."), code="not_frozen")
+        if is_rebuilt:
+            rebuild(account.pk)
+        if broken := broken_accounts([account.pk]):
+            raise StillBroken(
+                _("The account still disagrees with its entries (%(what)s). Rebuild it from its entries first.")
+                % {"what": broken[0][2]}
+            )
+        row = Freeze.objects.filter(account=account, ended_at=None).first() or Freeze(account=account)
+        row.ended_at, row.ended_by, row.reason = clock.now(), actor, text
+        row.save()
+    account.refresh_from_db()
+    return row

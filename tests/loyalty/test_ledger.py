@@ -181,7 +181,7 @@ def test_it_refuses_to_redeem_from_a_frozen_account_only() -> None:
         ledger.redeem(customer=ada, points=1, key="r")
     assert account(ada).balance == 10
     ledger.redeem(customer=bo, points=1, key="r")
-    ledger.unfreeze(account=account(ada))
+    ledger.unfreeze(account=account(ada), actor=UserFactory(), reason="Looked at it")
     ledger.redeem(customer=ada, points=1, key="r2")
 
 

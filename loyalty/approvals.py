@@ -1,0 +1,115 @@
+"""Four eyes: an adjustment above the programme's limit waits until a second person says yes."""
+
+from __future__ import annotations
+
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+
+from customers.models import Customer
+from lifecycle_crm.accounts.models import Role, User
+from lifecycle_crm.lib import clock
+from lifecycle_crm.lib.errors import InvalidInput
+from loyalty import ledger
+from loyalty.errors import AlreadyDecided, FourEyes, KeyReused, NoProgramme
+from loyalty.models import Approval, Entry, Programme
+
+MAY_DECIDE = (Role.OWNER, Role.ADMIN)
+
+
+def adjust(
+    *,
+    customer: Customer,
+    points: int,
+    key: str,
+    actor: User | None,
+    reason: str,
+    source_type: str = "",
+    source_id: str = "",
+    programme: Programme | None = None,
+) -> Entry | Approval:
+    """Give or take points by hand: at once up to the programme's limit, above it as a request for a second person.
+
+    The same request again returns what it made (``replayed``): the request, or once it is approved still the request, with
+    its entry. Its key with another request raises ``KeyReused``.
+    """
+    of = programme or Programme.current()
+    if of is None:
+        raise NoProgramme(_("No points programme is active. Switch one on under Admin, Programmes."))
+    asked = Approval.objects.filter(programme=of, key=key).first()
+    if asked is None and not (
+        ledger.needs_approval(of, points) and not Entry.objects.filter(programme=of, key=key).exists()
+    ):
+        return ledger.adjust(
+            customer=customer, points=points, key=key, actor=actor, reason=reason, source_type=source_type,
+            source_id=source_id, programme=of,
+        )  # fmt: skip
+    text = reason.strip()
+    if not text:
+        raise InvalidInput(_("Say why: the reason stays in the customer's history."), code="reason_required")
+    if len(text) > 300:
+        raise InvalidInput(_("The reason is longer than 300 characters."), code="invalid_reason")
+    if asked is None:
+        if abs(points) > ledger.MOST_POINTS:
+            raise InvalidInput(
+                _("The number of points must be between 1 and %(most)s.") % {"most": ledger.MOST_POINTS},
+                code="invalid_points",
+            )
+        try:
+            with transaction.atomic():
+                return Approval.objects.create(
+                    programme=of, customer=customer, key=key, points=points, reason=text, requested_by=actor,
+                    source_type=source_type, source_id=source_id,
+                )  # fmt: skip
+        except IntegrityError:
+            asked = Approval.objects.get(programme=of, key=key)
+    if (asked.customer_id, asked.points, asked.reason) != (customer.pk, points, text):
+        raise KeyReused(
+            _("This key was used for another movement of points. Send a new key for a new request."), key=key
+        )
+    asked.replayed = True
+    return asked
+
+
+def approve(*, approval: Approval, actor: User, note: str = "") -> Approval:
+    """Say yes: the points move, in the same transaction. Raises ``FourEyes`` for who asked, ``AlreadyDecided`` for the
+    second who decides, and what the ledger refuses, such as too few points; then it goes on waiting."""
+    with transaction.atomic():
+        decided = _decide(approval, Approval.State.APPROVED, actor, note)
+        entry = ledger.adjust(
+            customer=decided.customer,
+            points=decided.points,
+            key=decided.key,
+            actor=decided.requested_by,
+            reason=decided.reason,
+            source_type=decided.source_type or "approval",
+            source_id=decided.source_id or str(decided.pk),
+            programme=decided.programme,
+            approval=decided,
+        )
+        Approval.objects.filter(pk=decided.pk).update(entry=entry)
+    decided.refresh_from_db()
+    return decided
+
+
+def refuse(*, approval: Approval, actor: User, note: str = "") -> Approval:
+    """Say no: nothing moves. Who asked may take the request back this way too, by another's hand only."""
+    with transaction.atomic():
+        return _decide(approval, Approval.State.REFUSED, actor, note)
+
+
+def may_decide(user: object) -> bool:
+    """Whether this person's role may say yes or no to what others asked."""
+    return isinstance(user, User) and (user.is_superuser or user.role in MAY_DECIDE)
+
+
+def _decide(approval: Approval, state: Approval.State, actor: User, note: str) -> Approval:
+    if not may_decide(actor):
+        raise FourEyes(_("Only an owner or an admin can decide this."))
+    if approval.requested_by_id == actor.pk:
+        raise FourEyes(_("You asked for this yourself. Somebody else has to decide."))
+    if len(note.strip()) > 300:
+        raise InvalidInput(_("The note is longer than 300 characters."), code="invalid_note")
+    mine = Approval.objects.filter(pk=approval.pk, state=Approval.State.WAITING)
+    if mine.update(state=state, decided_by=actor, decided_at=clock.now(), note=note.strip()) != 1:
+        raise AlreadyDecided(_("Somebody decided this already."))
+    return Approval.objects.select_related("customer", "programme", "requested_by").get(pk=approval.pk)

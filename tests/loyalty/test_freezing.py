@@ -1,0 +1,105 @@
+"""A sum that does not equal its entries: found within a night, that account stops, a person lets it go on."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+
+from customers.models import Customer
+from lifecycle_crm import night
+from lifecycle_crm.lib import clock, health
+from lifecycle_crm.lib.errors import Conflict, InvalidInput
+from loyalty import audit, ledger, queries
+from loyalty.errors import AccountFrozen, StillBroken
+from loyalty.models import Account, Freeze, Lot
+from tests.factories import UserFactory
+from tests.loyalty.factories import CustomerFactory, give
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def people() -> list[Customer]:
+    found = [CustomerFactory() for _ in range(5)]
+    for n, one in enumerate(found):
+        give(one, 100, key=f"g{n}")
+        ledger.redeem(customer=one, points=30, key=f"r{n}")
+    return found
+
+
+def held(customer: Customer) -> Account:
+    return Account.objects.get(customer=customer)
+
+
+def tamper(customer: Customer) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE loyalty_account SET balance = balance + 1, adjusted = adjusted + 1 WHERE customer_id = %s",
+            [customer.pk],
+        )
+
+
+def test_the_proof_freezes_exactly_the_tampered_accounts_and_mends_nothing(people: list[Customer]) -> None:
+    """Fault 39."""
+    assert ledger.prove() == 0
+    tamper(people[1])
+    tamper(people[3])
+    assert (ledger.prove(), ledger.prove()) == (2, 0)
+    assert list(Freeze.objects.order_by("account").values_list("account__customer", "what")) == [
+        (people[1].pk, "balance"),
+        (people[3].pk, "balance"),
+    ]
+    assert held(people[1]).balance == 71
+    for n, one in enumerate(people):
+        if n in (1, 3):
+            with pytest.raises(AccountFrozen):
+                ledger.redeem(customer=one, points=1, key=f"x{n}")
+        else:
+            ledger.redeem(customer=one, points=1, key=f"x{n}")
+
+
+def test_a_broken_account_stays_frozen_until_it_is_rebuilt_from_its_entries(people: list[Customer]) -> None:
+    ola = UserFactory()
+    tamper(people[1])
+    Lot.objects.filter(customer=people[1]).update(remaining=71)
+    ledger.prove()
+    with pytest.raises(StillBroken):
+        ledger.unfreeze(account=held(people[1]), actor=ola, reason="Looks fine")
+    assert (held(people[1]).frozen_at is None, held(people[1]).balance) == (False, 71)
+    row = ledger.unfreeze(account=held(people[1]), actor=ola, reason="A script had changed it", is_rebuilt=True)
+    assert (row.ended_by, row.reason, row.what) == (ola, "A script had changed it", "balance")
+    assert (held(people[1]).balance, held(people[1]).adjusted, held(people[1]).frozen_at) == (70, 0, None)
+    assert audit.problems() == []
+    ledger.redeem(customer=people[1], points=70, key="all")
+
+
+def test_letting_go_needs_a_reason_and_a_frozen_account(people: list[Customer]) -> None:
+    with pytest.raises(Conflict):
+        ledger.unfreeze(account=held(people[0]), actor=None, reason="Why not")
+    ledger.freeze(accounts=[held(people[0]).pk])
+    with pytest.raises(InvalidInput):
+        ledger.unfreeze(account=held(people[0]), actor=None, reason=" ")
+    assert held(people[0]).frozen_at is not None
+
+
+def test_the_proof_of_one_account_says_what_the_proof_of_all_says(people: list[Customer]) -> None:
+    ledger.authorise(customer=people[2], points=20, key="h")
+    tamper(people[1])
+    Lot.objects.filter(customer=people[4]).update(remaining=69)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE loyalty_hold SET points = 19")
+    wrong = ledger.broken_accounts()
+    assert [what for _account, _customer, what in wrong] == ["balance", "holds", "lots"]
+    for one in Account.objects.order_by("pk"):
+        assert ledger.broken_accounts([one.pk]) == [row for row in wrong if row[0] == one.pk]
+
+
+def test_a_night_freezes_and_health_says_so(people: list[Customer]) -> None:
+    tamper(people[1])
+    done = night.run(clock.last_complete_day(), is_quiet=True)
+    assert (done.state, done.counts["frozen"]) == ("done", 1)
+    assert [one.account.customer for one in queries.frozen()] == [people[1]]
+    told = health.report()["queues"]["points_frozen"]
+    assert told["ok"] is False
+    ledger.unfreeze(account=held(people[1]), actor=None, reason="Mended", is_rebuilt=True)
+    assert health.report()["queues"]["points_frozen"]["ok"] is True
