@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     """Earning rules and tiers as data."""
 
     dependencies = [
-        ('customers', '0005_steady_segments'),
+        ('customers', '0004_segments'),
         ('loyalty', '0006_holds_transfers_approvals'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
