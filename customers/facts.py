@@ -25,6 +25,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from customers import rfm
 from customers.models import CustomerFacts, DirtyCustomer, RfmCuts
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import DAY, epoch, parameter, seconds
@@ -33,6 +34,9 @@ PICKED = "picked_customers"
 """Temporary table ``(customer_id, is_dirty, is_history)`` of the batch at hand; every hand-down joins it."""
 
 CUTS_MAX_AGE_DAYS = 28
+
+AT_ONCE = 0
+"""A review that is due as soon as anybody looks, whichever date the next night is of."""
 
 
 def mark(customers: Iterable[int], *, occurred_at: datetime, is_history: bool = False) -> None:
@@ -241,14 +245,14 @@ def hand_down(columns: dict[str, str], source: str, params: Sequence[Any] = ()) 
     ``source`` is a SELECT that yields ``customer_id`` and the values; ``columns`` maps a facts column to the SQL
     expression over it (alias ``s``), such as ``{"points": "coalesce(s.balance, 0)"}``. Customers of the batch that the
     source does not name are seen as a row of NULLs. A changed customer is due for review at once: the statement sets
-    ``next_review_at`` to 0, "as soon as anybody looks".
+    ``next_review_at`` to ``AT_ONCE``.
     """
     changed = " OR ".join(differs(f"customers_customerfacts.{name}", f"n.{name}") for name in columns)
     sets = ", ".join(f"{name} = n.{name}" for name in columns)
     values = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
     return batches.execute(
         f"""
-        UPDATE customers_customerfacts SET {sets}, next_review_at = 0
+        UPDATE customers_customerfacts SET {sets}, next_review_at = {AT_ONCE}
         FROM (
             SELECT p.customer_id, {values} FROM {PICKED} p LEFT JOIN ({source}) s ON s.customer_id = p.customer_id
         ) AS n
@@ -302,7 +306,10 @@ def renew_cuts(on: date) -> RfmCuts | None:
 
 
 def score(*, as_of: datetime) -> int:
-    """Write the batch's RFM scores from the stored cuts; how many rows changed. Rules may look at them: review is due."""
+    """Write the batch's RFM scores from the stored cuts, and who came into another group by them; how many rows changed.
+
+    Rules may look at scores, so review is due.
+    """
     current = cuts(clock.business_date(as_of))
     if current is None:
         return 0
@@ -328,11 +335,16 @@ def score(*, as_of: datetime) -> int:
         differs(name, f"({sql})")
         for name, sql in (("recency", recency), ("frequency", frequency), ("monetary", monetary))
     )
-    return batches.execute(
+    picked = f"customer_id IN (SELECT customer_id FROM {PICKED})"
+    scored = batches.execute(
         f"UPDATE customers_customerfacts SET recency = {recency}, frequency = {frequency}, monetary = {monetary}, "
         f"next_review_at = {now} "
-        f"WHERE customer_id IN (SELECT customer_id FROM {PICKED}) AND ({changed})"
+        f"WHERE {picked} AND ({changed})"
     )
+    if scored:
+        # The last second it knows of: a night decides for the first instant of the next day.
+        rfm.write_changes(f"f.{picked}", business_date=clock.business_date(as_of - timedelta(seconds=1)))
+    return scored
 
 
 def next_recency_change(current: RfmCuts | None, as_of: datetime) -> str:

@@ -15,7 +15,7 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from customers import queries, rfm, segments, trails
+from customers import membership, queries, rfm, segments, trails
 from customers.models import Customer, RfmGroup, Segment, search_text
 from customers.vocabulary import STAGES
 from lifecycle_crm.lib import clock
@@ -206,7 +206,7 @@ class CustomerFilter(django_filters.FilterSet):
     def in_segment(self, rows: QuerySet[Customer], name: str, value: str) -> QuerySet[Customer]:
         """Who is in it now, or was at the end of a date that a night has recorded."""
         chosen, on = segments.get(value), self.form.cleaned_data.get("segment_on")
-        sql, params = segments.members_on(chosen, on) if on else segments.matching(segments.condition_of(chosen))
+        sql, params = membership.members_on(chosen, on) if on else segments.matching(segments.condition_of(chosen))
         return rows.filter(pk__in=RawSQL(sql, params))
 
     def by_segment(self, rows: QuerySet[Customer], name: str, value: Any) -> QuerySet[Customer]:

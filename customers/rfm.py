@@ -5,8 +5,8 @@ Scores are recency and frequency from 1 (long ago, seldom) to 5 (just now, often
 of its own and moves nobody into another cell. Names: the eleven in common use (Putler, *RFM Analysis for Successful
 Customer Segmentation*, 2017); that source lets its ranges overlap, so the borders here are ours and drawn in ``TABLE``.
 
-``record`` is the history: once per business date, after the scores, only whom changed. A customer's group on any date is
-their last change up to it.
+The history is written with the scores, for whom they change (``write_changes``), and once per business date as the sizes of
+the groups (``record``). A customer's group on any date is their last change up to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from customers.models import Customer, CustomerFacts, RfmChange, RfmCuts, RfmDay, RfmGroup
 from lifecycle_crm.lib import batches
-from lifecycle_crm.lib.moments import parameter
+from lifecycle_crm.lib.moments import seconds
 
 NONE = "none"
 """How addresses and tables call "in no group": who has not bought."""
@@ -82,48 +82,62 @@ def was_in(rows: QuerySet[Customer], group: str, day: date) -> QuerySet[Customer
 # --- History ----------------------------------------------------------------------------------------------------------
 
 
-def record(*, business_date: date, as_of: datetime) -> int:
-    """Write the groups of a date: sizes, and a change for everyone whose group is another one now; how many changed.
+def write_changes(where: str, *, business_date: date) -> int:
+    """A change for each of these customers whose group by their scores is another one than was told; how many.
 
-    Takes the facts as they stand, so it belongs into the night of ``business_date``, after the scores; only customers
-    known before ``as_of`` count. Recording a date again adds nothing unless scores moved meanwhile. A date before the
-    newest recorded one is left alone: today's scores say nothing about it.
+    ``where`` is SQL over the facts ``f``. Who was told a group for a later date keeps their history: a night that runs late
+    does not rewrite it.
     """
-    known = "f.customer_id IN (SELECT id FROM customers_customer WHERE known_since < %s)"
-    day, moment = connection.ops.adapt_datefield_value(business_date), parameter(as_of)
+    day = connection.ops.adapt_datefield_value(business_date)
+    moved = f"{where} AND f.rfm_group <> {group_sql()}"
+    last = "SELECT c.{0} FROM customers_rfmchange c WHERE c.customer_id = f.customer_id ORDER BY c.id DESC LIMIT 1"
+    changed = batches.execute(
+        f"""
+        INSERT INTO customers_rfmchange (customer_id, from_group, to_group, business_date)
+        SELECT customer_id, was, is_now, %s FROM (
+            SELECT f.customer_id, coalesce(({last.format("to_group")}), '') AS was, {group_sql()} AS is_now,
+                   ({last.format("business_date")}) AS told_on
+            FROM customers_customerfacts f WHERE {moved}
+        ) AS compared
+        WHERE was <> is_now AND (told_on IS NULL OR told_on <= %s)
+        ORDER BY customer_id
+        """,
+        [day, day],
+    )
+    batches.execute(f"UPDATE customers_customerfacts AS f SET rfm_group = {group_sql()} WHERE {moved}")
+    return changed
+
+
+def record(*, business_date: date, as_of: datetime) -> int:
+    """Write the sizes of the groups on a date; how many customers had to be told their group on the way.
+
+    The scores' own verb tells who changed (``facts.score``), so that is nobody unless scores came from elsewhere. Takes the
+    facts as they stand, so it belongs into the night of ``business_date``; only who had bought before ``as_of`` counts. A
+    date before the newest recorded one is left alone: today's scores say nothing about it.
+    """
+    known = f"f.first_order_at < {seconds(as_of)}"
     with transaction.atomic():
         newest = RfmDay.objects.aggregate(newest=models.Max("business_date"))["newest"]
         if newest is not None and business_date < newest:
             return 0
-        changed = batches.execute(
+        found = batches.rows(
             f"""
-            INSERT INTO customers_rfmchange (customer_id, from_group, to_group, business_date)
-            SELECT customer_id, was, is_now, %s FROM (
-                SELECT f.customer_id, coalesce(c.to_group, '') AS was, {group_sql()} AS is_now
-                FROM customers_customerfacts f
-                LEFT JOIN (
-                    SELECT customer_id, max(id) AS id FROM customers_rfmchange GROUP BY customer_id
-                ) newest ON newest.customer_id = f.customer_id
-                LEFT JOIN customers_rfmchange c ON c.id = newest.id
-                WHERE {known}
-            ) AS compared
-            WHERE was <> is_now
-            ORDER BY customer_id
-            """,
-            [day, moment],
+            SELECT f.recency, f.frequency, f.rfm_group, count(*), sum(f.spend_minor)
+            FROM customers_customerfacts f WHERE {known} GROUP BY f.recency, f.frequency, f.rfm_group
+            """
         )
+        changed = 0
+        if any(told != group_of(recency, frequency) for recency, frequency, told, _n, _minor in found):
+            changed = write_changes(known, business_date=business_date)
+        people: Counter[str] = Counter()
+        money: Counter[str] = Counter()
+        for recency, frequency, _told, n, minor in found:
+            people[group_of(recency, frequency)] += n
+            money[group_of(recency, frequency)] += minor
         RfmDay.objects.filter(business_date=business_date).delete()
-        empty = " UNION ALL ".join(f"SELECT '{group}' AS name" for group in RfmGroup.values)
-        batches.execute(
-            f"""
-            INSERT INTO customers_rfmday (business_date, "group", customers, revenue_minor)
-            SELECT %s, g.name, coalesce(s.n, 0), coalesce(s.spend, 0)
-            FROM ({empty}) g LEFT JOIN (
-                SELECT {group_sql()} AS name, count(*) AS n, sum(f.spend_minor) AS spend
-                FROM customers_customerfacts f WHERE {known} GROUP BY 1
-            ) s ON s.name = g.name
-            """,
-            [day, moment],
+        RfmDay.objects.bulk_create(
+            RfmDay(business_date=business_date, group=group, customers=people[group], revenue_minor=money[group])
+            for group in RfmGroup.values
         )
     return changed
 

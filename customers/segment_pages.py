@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from customers import builder, queries, segments, sentences
+from customers import builder, membership, queries, segments, sentences
 from customers.builder import Builder, Group, Row
 from customers.conditions import Condition
 from customers.filters import country_name, language_name
@@ -137,7 +137,7 @@ def _parts(tree: Any) -> list[str]:
 
 
 def _growth(segment: Segment) -> dict[str, Any]:
-    days = segments.days_of(segment, last=DAYS)
+    days = membership.days_of(segment, last=DAYS)
     if not days:
         return {"days": []}
     came = sum(one.entered for one in days if not one.is_first)
@@ -145,7 +145,7 @@ def _growth(segment: Segment) -> dict[str, Any]:
     oldest_first = days[::-1]
     return {
         "days": days,
-        "first_day": segments.recorded_from(segment),
+        "first_day": membership.recorded_from(segment),
         "last_day": days[0].business_date,
         "trend": [one.members for one in oldest_first],
         "growth_sentence": _("%(came)s entered and %(went)s left since %(date)s.")
@@ -162,13 +162,13 @@ def _on(request: HttpRequest, segment: Segment) -> dict[str, Any]:
         asked = parse_date(text)
     except ValueError:
         asked = None
-    first = segments.recorded_from(segment)
+    first = membership.recorded_from(segment)
     if asked is None:
         return {"on_problem": _("This is no date.")}
     if first is None or asked < first:
         return {"on_problem": _("Nights have counted this segment only since %(date)s.") % {"date": day(first)}
                 if first else _("No night has counted this segment yet.")}  # fmt: skip
-    sql, params = segments.members_on(segment, asked)
+    sql, params = membership.members_on(segment, asked)
     [(count,)] = batches.rows(f"SELECT count(*) FROM ({sql}) AS were", params)
     url = f"{reverse('customers:list')}?segment={segment.key}&segment_on={asked:%Y-%m-%d}"
     return {"on": asked, "on_count": count, "on_url": url}

@@ -1,7 +1,7 @@
 """Segments: groups of people by a condition or by a list, who is in them, and who was on any past date.
 
-A live segment is its condition: it is asked when somebody looks, so page, list and API cannot disagree. A night writes
-down who entered and who left (``record``), and the membership of a past date is read from these rows.
+A live segment is its condition: it is asked when somebody looks, so page, list and API cannot disagree. Who entered and
+left it, night by night, is ``customers.membership``'s.
 """
 
 from __future__ import annotations
@@ -13,24 +13,21 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, OperationalError, connection, transaction
-from django.db.models import Count as TotalOf
 from django.db.models import Max, Min, QuerySet
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from customers import conditions, sentences
-from customers.conditions import All, Any_, BadCondition, Condition, Found, Listed, Resolver
+from customers.conditions import All, Any_, Condition, Found, Listed, Resolver
 from customers.facts import bool_literal
 from customers.models import (
     Customer,
     CustomerFacts,
     Segment,
-    SegmentChange,
-    SegmentDay,
     SegmentMember,
     SegmentVersion,
     email_key,
@@ -48,8 +45,6 @@ EXACT_SECONDS = 1.5
 PATIENT_SECONDS = 20.0
 """For who asks for the exact number of a count that was estimated."""
 SAMPLE = 4_000
-TALLY, BEFORE = "segment_tally", "segment_before"
-"""Temporary tables of a night: who is in a segment, and who was."""
 EVERYBODY: dict[str, Any] = {"all": []}
 
 MAY_EDIT = frozenset({Role.OWNER, Role.ADMIN, Role.MARKETER})
@@ -602,118 +597,6 @@ def recount(segment: Segment) -> Segment:
 # --- Over time --------------------------------------------------------------------------------------------------------------
 
 
-def record(*, business_date: date, as_of: datetime) -> dict[str, int]:
-    """Write who entered and left every segment by the end of a date. Set-based; again for the same date finds nothing.
-
-    The conditions asked are those in force at ``as_of``. A date before one that was recorded already is left alone:
-    history is not rewritten.
-    """
-    resolve = resolver(before=as_of)
-    told = {"segments_entered": 0, "segments_left": 0}
-    numbers = dict(
-        SegmentVersion.objects.filter(created_at__lt=as_of, segment__archived_at=None)
-        .values_list("segment_id")
-        .annotate(number=Max("number"))
-    )
-    later = set(
-        SegmentDay.objects.filter(business_date__gt=business_date).values_list("segment_id", flat=True).distinct()
-    )
-    with transaction.atomic():
-        for table in (TALLY, BEFORE):
-            batches.scratch(table, "customer_id bigint PRIMARY KEY")
-        for segment in Segment.objects.filter(pk__in=numbers.keys() - later).order_by("pk"):
-            found = resolve(segment.key)
-            if found is None:
-                continue
-            try:
-                condition = (
-                    Listed(segment.pk)
-                    if segment.is_static
-                    else conditions.parse(found.tree, segment.name, resolve=resolve, inside=(segment.key,))
-                )
-            except BadCondition as problem:
-                logger.warning("Segment %s is not counted for %s: %s", segment.key, business_date, problem)
-                continue
-            entered, left = _write_changes(segment, condition, numbers[segment.pk], business_date, as_of)
-            told["segments_entered"] += entered
-            told["segments_left"] += left
-    return told
-
-
-def _write_changes(
-    segment: Segment, condition: Condition, version: int, business_date: date, as_of: datetime
-) -> tuple[int, int]:
-    sql, params = matching(condition, as_of)
-    pk, day, now = segment.pk, business_date, parameter(clock.now())
-    batches.execute(f"DELETE FROM {TALLY}")
-    batches.execute(f"DELETE FROM {BEFORE}")
-    members = batches.execute(f"INSERT INTO {TALLY} (customer_id) {sql}", params)
-    batches.execute(
-        f"INSERT INTO {BEFORE} (customer_id) SELECT customer_id FROM customers_segmentstanding WHERE segment_id = %s",
-        [pk],
-    )
-    if connection.vendor == "postgresql":
-        # The planner's idea of a table that grew in this transaction is of the empty one: it would compare row by row.
-        batches.execute(f"ANALYZE {TALLY}")
-        batches.execute(f"ANALYZE {BEFORE}")
-    change = "INSERT INTO customers_segmentchange (segment_id, customer_id, kind, business_date, recorded_at)"
-    is_new = f"FROM {TALLY} t WHERE NOT EXISTS (SELECT 1 FROM {BEFORE} b WHERE b.customer_id = t.customer_id)"
-    is_gone = f"FROM {BEFORE} b WHERE NOT EXISTS (SELECT 1 FROM {TALLY} t WHERE t.customer_id = b.customer_id)"
-    entered = batches.execute(f"{change} SELECT %s, t.customer_id, 'entered', %s, %s {is_new}", [pk, day, now])
-    left = batches.execute(f"{change} SELECT %s, b.customer_id, 'left', %s, %s {is_gone}", [pk, day, now])
-    if entered:
-        batches.execute(
-            f"INSERT INTO customers_segmentstanding (segment_id, customer_id) SELECT %s, t.customer_id {is_new}", [pk]
-        )
-    if left:
-        batches.execute(
-            "DELETE FROM customers_segmentstanding WHERE segment_id = %s "
-            f"AND customer_id IN (SELECT b.customer_id {is_gone})",
-            [pk],
-        )
-    kinds = dict(
-        SegmentChange.objects.filter(segment=segment, business_date=day)
-        .order_by()
-        .values_list("kind")
-        .annotate(n=TotalOf("pk"))
-    )
-    is_first = not SegmentDay.objects.filter(segment=segment, version=version, business_date__lt=day).exists()
-    SegmentDay.objects.update_or_create(
-        segment=segment,
-        business_date=day,
-        defaults={
-            "version": version,
-            "members": members,
-            "entered": kinds.get(SegmentChange.Kind.ENTERED, 0),
-            "left": kinds.get(SegmentChange.Kind.LEFT, 0),
-            "is_first": is_first,
-        },
-    )
-    # A late night asked the condition of its day; the list of segments shows the one in force.
-    if version == segment.version:
-        Segment.objects.filter(pk=pk).update(members=members, is_exact=True, counted_at=clock.now())
-    return entered, left
-
-
-def members_on(segment: Segment, day: date) -> tuple[str, list[Any]]:
-    """A SELECT of the ids of who was in it at the end of a recorded date, with its parameters."""
-    return (
-        "SELECT customer_id FROM customers_segmentchange WHERE segment_id = %s AND business_date <= %s "
-        "GROUP BY customer_id HAVING sum(CASE kind WHEN 'entered' THEN 1 ELSE -1 END) > 0",
-        [segment.pk, day],
-    )
-
-
-def recorded_from(segment: Segment) -> date | None:
-    """The first date whose membership is known."""
-    return SegmentDay.objects.filter(segment=segment).aggregate(first=Min("business_date"))["first"]
-
-
-def days_of(segment: Segment, *, last: int = 30) -> list[SegmentDay]:
-    """The newest recorded days, newest first."""
-    return list(SegmentDay.objects.filter(segment=segment).order_by("-business_date")[:last])
-
-
 def listed(segment: Segment) -> QuerySet[SegmentMember]:
     """The people on a static list, newest first."""
     return SegmentMember.objects.filter(segment=segment).select_related("customer", "customer__facts").order_by("-pk")
@@ -731,7 +614,6 @@ __all__ = [
     "archive",
     "condition_of",
     "create",
-    "days_of",
     "duplicate",
     "edit",
     "effects",
@@ -743,10 +625,7 @@ __all__ = [
     "matching",
     "may_edit",
     "measure",
-    "members_on",
     "read",
-    "record",
-    "recorded_from",
     "recount",
     "remove_members",
     "resolver",

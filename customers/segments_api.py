@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from customers import segments, sentences
+from customers import membership, segments, sentences
 from customers.conditions import Condition
 from customers.models import Customer, Segment
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
@@ -178,7 +178,7 @@ class SegmentViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
                 on = serializers.DateField().to_internal_value(text)
             except serializers.ValidationError:
                 raise InvalidInput(_("on: write a date such as 2026-03-01."), field="on") from None
-            sql, params = segments.members_on(segment, on)
+            sql, params = membership.members_on(segment, on)
         else:
             sql, params = segments.matching(segments.condition_of(segment))
         rows = Customer.objects.select_related("facts").filter(pk__in=RawSQL(sql, params))

@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
 from campaigns import reactivation
-from customers import facts, rfm, segments
+from customers import facts, membership, rfm
 from customers.models import Customer, RfmCuts
 from lifecycle_crm import reactions
 from lifecycle_crm.dashboard import rollups
@@ -93,6 +93,7 @@ def _scores(night: Night, low: int, high: int) -> Result:
 def _stages(night: Night, low: int, high: int) -> Result:
     # New cut points change scores, and with them the moment of everybody's next review.
     is_full = night.is_full or RfmCuts.objects.filter(computed_on=night.business_date).exists()
+    watch = _watch(night)
     with facts.batch():
         if is_full:
             facts.add_everyone(low, high, as_of=night.as_of)
@@ -100,14 +101,27 @@ def _stages(night: Night, low: int, high: int) -> Result:
             facts.add_due(low, high, as_of=night.as_of)
         facts.score(as_of=night.as_of)
         outcome = engine.evaluate(
-            rule_set=night.rule_set, as_of=night.as_of, night=night, is_quiet=night.is_quiet, is_full=is_full
+            rule_set=night.rule_set,
+            as_of=night.as_of,
+            night=night,
+            is_quiet=night.is_quiet,
+            is_full=is_full,
+            watched=watch.conditions(),
         )
-    return {"evaluated": outcome.evaluated, "moved": outcome.moved}
+        told = membership.note(watch)
+    return {"evaluated": outcome.evaluated, "moved": outcome.moved, **told}
+
+
+def _watch(night: Night) -> membership.Watch:
+    before = Night.objects.filter(business_date__lt=night.business_date).order_by("-business_date").first()
+    return membership.watch(
+        business_date=night.business_date, as_of=night.as_of, previous=before.business_date if before else None
+    )
 
 
 def _groups(night: Night, low: int, high: int) -> Result:
-    """Who entered and left segments and RFM groups, from the facts and stages of this date."""
-    told = segments.record(business_date=night.business_date, as_of=night.as_of)
+    """How many are in each segment and RFM group on this date, and who entered and left segments that are new."""
+    told = membership.close(_watch(night))
     return {**told, "rfm_changed": rfm.record(business_date=night.business_date, as_of=night.as_of)}
 
 

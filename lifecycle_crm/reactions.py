@@ -117,7 +117,8 @@ def settle(*, limit: int = BATCH) -> int:
         if count:
             hand_down(as_of=now)
             facts.score(as_of=now)
-            engine.evaluate(rule_set=presets.install(), as_of=now)
+            # Tonight looks at them once more, for the groups and segments of the day.
+            engine.evaluate(rule_set=presets.install(), as_of=now, look_again_at=clock.day_end(clock.today()))
     return len(customers)
 
 

@@ -6,6 +6,7 @@ twin of what these statements say is ``rules.decide`` and ``rules.next_review``;
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from customers import conditions, facts
+from customers.conditions import Condition
 from customers.models import Customer, CustomerFacts
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import batches, clock
@@ -39,10 +41,13 @@ def evaluate(
     night: Night | None = None,
     is_quiet: bool = False,
     is_full: bool = False,
+    watched: Iterable[Condition] = (),
+    look_again_at: datetime | None = None,
 ) -> Outcome:
     """Evaluate the due customers of the batch (all of it when ``is_full``) at ``as_of``, a whole second.
 
-    Inside ``facts.batch()``.
+    Inside ``facts.batch()``. They are due again when time alone may change the stage, or one of the ``watched`` conditions,
+    and at ``look_again_at`` at the latest.
 
     A customer whose last move is later than ``as_of`` is left alone: history is not rewritten. Pinned customers wait
     until their pin ends. Who moved is looked at again by the next night, because rules may depend on the stage.
@@ -81,7 +86,16 @@ def evaluate(
             batches.execute(f"ANALYZE {MOVES}")
         _write_moves(rules, rule_set, as_of, night)
     review, review_params = rulebook.next_review_sql(rules, cuts, as_of)
-    pinned = "CASE WHEN pin.customer_id IS NOT NULL THEN " + epoch("pin.until") + " ELSE v.review END"
+    # Scores fall and memberships change for the pinned as for everybody; only their stage waits.
+    flips, flip_params = conditions.flip_sql(watched, as_of)
+    forever = str(conditions.FOREVER)
+    if cuts is not None:
+        flips.append(f"coalesce({facts.next_recency_change(cuts, as_of)}, {forever})")
+    if look_again_at is not None:
+        flips.append(str(seconds(look_again_at)))
+    other = conditions.smallest([*flips, forever])
+    own = f"CASE WHEN pin.customer_id IS NOT NULL THEN {epoch('pin.until')} ELSE coalesce(v.review, {forever}) END"
+    again = f"nullif({conditions.smallest([own, 'v.other'])}, {forever})"
     # A customer who moved is due again one second later, which is the next night: the new stage may decide differently.
     [(evaluated,)] = batches.rows(
         f"SELECT count(*) FROM {facts.PICKED} p JOIN customers_customerfacts f ON f.customer_id = p.customer_id WHERE {due}"
@@ -93,9 +107,9 @@ def evaluate(
         UPDATE customers_customerfacts SET next_review_at = n.review, is_quiet = {facts.bool_literal(False)}
         FROM (
             SELECT v.customer_id,
-                   CASE WHEN m.customer_id IS NOT NULL THEN {now + 1} ELSE {pinned} END AS review
+                   CASE WHEN m.customer_id IS NOT NULL THEN {now + 1} ELSE {again} END AS review
             FROM (
-                SELECT f.customer_id, {review} AS review
+                SELECT f.customer_id, {review} AS review, {other} AS other
                 FROM {facts.PICKED} p JOIN customers_customerfacts f ON f.customer_id = p.customer_id
                 WHERE {due}
             ) v
@@ -105,7 +119,7 @@ def evaluate(
         WHERE customers_customerfacts.customer_id = n.customer_id
           AND ({differs} OR customers_customerfacts.is_quiet = {facts.bool_literal(True)})
         """,
-        [*review_params, moment],
+        [*review_params, *flip_params, moment],
     )
     return Outcome(evaluated, moved)
 
@@ -178,7 +192,7 @@ def move_by_hand(
             # Compare and set: if somebody moved them meanwhile, say so instead of moving them twice.
             if (
                 CustomerFacts.objects.filter(pk=customer.pk, stage=row.stage).update(
-                    stage=to, stage_since=now, next_review_at=pin_until or now, is_quiet=False
+                    stage=to, stage_since=now, next_review_at=now, is_quiet=False
                 )
                 != 1
             ):
@@ -201,7 +215,8 @@ def move_by_hand(
                 customer=customer,
                 defaults={"stage": to, "until": pin_until, "reason": reason.strip()[:300], "user": actor},
             )
-            CustomerFacts.objects.filter(pk=customer.pk).update(next_review_at=pin_until)
+            # At the next night, which finds the pin and says when to look again.
+            CustomerFacts.objects.filter(pk=customer.pk).update(next_review_at=now)
     return transition
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils.translation import gettext_noop as _
 
+from customers import facts
 from customers.models import CustomerFacts
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.models import Note
@@ -200,7 +201,7 @@ def install(*, renew: bool = False) -> RuleSet:
             if repeaters < ENOUGH_REPEATERS:
                 return current
             RuleSet.objects.filter(pk=current.pk).update(state=RuleSet.State.RETIRED)
-            CustomerFacts.objects.update(next_review_at=clock.whole_now(), is_quiet=True)
+            CustomerFacts.objects.update(next_review_at=facts.AT_ONCE, is_quiet=True)
         version = (RuleSet.objects.order_by("-version").values_list("version", flat=True).first() or 0) + 1
         Note.objects.update_or_create(
             name=NOTE, defaults={"value": {"version": version, "rhythm": rhythm, "repeaters": repeaters}}

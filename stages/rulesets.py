@@ -16,7 +16,7 @@ from django.db.models import Max
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from customers import conditions, facts
+from customers import conditions, facts, membership
 from customers.conditions import All
 from customers.models import Customer, CustomerFacts
 from customers.sentences import because, say
@@ -155,9 +155,9 @@ def publish(*, rule_set: RuleSet, actor: User | None, mode: str = RuleSet.Mode.Q
             if mode == RuleSet.Mode.LATER:
                 _review_later(rules, now)
             elif mode == RuleSet.Mode.MOVE:
-                CustomerFacts.objects.update(next_review_at=now)
+                CustomerFacts.objects.update(next_review_at=facts.AT_ONCE)
             else:
-                CustomerFacts.objects.update(next_review_at=now, is_quiet=True)
+                CustomerFacts.objects.update(next_review_at=facts.AT_ONCE, is_quiet=True)
     except IntegrityError:
         raise Conflict("Another version was published at this moment. Look again, then decide.") from None
     rule_set.refresh_from_db()
@@ -165,21 +165,25 @@ def publish(*, rule_set: RuleSet, actor: User | None, mode: str = RuleSet.Mode.Q
 
 
 def _review_later(rules: Rules, now: datetime) -> None:
-    """Nobody is due because of the new rules; who is not due already is looked at when time first changes an answer."""
+    """Nobody is due because of the new rules; who is not due today already is looked at when time first changes an answer:
+    of the rules, or of a segment."""
     review, params = rulebook.next_review_sql(rules, facts.cuts(clock.business_date(now)), now)
+    watched = membership.watch(business_date=clock.business_date(now), as_of=now, previous=None).conditions()
+    flips, flip_params = conditions.flip_sql(watched, now)
+    forever = str(conditions.FOREVER)
+    own = f"CASE WHEN pin.customer_id IS NOT NULL THEN {epoch('pin.until')} ELSE coalesce({review}, {forever}) END"
     batches.execute(
         f"""
         UPDATE customers_customerfacts SET next_review_at = n.review
         FROM (
-            SELECT f.customer_id,
-                   CASE WHEN pin.customer_id IS NOT NULL THEN {epoch("pin.until")} ELSE {review} END AS review
+            SELECT f.customer_id, nullif({conditions.smallest([own, *flips, forever])}, {forever}) AS review
             FROM customers_customerfacts f
             LEFT JOIN stages_pin pin ON pin.customer_id = f.customer_id AND pin.until > %s
             WHERE f.stage <> '' AND (f.next_review_at IS NULL OR f.next_review_at > %s)
         ) AS n
         WHERE customers_customerfacts.customer_id = n.customer_id
         """,
-        [*params, parameter(now), seconds(now)],
+        [*params, *flip_params, parameter(now), seconds(clock.day_end(clock.business_date(now)))],
     )
 
 

@@ -29,6 +29,9 @@ class CustomerFacts(models.Model):
     recency = models.PositiveSmallIntegerField(_("recency score"), null=True, blank=True)
     frequency = models.PositiveSmallIntegerField(_("frequency score"), null=True, blank=True)
     monetary = models.PositiveSmallIntegerField(_("monetary score"), null=True, blank=True)
+    rfm_group = models.CharField(
+        _("RFM group"), max_length=20, blank=True, db_default="", help_text=_("The group that its history was told.")
+    )
     # Handed down by loyalty, feedback and campaigns.
     points = models.BigIntegerField(_("points"), default=0)
     tier = models.CharField(_("tier"), max_length=40, blank=True)

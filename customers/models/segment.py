@@ -154,6 +154,14 @@ class SegmentDay(models.Model):
     entered = models.PositiveIntegerField(_("entered"))
     left = models.PositiveIntegerField(_("left"))
     is_first = models.BooleanField(default=False)
+    digest = models.CharField(
+        max_length=64,
+        blank=True,
+        help_text=_(
+            "Of the condition with everything it names; while it is the same, only "
+            "customers whose facts moved are asked again."
+        ),
+    )
 
     class Meta:
         verbose_name = _("day of a segment")

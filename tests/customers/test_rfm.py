@@ -19,14 +19,17 @@ DAY = date(2026, 3, 10)
 def buyer(recency: int | None, frequency: int | None, minor: int = 1000, known: date = DAY, **facts) -> Customer:
     customer = Customer.objects.create(name=f"{recency}{frequency}", known_since=clock.day_start(known))
     orders = 0 if recency is None else 1
+    first = clock.day_start(known) if orders else None
     CustomerFacts.objects.create(
-        customer=customer, recency=recency, frequency=frequency, spend_minor=minor, orders=orders, **facts
-    )
+        customer=customer, recency=recency, frequency=frequency, spend_minor=minor, orders=orders, first_order_at=first,
+        **facts,
+    )  # fmt: skip
     return customer
 
 
 def score(customer: Customer, recency: int | None, frequency: int | None) -> None:
-    CustomerFacts.objects.filter(customer=customer).update(recency=recency, frequency=frequency)
+    first = clock.day_start(DAY) if recency else None
+    CustomerFacts.objects.filter(customer=customer).update(recency=recency, frequency=frequency, first_order_at=first)
 
 
 def record(day: date) -> int:

@@ -12,7 +12,7 @@ from django.http import QueryDict
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from customers import builder, segments
+from customers import builder, membership, segments
 from customers.builder import Builder, CannotShow, Group, Row
 from customers.models import Customer, CustomerFacts, Segment, SegmentMember
 from lifecycle_crm.lib import clock
@@ -317,7 +317,7 @@ def test_it_tells_who_was_in_it_on_a_past_date(marketer: Client) -> None:
     segments.create(name="Loyal", condition=BUYERS)
     today = clock.today()
     assert "No night has counted this segment yet." in text(marketer.get(f"/segments/loyal/?on={today}"))
-    segments.record(business_date=today, as_of=clock.day_end(today))
+    membership.record(business_date=today, as_of=clock.day_end(today))
     page = text(marketer.get(f"/segments/loyal/?on={today}"))
     assert f'href="/customers/?segment=loyal&amp;segment_on={today}"' in page
     assert "first count of version 1" in page

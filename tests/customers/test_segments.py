@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from customers import conditions, facts, segments
+from customers import conditions, facts, membership, segments
 from customers.conditions import BadCondition
 from customers.filters import CustomerFilter
 from customers.models import (
@@ -36,7 +36,7 @@ BUYERS = {"all": [{"fact": "orders", "op": "gte", "value": 2}]}
 
 def person(orders: int = 0, **values: Any) -> Customer:
     known = {name: values.pop(name) for name in ("stage", "may_email", "spend_minor", "monetary") if name in values}
-    customer = CustomerFactory(**values)
+    customer = CustomerFactory(**{"known_since": datetime(2026, 1, 1, tzinfo=UTC), **values})
     CustomerFacts.objects.create(customer=customer, orders=orders, **known)
     return customer
 
@@ -295,7 +295,8 @@ DAY_ONE = date(2026, 3, 1)
 
 
 def _record(day: date) -> dict[str, int]:
-    return segments.record(business_date=day, as_of=clock.day_end(day))
+    told = membership.record(business_date=day, as_of=clock.day_end(day))
+    return {name: told[name] for name in ("segments_entered", "segments_left")}
 
 
 def _backdate(segment: Segment, moment: datetime) -> None:
@@ -304,7 +305,7 @@ def _backdate(segment: Segment, moment: datetime) -> None:
 
 
 def members(segment: Segment, day: date) -> set[int]:
-    sql, params = segments.members_on(segment, day)
+    sql, params = membership.members_on(segment, day)
     return {pk for (pk,) in batches.rows(sql, params)}
 
 
@@ -347,8 +348,8 @@ def test_it_asks_each_date_with_the_condition_that_was_in_force() -> None:
     for one in (segment, outer):
         assert members(one, DAY_ONE) == {few.pk, many.pk}
         assert members(one, today) == {many.pk}
-    assert [day.is_first for day in segments.days_of(segment)] == [True, True]
-    assert [day.version for day in segments.days_of(segment)] == [2, 0]
+    assert [day.is_first for day in membership.days_of(segment)] == [True, True]
+    assert [day.version for day in membership.days_of(segment)] == [2, 0]
 
 
 def test_it_leaves_out_a_segment_that_cannot_be_read_and_counts_the_others() -> None:

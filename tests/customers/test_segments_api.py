@@ -9,7 +9,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from customers import segments
+from customers import membership, segments
 from customers.models import Customer, CustomerFacts, Segment
 from lifecycle_crm.lib import clock
 from tests.customers.factories import CustomerFactory
@@ -89,7 +89,7 @@ def test_it_pages_through_members_and_knows_those_of_a_past_date(machine: Machin
     everybody = [person(2) for _ in range(3)]
     segments.create(name="Loyal", condition=BUYERS)
     today = clock.today()
-    segments.record(business_date=today, as_of=clock.day_end(today))
+    membership.record(business_date=today, as_of=clock.day_end(today))
     CustomerFacts.objects.update(orders=0)
     assert machine.get("segments/loyal/members/")[1]["results"] == []
     first = machine.get("segments/loyal/members/", on=str(today), limit="2")[1]

@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.test import Client
 from playwright.sync_api import expect
 
-from customers import segments
+from customers import membership, segments
 from customers.models import CustomerFacts, Segment
 from lifecycle_crm.lib import clock
 from tests.customers.factories import CustomerFactory
@@ -137,7 +137,7 @@ def test_every_page_is_readable_by_everybody(signed_in: Any, crowd: None, theme:
     chosen = segments.create(name="Chosen", kind="static")
     segments.add_members(segment=chosen, customers=CustomerFacts.objects.values_list("pk", flat=True)[:5])
     today = clock.today()
-    segments.record(business_date=today, as_of=clock.day_end(today))
+    membership.record(business_date=today, as_of=clock.day_end(today))
     signed_in.emulate_media(color_scheme=theme, reduced_motion="reduce")
     signed_in.set_viewport_size({"width": width, "height": 900})
     told = {}

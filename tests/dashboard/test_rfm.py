@@ -40,8 +40,9 @@ def staff(client, _noon):
 def buyers(score: tuple[int, int], count: int, minor: int = 1000, **facts) -> list[int]:
     made = [person().pk for _n in range(count)]
     CustomerFacts.objects.filter(pk__in=made).update(
-        recency=score[0], frequency=score[1], monetary=3, orders=score[1], spend_minor=minor, **facts
-    )
+        recency=score[0], frequency=score[1], monetary=3, orders=score[1], spend_minor=minor,
+        first_order_at=clock.now() - timedelta(days=200), **facts,
+    )  # fmt: skip
     return made
 
 

@@ -16,7 +16,7 @@ from django.urls import get_resolver, reverse
 
 from campaigns import letters, planning
 from campaigns.models import Campaign, Message, Rendering
-from customers import builder, segments
+from customers import builder, membership, segments
 from customers.models import Customer, CustomerFacts, ImportRun
 from feedback import cases, links, surveys
 from feedback.models import Case, Response
@@ -121,7 +121,7 @@ def crm(settings: Any) -> dict[str, str]:
         kind="customers", file_name="people.csv", path="", state="done", rows=3, created=3
     )
     segments.create(name="Going quiet", key="quiet", condition=builder.STARTS[0].tree)
-    segments.record(business_date=clock.today(), as_of=clock.day_end(clock.today()))
+    membership.record(business_date=clock.today(), as_of=clock.day_end(clock.today()))
     arguments: dict[str, dict[str, Any]] = {
         **{
             name: {"pk": person.pk}
