@@ -18,6 +18,8 @@ from loyalty.models import (
     Reward,
     RewardPrice,
     RewardUse,
+    Voucher,
+    VoucherSeries,
 )
 
 
@@ -150,3 +152,21 @@ class RedemptionStepAdmin(ReadOnly):
     raw_id_fields = ["redemption", "actor"]
     search_fields = ["=redemption__code"]
     search_help_text = "Code of the redemption"
+
+
+@admin.register(VoucherSeries)
+class VoucherSeriesAdmin(ReadOnly):
+    list_display = ["name", "worth", "amount_minor", "percent", "valid_days", "ends_on", "is_endless"]
+    raw_id_fields = ["created_by"]
+    search_fields = ["=id"]
+    search_help_text = "Number of the series"
+
+
+@admin.register(Voucher)
+class VoucherAdmin(ReadOnly):
+    list_display = ["code", "series", "state", "customer", "issued_at", "expires_at", "used_at", "reference"]
+    list_select_related = ["series", "customer"]
+    list_filter = ["state"]
+    raw_id_fields = ["series", "customer", "redemption"]
+    search_fields = ["=code", "=customer__email_key", "=customer__id"]
+    search_help_text = "Code, or e-mail or number of the customer"

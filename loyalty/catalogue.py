@@ -10,7 +10,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 from customers.models import Customer
 from lifecycle_crm.lib import clock
 from loyalty import codes
-from loyalty.models import Redemption, Reward
+from loyalty.models import Redemption, Reward, Tier
 
 DAYS = 90
 """How far back the catalogue counts redemptions."""
@@ -32,8 +32,12 @@ def listed(*, is_active: bool = True, as_of: datetime | None = None) -> list[Rew
         .values_list("reward")
         .annotate(Count("pk"))
     )
+    names = dict(Tier.objects.values_list("key", "name"))
     for reward in found:
         reward.redeemed = counts.get(reward.pk, 0)  # type: ignore[attr-defined]
+        reward.tier_prices = [  # type: ignore[attr-defined]
+            (names.get(one.tier, one.tier), one.points) for one in reward.prices.all()
+        ]
     return found
 
 
@@ -64,7 +68,7 @@ def sums(*, as_of: datetime | None = None) -> Sums:
 
 def redemptions(*, state: str = "", words: str = "") -> QuerySet[Redemption]:
     """Redemptions, those who wait the longest first. ``words``: a code, or the number of a customer."""
-    found = Redemption.objects.select_related("reward", "customer", "entry", "actor")
+    found = Redemption.objects.select_related("reward", "customer", "entry", "actor", "voucher")
     text = words.strip()
     if text:
         number = text.removeprefix("#")
@@ -81,4 +85,6 @@ def redemptions(*, state: str = "", words: str = "") -> QuerySet[Redemption]:
 
 def of_customer(customer: Customer, *, limit: int = 20) -> list[Redemption]:
     """What a customer redeemed, the last first."""
-    return list(Redemption.objects.filter(customer=customer).select_related("reward").order_by("-pk")[:limit])
+    return list(
+        Redemption.objects.filter(customer=customer).select_related("reward", "voucher__series").order_by("-pk")[:limit]
+    )

@@ -94,3 +94,17 @@ class WrongState(Conflict):
     """Somebody moved it on meanwhile."""
 
     code = "wrong_state"
+
+
+class UnknownVoucher(NotFound):
+    code = "unknown_voucher"
+
+
+class VoucherNotUsable(Conflict):
+    """Used, expired, void or not issued; ``code`` says which."""
+
+    code = "voucher_not_usable"
+
+
+class DuplicateCodes(InvalidInput):
+    code = "duplicate_codes"

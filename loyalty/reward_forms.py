@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from customers.models import Product
-from loyalty.forms import new_key
+from lifecycle_crm.lib.errors import DomainError
+from lifecycle_crm.lib.money import to_minor
+from loyalty.forms import FindForm, new_key
 from loyalty.ledger import MOST_POINTS
-from loyalty.models import Programme, Reward
+from loyalty.models import Programme, Reward, VoucherSeries
+from loyalty.vouchers import MOST_CODES
 
+BIGGEST_FILE = 8 * 1024 * 1024
 TIERS = 6
 """So many prices of tiers a form has room for."""
 
@@ -33,6 +39,12 @@ class RewardForm(forms.Form):
     )
     sku = forms.CharField(
         label=_("Product number"), max_length=80, required=False, help_text=_("Which product of the shop it is.")
+    )
+    series = forms.ModelChoiceField(
+        label=_("Voucher that is given"),
+        queryset=VoucherSeries.objects.all(),
+        required=False,
+        help_text=_("Only for vouchers and discounts: the customer gets a code of this series."),
     )
     points = forms.IntegerField(
         label=_("Price in points"), min_value=0, max_value=MOST_POINTS, help_text=_("0: for nothing.")
@@ -65,7 +77,9 @@ class RewardForm(forms.Form):
     only_tiers = forms.BooleanField(label=_("Only for tiers that have a price below"), required=False)
     is_active = forms.BooleanField(label=_("Offered to customers"), required=False, initial=True)
 
-    def __init__(self, *args: Any, reward: Reward | None = None, tiers: list[str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, reward: Reward | None = None, tiers: Mapping[str, str] | None = None, **kwargs: Any
+    ) -> None:
         prices = {one.tier: one.points for one in reward.prices.all()} if reward else {}
         if reward is not None:
             first = {
@@ -87,10 +101,11 @@ class RewardForm(forms.Form):
         )
         if reward is not None:
             del self.fields["programme"]
-        self.tiers = list(dict.fromkeys([*(tiers or []), *prices]))[:TIERS]
+        names = dict(tiers or {})
+        self.tiers = list(dict.fromkeys([*names, *prices]))[:TIERS]
         for place, tier in enumerate(self.tiers):
             self.fields[f"tier_{place}"] = forms.IntegerField(
-                label=_("Price for %(tier)s") % {"tier": tier},
+                label=_("Price for %(tier)s") % {"tier": names.get(tier, tier)},
                 min_value=0,
                 max_value=MOST_POINTS,
                 required=False,
@@ -141,3 +156,72 @@ class OrderRewardForm(forms.Form):
 
 class ReasonForm(forms.Form):
     reason = forms.CharField(label=_("Reason"), max_length=300, help_text=_("It stays in the customer's history."))
+
+
+class SeriesForm(forms.Form):
+    """A series of vouchers; with a file, its codes come from it."""
+
+    name = forms.CharField(label=_("Name"), max_length=120)
+    worth = forms.ChoiceField(label=_("What one is worth"), choices=VoucherSeries.Worth.choices)
+    amount = forms.CharField(label=_("Amount"), max_length=20, required=False, help_text=_("Such as 50 or 12.50."))
+    percent = forms.IntegerField(label=_("Per cent"), min_value=1, max_value=100, required=False)
+    words = forms.CharField(
+        label=_("In words"), max_length=200, required=False, help_text=_("Such as: a free coffee. For everything else.")
+    )
+    valid_days = forms.IntegerField(
+        label=_("Days it is valid"), min_value=1, max_value=36_500, required=False, help_text=_("Empty: without end.")
+    )
+    ends_on = forms.DateField(
+        label=_("Last day of all"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
+    is_endless = forms.BooleanField(
+        label=_("Make a new code for each customer"),
+        required=False,
+        initial=True,
+        help_text=_("Otherwise codes come from a stock that you make or upload."),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        amount = data.pop("amount", "")
+        data["amount_minor"] = None
+        if data.get("worth") == VoucherSeries.Worth.AMOUNT:
+            try:
+                data["amount_minor"] = to_minor(amount.replace(",", "."), settings.SHOP_CURRENCY)
+            except DomainError as problem:
+                self.add_error("amount", problem.message)
+        return data
+
+
+class UploadForm(forms.Form):
+    file = forms.FileField(
+        label=_("File with codes"),
+        help_text=_(
+            "CSV: one code per line, or a column headed “code”. A code twice is refused, and nothing is stored."
+        ),
+    )
+
+    def clean_file(self) -> str:
+        given = self.cleaned_data["file"]
+        if given.size > BIGGEST_FILE:
+            raise forms.ValidationError(_("The file is larger than 8 MB. Cut it into parts."))
+        try:
+            text: str = given.read().decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise forms.ValidationError(_("The file is not text in UTF-8. Save it as CSV with UTF-8.")) from None
+        if "\x00" in text:
+            raise forms.ValidationError(_("The file is not text in UTF-8. Save it as CSV with UTF-8."))
+        return text
+
+
+class GenerateForm(forms.Form):
+    count = forms.IntegerField(label=_("How many codes"), min_value=1, max_value=MOST_CODES, initial=100)
+
+
+class IssueForm(FindForm):
+    """A code for one customer. The hidden key makes a second press of the button the same request."""
+
+    key = forms.RegexField(regex=r"^[A-Za-z0-9_-]{16,64}$", widget=forms.HiddenInput, initial=new_key)
+
+    def clean_key(self) -> str:
+        return f"form:{self.cleaned_data['key']}"

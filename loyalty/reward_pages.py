@@ -19,7 +19,7 @@ from lifecycle_crm.lib import http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.templatetags.crm import money, num
 from loyalty import callers, catalogue, codes, queries, rewards
-from loyalty.models import Programme, Redemption, Reward
+from loyalty.models import Programme, Redemption, Reward, Tier
 from loyalty.reward_forms import OrderRewardForm, ReasonForm, RewardForm
 
 PAGE = 25
@@ -39,6 +39,7 @@ def _tabs(active: str, waiting: int) -> list[dict[str, Any]]:
             "active": active == "redemptions",
             "count": num(waiting) if waiting else "",
         },
+        {"label": _("Vouchers"), "url": reverse("loyalty:vouchers"), "active": False},
     ]
 
 
@@ -108,11 +109,9 @@ def reward_edit(request: HttpRequest, pk: int) -> HttpResponse:
     return _edit(request, RewardForm(reward=reward, tiers=_tiers()), reward)
 
 
-def _tiers() -> list[str]:
-    """The tiers that other prices name already."""
-    from loyalty.models import RewardPrice
-
-    return list(RewardPrice.objects.order_by("tier").values_list("tier", flat=True).distinct())
+def _tiers() -> dict[str, str]:
+    """Key and name of every tier, those of the first programme first."""
+    return dict(Tier.objects.order_by("programme__position", "programme", "threshold").values_list("key", "name"))
 
 
 def _edit(request: HttpRequest, form: RewardForm, reward: Reward | None) -> HttpResponse:

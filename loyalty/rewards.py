@@ -17,19 +17,30 @@ from django.db.models import F, Q
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from customers.models import Customer, CustomerFacts
+from customers.models import Customer
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
 from lifecycle_crm.templatetags.crm import day, num
-from loyalty import codes, ledger
+from loyalty import codes, ledger, vouchers
 from loyalty import programme as programmes
 from loyalty.errors import KeyReused, LimitReached, PriceChanged, RewardNotAvailable, SoldOut, WrongState
-from loyalty.models import Entry, Programme, Redemption, RedemptionStep, Reward, RewardPrice, RewardUse
+from loyalty.models import (
+    Entry,
+    Programme,
+    Redemption,
+    RedemptionStep,
+    Reward,
+    RewardPrice,
+    RewardUse,
+    Tier,
+    TierStanding,
+    Voucher,
+)
 
 CODE_LENGTH = 8
 _FIELDS = (
-    "name", "description", "kind", "perk", "product", "points", "cost_minor", "stock", "per_customer", "starts_on",
+    "name", "description", "kind", "perk", "product", "points", "cost_minor", "stock", "per_customer", "series", "starts_on",
     "ends_on", "only_tiers", "is_active",
 )  # fmt: skip
 
@@ -84,6 +95,8 @@ def _write(reward: Reward, fields: Mapping[str, Any]) -> None:
         raise InvalidInput(_("Choose which perk it is."), code="perk_required")
     if reward.kind != Reward.Kind.PERK:
         reward.perk = ""
+    if reward.series is not None and reward.kind not in (Reward.Kind.VOUCHER, Reward.Kind.DISCOUNT):
+        raise InvalidInput(_("Only a voucher or a discount is given as a code."), code="series_not_allowed")
     if reward.per_customer == 0:
         raise InvalidInput(_("The limit per customer is 1 or more; leave it empty for none."), code="invalid_limit")
     if reward.starts_on and reward.ends_on and reward.ends_on < reward.starts_on:
@@ -129,9 +142,16 @@ class Offer:
 
 
 def tier_of(customer: Customer, programme: Programme) -> str:
-    """The tier the customer stands in, "" for none."""
-    found = CustomerFacts.objects.filter(customer=customer).values_list("tier", flat=True).first()
+    """The key of the tier the customer stands in, "" for none."""
+    found = TierStanding.objects.filter(programme=programme, customer=customer).values_list("tier", flat=True).first()
     return found or ""
+
+
+def tier_names(reward: Reward) -> list[str]:
+    """The names of the tiers that have a price of their own."""
+    keys = [one.tier for one in reward.prices.all()]
+    names = dict(Tier.objects.filter(programme=reward.programme_id, key__in=keys).values_list("key", "name"))
+    return [names.get(key, key) for key in keys]
 
 
 def price(reward: Reward, tier: str) -> int | None:
@@ -159,8 +179,8 @@ def _shut(reward: Reward, on: date, points: int | None, used: int, is_in: bool) 
             _("“%(name)s” could be redeemed until %(day)s.") % {"name": reward.name, "day": day(reward.ends_on)}
         )
     if points is None:
-        tiers = ", ".join(one.tier for one in reward.prices.all())
-        return RewardNotAvailable(_("“%(name)s” is for %(tiers)s.") % {"name": reward.name, "tiers": tiers or "–"})
+        tiers = ", ".join(tier_names(reward)) or "–"
+        return RewardNotAvailable(_("“%(name)s” is for %(tiers)s.") % {"name": reward.name, "tiers": tiers})
     if reward.stock == 0:
         return SoldOut(_("“%(name)s” is sold out.") % {"name": reward.name})
     if reward.per_customer is not None and used >= reward.per_customer:
@@ -251,7 +271,7 @@ def _redeem(
     source_id: str,
     before: Any,
 ) -> Redemption:
-    reward = Reward.objects.select_related("programme").prefetch_related("prices").get(pk=given.pk)
+    reward = Reward.objects.select_related("programme", "series").prefetch_related("prices").get(pk=given.pk)
     moment = effective_at or clock.now()
     tier = tier_of(customer, reward.programme)
     points = price(reward, tier)
@@ -304,6 +324,14 @@ def _redeem(
         actor=actor,
     )
     RedemptionStep.objects.create(redemption=redemption, state=redemption.state, at=moment, actor=actor)
+    if reward.series is not None:
+        vouchers.issue(
+            series=reward.series,
+            customer=customer,
+            key=f"redemption:{redemption.pk}",
+            redemption=redemption,
+            effective_at=moment,
+        )
     return redemption
 
 
@@ -358,7 +386,7 @@ def cancel(
 ) -> Redemption:
     """Take it off the list: the points go back to the lots they came from, the item back to the stock.
 
-    Raises ``WrongState`` once it is handed out or cancelled.
+    Raises ``WrongState`` once it is handed out or cancelled, ``VoucherNotUsable`` once its code was used.
     """
     text = reason.strip()
     if not text:
@@ -366,8 +394,14 @@ def cancel(
     if len(text) > 300:
         raise InvalidInput(_("The reason is longer than 300 characters."), code="invalid_reason")
     with transaction.atomic():
-        waiting = [Redemption.State.ORDERED, Redemption.State.PREPARED]
-        _move(redemption, waiting, Redemption.State.CANCELLED, actor, text, effective_at)
+        before = [Redemption.State.ORDERED, Redemption.State.PREPARED]
+        code = Voucher.objects.filter(redemption=redemption).select_related("series").first()
+        if code is not None:
+            # Given at once, but as good as waiting for as long as nobody used it.
+            before.append(Redemption.State.HANDED_OUT)
+        _move(redemption, before, Redemption.State.CANCELLED, actor, text, effective_at)
+        if code is not None:
+            vouchers.void(voucher=code)
         if redemption.entry is not None:
             ledger.cancel_redemption(
                 entry=redemption.entry,

@@ -14,8 +14,8 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from customers.models import Product
-from loyalty import callers, catalogue, ledger, rewards
-from loyalty.models import Programme, Redemption, Reward
+from loyalty import callers, catalogue, ledger, rewards, vouchers
+from loyalty.models import Programme, Redemption, Reward, Voucher, VoucherSeries
 
 BIGGEST_ID = 2**63 - 1
 
@@ -29,7 +29,7 @@ class RewardOut(serializers.ModelSerializer):
         model = Reward
         fields = [
             "id", "programme", "name", "description", "kind", "perk", "product", "points", "prices", "cost_minor",
-            "stock", "per_customer", "starts_on", "ends_on", "only_tiers", "is_active", "created_at",
+            "stock", "per_customer", "series", "starts_on", "ends_on", "only_tiers", "is_active", "created_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -57,6 +57,12 @@ class RewardChange(serializers.Serializer):
         help_text="The stock you read. If some were redeemed since, the change is refused with 409.",
     )
     per_customer = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=10**6)
+    series = serializers.PrimaryKeyRelatedField(
+        required=False,
+        allow_null=True,
+        queryset=VoucherSeries.objects.all(),
+        help_text="Series of vouchers a discount or voucher gives a code of.",
+    )
     starts_on = serializers.DateField(required=False, allow_null=True)
     ends_on = serializers.DateField(required=False, allow_null=True)
     only_tiers = serializers.BooleanField(required=False)
@@ -82,11 +88,14 @@ class RedeemRewardIn(serializers.Serializer):
 
 class RedemptionOut(serializers.ModelSerializer):
     reward_name = serializers.CharField(source="reward.name")
+    voucher = serializers.CharField(
+        source="voucher.code", default=None, allow_null=True, help_text="Code that was given, if any."
+    )
 
     class Meta:
         model = Redemption
         fields = [
-            "id", "reward", "reward_name", "customer", "code", "points", "tier", "state", "ordered_at", "state_at",
+            "id", "reward", "reward_name", "customer", "code", "voucher", "points", "tier", "state", "ordered_at", "state_at",
             "entry", "actor",
         ]  # fmt: skip
         read_only_fields = fields
@@ -237,7 +246,213 @@ class RedemptionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Generi
         return Response(RedemptionOut(done).data)
 
 
+# --- Vouchers ---------------------------------------------------------------------------------------------------------
+
+
+class SeriesOut(serializers.ModelSerializer):
+    class Meta:
+        model = VoucherSeries
+        fields = [
+            "id", "name", "worth", "amount_minor", "percent", "words", "valid_days", "ends_on", "is_endless", "created_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+
+class SeriesIn(serializers.Serializer):
+    name = serializers.CharField(max_length=120)
+    worth = serializers.ChoiceField(choices=VoucherSeries.Worth.choices)
+    amount_minor = serializers.IntegerField(required=False, min_value=1, max_value=10**12 - 1)
+    percent = serializers.IntegerField(required=False, min_value=1, max_value=100)
+    words = serializers.CharField(required=False, allow_blank=True, max_length=200)
+    valid_days = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=36_500)
+    ends_on = serializers.DateField(required=False, allow_null=True)
+    is_endless = serializers.BooleanField(default=True, help_text="False: codes come from a stock of yours.")
+
+
+class CodesIn(serializers.Serializer):
+    count = serializers.IntegerField(
+        required=False, min_value=1, max_value=vouchers.MOST_CODES, help_text="Make so many random codes."
+    )
+    codes = serializers.ListField(
+        required=False,
+        child=serializers.CharField(max_length=vouchers.LONGEST),
+        max_length=vouchers.MOST_CODES,
+        help_text="Or take these. One that is known or named twice refuses all of them.",
+    )
+
+    def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if ("count" in asked) == ("codes" in asked):
+            raise serializers.ValidationError("Send either count or codes.")
+        return asked
+
+
+class CodesOut(serializers.Serializer):
+    added = serializers.IntegerField()
+
+
+class IssueIn(serializers.Serializer):
+    customer = serializers.IntegerField(min_value=1, max_value=BIGGEST_ID, help_text="Id of the customer.")
+
+
+class CodeIn(serializers.Serializer):
+    code = serializers.CharField(
+        max_length=200, help_text="As it was typed or scanned; spaces and dashes do not matter."
+    )
+
+
+class UseIn(CodeIn):
+    reference = serializers.CharField(
+        default="", allow_blank=True, max_length=120, help_text="What it was used for, such as the order's number."
+    )
+
+
+class VoucherOut(serializers.ModelSerializer):
+    status = serializers.SerializerMethodField(help_text="free, issued, used, void or expired.")
+    is_usable = serializers.SerializerMethodField()
+    refusal = serializers.SerializerMethodField(help_text="Why it cannot be used, as a sentence; empty if it can.")
+    worth = serializers.CharField(source="series.worth")
+    amount_minor = serializers.IntegerField(source="series.amount_minor", allow_null=True)
+    percent = serializers.IntegerField(source="series.percent", allow_null=True)
+    words = serializers.CharField(source="series.words")
+
+    class Meta:
+        model = Voucher
+        fields = [
+            "id", "series", "code", "status", "is_usable", "refusal", "worth", "amount_minor", "percent", "words",
+            "customer", "issued_at", "expires_at", "used_at", "reference",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    def get_status(self, voucher: Voucher) -> str:
+        return voucher.status()
+
+    def get_is_usable(self, voucher: Voucher) -> bool:
+        return vouchers.refusal(voucher) is None
+
+    def get_refusal(self, voucher: Voucher) -> str:
+        return str(vouchers.refusal(voucher) or "")
+
+
+class VoucherFilter(django_filters.FilterSet):
+    customer = django_filters.NumberFilter(label="Id of the customer.")
+    series = django_filters.NumberFilter(label="Id of the series.")
+    state = django_filters.ChoiceFilter(choices=Voucher.State.choices, label="Stored state.")
+
+    class Meta:
+        model = Voucher
+        fields: list[str] = []
+
+
+def _voucher_answer(done: Voucher) -> Response:
+    if done.replayed:
+        return Response(VoucherOut(done).data, headers={"Idempotency-Replayed": "true"})
+    return Response(VoucherOut(done).data, status=status.HTTP_201_CREATED)
+
+
+@extend_schema_view(
+    list=extend_schema(summary="Series of vouchers", tags=["vouchers"]),
+    retrieve=extend_schema(summary="One series of vouchers", tags=["vouchers"]),
+)
+class SeriesViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+    """Vouchers of one worth, and their stock of codes."""
+
+    scope = "vouchers"
+    queryset = VoucherSeries.objects.all()
+    serializer_class = SeriesOut
+
+    @extend_schema(summary="Add a series of vouchers", tags=["vouchers"], request=SeriesIn, responses={201: SeriesOut})
+    def create(self, request: Request) -> Response:
+        _may_set_up(request)
+        body = SeriesIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        made = vouchers.create(actor=callers.person(request), **body.validated_data)
+        return Response(SeriesOut(made).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(summary="Add codes to the stock", tags=["vouchers"], request=CodesIn, responses={201: CodesOut})
+    @action(detail=True, methods=["post"])
+    def codes(self, request: Request, pk: str | None = None) -> Response:
+        _may_set_up(request)
+        body = CodesIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        asked = body.validated_data
+        series = self.get_object()
+        if "count" in asked:
+            added = vouchers.generate(series=series, count=asked["count"])
+        else:
+            added = vouchers.add(series=series, given=asked["codes"])
+        return Response({"added": added}, status=status.HTTP_201_CREATED)
+
+    @extend_schema(
+        summary="Issue a voucher to a customer",
+        tags=["vouchers"],
+        request=IssueIn,
+        responses={
+            201: VoucherOut,
+            200: OpenApiResponse(VoucherOut, description="This request was made before; the same code."),
+            409: OpenApiResponse(description="No code is left, or the series has ended."),
+        },
+        parameters=[callers.IDEMPOTENCY],
+    )
+    @action(detail=True, methods=["post"])
+    def issue(self, request: Request, pk: str | None = None) -> Response:
+        key = callers.key(request)
+        body = IssueIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        customer = callers.known_customer(body.validated_data["customer"])
+        return _voucher_answer(vouchers.issue(series=self.get_object(), customer=customer, key=key))
+
+
+@extend_schema_view(
+    list=extend_schema(summary="Vouchers", tags=["vouchers"]),
+    retrieve=extend_schema(summary="One voucher", tags=["vouchers"]),
+)
+class VoucherViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+    """Codes, and what a till asks about them."""
+
+    scope = "vouchers"
+    queryset = Voucher.objects.select_related("series", "customer")
+    serializer_class = VoucherOut
+    filterset_class = VoucherFilter
+
+    @extend_schema(
+        summary="Check a voucher at the till",
+        description="Changes nothing. Says what it is worth and, if it cannot be used, why.",
+        tags=["vouchers"],
+        request=CodeIn,
+        responses={200: VoucherOut, 404: OpenApiResponse(description="No voucher has this code.")},
+        filters=False,
+    )
+    @action(detail=False, methods=["post"], pagination_class=None)
+    def check(self, request: Request) -> Response:
+        body = CodeIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        return Response(VoucherOut(vouchers.find(body.validated_data["code"])).data)
+
+    @extend_schema(
+        summary="Use a voucher up",
+        description="Once, however many tills ask at the same moment.",
+        tags=["vouchers"],
+        request=UseIn,
+        responses={
+            201: VoucherOut,
+            200: OpenApiResponse(VoucherOut, description="This request was made before; nothing changed now."),
+            404: OpenApiResponse(description="No voucher has this code."),
+            409: OpenApiResponse(description="Used, expired, taken back or not issued; `code` says which."),
+        },
+        parameters=[callers.IDEMPOTENCY],
+        filters=False,
+    )
+    @action(detail=False, methods=["post"], pagination_class=None)
+    def use(self, request: Request) -> Response:
+        key = callers.key(request)
+        body = UseIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        return _voucher_answer(vouchers.use(key=key, **body.validated_data))
+
+
 ROUTES: list[tuple[str, Any, str]] = [
     ("rewards", RewardViewSet, "reward"),
     ("redemptions", RedemptionViewSet, "redemption"),
+    ("voucher-series", SeriesViewSet, "voucher-series"),
+    ("vouchers", VoucherViewSet, "voucher"),
 ]

@@ -1,6 +1,6 @@
 from django.urls import URLPattern, include, path
 
-from loyalty import reward_pages, views
+from loyalty import reward_pages, views, voucher_pages
 
 app_name = "loyalty"
 staff = [
@@ -18,6 +18,12 @@ staff = [
     path("redemptions/<int:pk>/prepare/", reward_pages.redemption_prepare, name="redemption-prepare"),
     path("redemptions/<int:pk>/hand-out/", reward_pages.redemption_hand_out, name="redemption-hand-out"),
     path("redemptions/<int:pk>/cancel/", reward_pages.redemption_cancel, name="redemption-cancel"),
+    path("vouchers/", voucher_pages.series_list, name="vouchers"),
+    path("vouchers/new/", voucher_pages.series_new, name="voucher-new"),
+    path("vouchers/<int:pk>/", voucher_pages.series_detail, name="voucher-series"),
+    path("vouchers/<int:pk>/upload/", voucher_pages.series_upload, name="voucher-upload"),
+    path("vouchers/<int:pk>/generate/", voucher_pages.series_generate, name="voucher-generate"),
+    path("vouchers/<int:pk>/issue/", voucher_pages.series_issue, name="voucher-issue"),
 ]
 public: list[URLPattern] = []
 """For customers: no sign-in, the address itself is the proof."""

@@ -9,6 +9,7 @@ from loyalty.models.reward import Redemption, RedemptionStep, Reward, RewardPric
 from loyalty.models.rules import EarningRule, RuleUse
 from loyalty.models.tier import Ladder, Tier, TierChange, TierStanding
 from loyalty.models.transfer import Household, HouseholdMember, Merge, Transfer
+from loyalty.models.voucher import Voucher, VoucherSeries
 
 __all__ = [
     "Account",
@@ -39,4 +40,6 @@ __all__ = [
     "TierChange",
     "TierStanding",
     "Transfer",
+    "Voucher",
+    "VoucherSeries",
 ]

@@ -42,6 +42,14 @@ class Reward(models.Model):
     kind = models.CharField(_("kind"), max_length=8, choices=Kind.choices, default=Kind.PRODUCT)
     perk = models.CharField(_("perk"), max_length=9, choices=Perk.choices, blank=True)
     product = models.ForeignKey(Product, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    series = models.ForeignKey(
+        "loyalty.VoucherSeries",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="rewards",
+        verbose_name=_("voucher that is given"),
+    )
     points = models.PositiveIntegerField(
         _("price in points"), help_text=_("For everybody without a price of their tier.")
     )
@@ -101,7 +109,7 @@ class RewardPrice(models.Model):
     """What a reward costs somebody in a tier; 0: it is theirs for nothing."""
 
     reward = models.ForeignKey(Reward, on_delete=models.CASCADE, related_name="prices")
-    tier = models.CharField(_("tier"), max_length=80)
+    tier = models.CharField(_("tier"), max_length=80, help_text=_("Its key."))
     points = models.PositiveIntegerField(_("price in points"))
 
     class Meta:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
-from customers.models import Customer, CustomerFacts
+from customers.models import Customer
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
 from loyalty import audit, catalogue, codes, queries, rewards
@@ -20,7 +20,18 @@ from loyalty.errors import (
     SoldOut,
     WrongState,
 )
-from loyalty.models import Account, Entry, Lot, Programme, Redemption, RedemptionStep, Reward, RewardUse
+from loyalty.models import (
+    Account,
+    Entry,
+    Lot,
+    Programme,
+    Redemption,
+    RedemptionStep,
+    Reward,
+    RewardUse,
+    Tier,
+    TierStanding,
+)
 from tests.factories import UserFactory
 from tests.loyalty.factories import CustomerFactory, give
 
@@ -97,7 +108,7 @@ def test_its_key_with_another_request_is_refused(ada: Customer) -> None:
         ({"is_active": False}, RewardNotAvailable, "“Mug” is not offered any more."),
         ({"starts_on": 1}, RewardNotAvailable, "“Mug” can be redeemed from"),
         ({"ends_on": -1}, RewardNotAvailable, "“Mug” could be redeemed until"),
-        ({"only_tiers": True, "prices": {"Gold": 200}}, RewardNotAvailable, "“Mug” is for Gold."),
+        ({"only_tiers": True, "prices": {"gold": 200}}, RewardNotAvailable, "“Mug” is for Gold."),
     ],
 )
 def test_it_says_why_not_and_moves_nothing(ada: Customer, more: dict[str, Any], error: type, words: str) -> None:
@@ -106,6 +117,7 @@ def test_it_says_why_not_and_moves_nothing(ada: Customer, more: dict[str, Any], 
         for name, value in more.items()
     }
     reward = mug(**more)
+    Tier.objects.create(programme=reward.programme, key="gold", name="Gold", threshold=100)
     with pytest.raises(error, match=words):
         rewards.redeem(reward=reward, customer=ada, key="a")
     nothing_moved(ada, reward, stock=more.get("stock", 5))
@@ -132,13 +144,15 @@ def test_a_customer_gets_no_more_than_the_limit_and_a_cancelled_one_does_not_cou
 
 
 def test_the_price_is_that_of_the_tier(ada: Customer) -> None:
-    reward = mug(prices={"Gold": 200, "Platinum": 0})
-    facts = CustomerFacts.objects.create(customer=ada, tier="Gold")
+    reward = mug(prices={"gold": 200, "platinum": 0})
+    facts = TierStanding.objects.create(
+        customer=ada, programme=reward.programme, tier="gold", since=clock.now(), counted=1
+    )
     assert rewards.redeem(reward=reward, customer=ada, key="a").points == 200
-    facts.tier = "Platinum"
+    facts.tier = "platinum"
     facts.save()
     free = rewards.redeem(reward=reward, customer=ada, key="b")
-    assert (free.points, free.entry, free.tier) == (0, None, "Platinum")
+    assert (free.points, free.entry, free.tier) == (0, None, "platinum")
     assert rewards.redeem(reward=reward, customer=ada, key="b").replayed
     assert Account.objects.get(customer=ada).balance == 800
     assert Reward.objects.get().stock == 3

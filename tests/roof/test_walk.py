@@ -24,8 +24,8 @@ from lifecycle_crm import night, reactions
 from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.demo import shop
 from lifecycle_crm.lib import clock
-from loyalty import ledger, rewards
-from loyalty.models import Programme, Redemption
+from loyalty import ledger, rewards, vouchers
+from loyalty.models import Programme, Redemption, Voucher
 from stages import backtest, rulesets
 from stages.models import Backtest, RuleSet
 from tests.factories import PASSWORD, UserFactory
@@ -59,6 +59,9 @@ ACTIONS = {
     "loyalty:points-adjust",
     "loyalty:points-undo",
     "loyalty:counter-redeem",
+    "loyalty:voucher-upload",
+    "loyalty:voucher-generate",
+    "loyalty:voucher-issue",
     "loyalty:redemption-prepare",
     "loyalty:redemption-hand-out",
     "night-run",
@@ -139,6 +142,7 @@ def crm(settings: Any) -> dict[str, str]:
         "night-preview": {"day": str(last)},
         "loyalty:account": {"customer_id": person.pk},
         "loyalty:counter": {"customer_id": person.pk},
+        "loyalty:voucher-series": {"pk": _given(person).series_id},
         "loyalty:reward": {"pk": redeemed.reward_id},
         "loyalty:redemption-cancel": {"pk": redeemed.pk},
         "feedback:case": {"pk": Case.objects.get().pk},
@@ -158,6 +162,13 @@ def _redeemed(person: Customer) -> Redemption:
     mug = rewards.create(programme=programme, name="Mug", points=1, stock=9, per_customer=2, prices={"Gold": 0})
     ledger.earn(customer=person, points=50, key="walk")
     return rewards.redeem(reward=mug, customer=person, key="walk")
+
+
+def _given(person: Customer) -> Voucher:
+    """A voucher of a stock that has more."""
+    series = vouchers.create(name="Ten off", worth="percent", percent=10, valid_days=30, is_endless=False)
+    vouchers.generate(series=series, count=3)
+    return vouchers.issue(series=series, customer=person, key="walk")
 
 
 def _replayed() -> Backtest:
