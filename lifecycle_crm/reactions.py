@@ -43,6 +43,12 @@ AFTER: dict[type[models.Model], tuple[str, list[Verb]]] = {
 HAND_DOWNS: list[Callable[..., Any]] = [points_standing.hand_down, scores.hand_down]
 """Numbers of the higher floors on their way into the customer's facts."""
 
+HANDED_FROM: list[str] = [
+    "SELECT customer_id, answered_at AS moment FROM feedback_answer",
+    "SELECT customer_id, created_at AS moment FROM feedback_casenote",
+]
+"""The rows whose moments those numbers follow: who was touched on a past date. Points are known as of now only."""
+
 BATCH = 2000
 TRIES = 3
 

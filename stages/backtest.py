@@ -1,50 +1,49 @@
-"""A draft replayed over past nights beside the rules in force: who would have stood where, who moved, who flapped.
+"""A draft replayed over past nights beside the rules in force: who would have stood where, who moved, who flapped, who bought.
 
-For each night the facts of a sample of customers are made anew as of that night inside a transaction that is rolled back,
-by the statements the night itself uses; then both rule sets decide in Python, each going on from where it had left the
-customer the night before. Nothing of it stays but the row of the replay. Pins are not known of the past and left out.
+The work of a worker: customers are taken part by part, each part through all nights in one transaction that is rolled back
+(``stages.replay``), and what it gave is added to the row. A worker that dies loses the part at hand; another one goes on with
+it. Above ``WHOLE`` customers a sample is replayed, and what is told of it carries its interval.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from math import ceil, floor, sqrt
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Count, F, Max
 from django.utils.translation import gettext as _
 
-from customers import conditions, facts
-from customers.conditions import Snapshot
-from customers.models import Customer, RfmCuts
-from customers.vocabulary import FACTS, Kind
+from customers.models import Customer
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import batches, clock, leases
 from lifecycle_crm.lib.errors import Conflict, InvalidInput
-from lifecycle_crm.lib.moments import seconds
-from stages import queries
+from stages import queries, replay
 from stages import rules as rulebook
 from stages.models import Backtest, RuleSet, StageKey
-from stages.rules import Rules
+from stages.replay import FLAP_DAYS, NAMED, HandDown, Pair, Part, Side
 
 logger = logging.getLogger(__name__)
 
-SAMPLE = 400
-"""Customers replayed, spread evenly over the ids; a smaller base is replayed whole."""
-FLAP_DAYS = 14
+WHOLE = 200_000
+"""Up to so many customers are replayed one and all; of a larger base a sample of ``SAMPLE``."""
+SAMPLE = 50_000
+PART = 5_000
 MONTHS = (3, 6, 12, 24)
-LEASE_SECONDS = 120
+REVENUE_DAYS = {3: 30, 6: 60, 12: 90, 24: 90}
+"""How many days after a move are counted as revenue after it, by the months of the replay."""
+ENOUGH = 30
+"""Moves below which a mean or a median says too little to be told."""
+LEASE_SECONDS = 600
 TRIES = 3
-NAMED = 20
-"""How many customers who flapped the result names."""
-_SAVE_EVERY = 7
-
-HandDown = Callable[..., Any]
-"""Brings the facts of the batch at hand up to ``as_of``; the roof hands it in, because higher floors have numbers too."""
+_SPREAD, _RANGE = 2_654_435_761, 2**32
+"""Knuth's multiplicative hash: takes a share of ids that follow each other, evenly, and always the same ones."""
 
 
 def request(*, rule_set: RuleSet, months: int, actor: User | None) -> Backtest:
@@ -60,7 +59,7 @@ def request(*, rule_set: RuleSet, months: int, actor: User | None) -> Backtest:
             rule_set=rule_set, state__in=[Backtest.State.WAITING, Backtest.State.RUNNING]
         ).first()
         if open_one is not None:
-            raise Conflict(_("A replay of this version is under way. Wait for it."))
+            raise Conflict(_("A replay of this version is under way. Wait for it, or stop it."))
         last = clock.last_complete_day()
         return Backtest.objects.create(
             rule_set=rule_set,
@@ -68,177 +67,268 @@ def request(*, rule_set: RuleSet, months: int, actor: User | None) -> Backtest:
             against=against,
             months=months,
             last_day=last,
-            nights=len(list(clock.days(_months_before(last, months), last))),
+            nights=len(replay.nights(last, months)),
             created_by=actor,
         )
 
 
-def _months_before(day: date, months: int) -> date:
-    index = day.year * 12 + day.month - 1 - months
-    return min(date(index // 12, index % 12 + 1, 1) + timedelta(days=day.day - 1), day)
+def stop(*, test: Backtest, actor: User | None) -> Backtest:
+    """End a replay before its time; the part at hand is thrown away when it is through."""
+    taken = Backtest.objects.filter(pk=test.pk, state__in=[Backtest.State.WAITING, Backtest.State.RUNNING]).update(
+        state=Backtest.State.FAILED,
+        error=(_("%(person)s stopped it.") % {"person": actor} if actor else _("Somebody stopped it."))[:500],
+        finished_at=clock.now(),
+        result={},
+    )
+    if not taken:
+        raise Conflict(_("This replay is over already."))
+    test.refresh_from_db()
+    return test
 
 
-def work_due(*, hand_down: HandDown) -> Backtest | None:
-    """Take the replay that waits longest and finish it; ``None`` when none waits."""
+# --- The work ---------------------------------------------------------------------------------------------------------
+
+
+def work_due(*, hand_down: HandDown, happened: Sequence[str]) -> Backtest | None:
+    """Take the replay that waits longest and finish it, or go on with one whose worker is gone; ``None`` when none waits.
+
+    ``hand_down`` and ``happened`` are those of ``replay.run``.
+    """
     now = clock.now()
-    free = Q(state=Backtest.State.WAITING) | Q(state=Backtest.State.RUNNING, lease_until__lt=now)
-    found = Backtest.objects.filter(free).order_by("id").first()
+    found = next((one for one in _open() if _is_free(one)), None)
     if found is None:
         return None
     owner = leases.new_owner()
+    unchanged = Backtest.objects.filter(pk=found.pk, state=found.state, owner=found.owner, attempts=found.attempts)
     if found.attempts >= TRIES:
-        Backtest.objects.filter(free, pk=found.pk).update(
-            state=Backtest.State.FAILED, error=_("It was begun three times and never ended."), finished_at=now
+        unchanged.update(
+            state=Backtest.State.FAILED, error=_("It was begun three times and never went on."), finished_at=now
         )
         return None
-    taken = Backtest.objects.filter(free, pk=found.pk, attempts=found.attempts).update(
+    taken = unchanged.update(
         state=Backtest.State.RUNNING,
         owner=owner,
         lease_until=now + timedelta(seconds=LEASE_SECONDS),
         attempts=F("attempts") + 1,
-        done=0,
     )
     if not taken:
         return None
     found.refresh_from_db()
     try:
-        _work(found, owner, hand_down)
+        _work(found, owner, hand_down, happened)
     except Exception as problem:
         logger.exception("Replay %s failed", found.pk)
-        Backtest.objects.filter(pk=found.pk, owner=owner).update(
+        Backtest.objects.filter(pk=found.pk, owner=owner, state=Backtest.State.RUNNING).update(
             state=Backtest.State.FAILED, error=f"{type(problem).__name__}: {problem}"[:500], finished_at=clock.now()
         )
     found.refresh_from_db()
     return found
 
 
-@dataclass
-class _Run:
-    """Where one rule set has everybody, and what it did so far."""
-
-    rules: Rules
-    stands: dict[int, tuple[str, int]] = field(default_factory=dict)
-    moves: Counter[tuple[str, str]] = field(default_factory=Counter)
-    flaps: int = 0
-    flapped: dict[int, None] = field(default_factory=dict)
-    came_from: dict[int, tuple[str, date]] = field(default_factory=dict)
-
-    def night(self, snapshots: dict[int, Snapshot], day: date, now: int) -> None:
-        for pk, snapshot in snapshots.items():
-            stage, since = self.stands.get(pk, ("", 0))
-            at = {**snapshot, "stage": stage, "stage_since": since if stage else None}
-            to = rulebook.decide(self.rules, at, now).to
-            if to == stage:
-                continue
-            if stage:
-                self.moves[stage, to] += 1
-                back = self.came_from.get(pk)
-                if back is not None and back[0] == to and (day - back[1]).days <= FLAP_DAYS:
-                    self.flaps += 1
-                    self.flapped[pk] = None
-                self.came_from[pk] = (stage, day)
-            self.stands[pk] = (to, now)
-
-    def counts(self) -> dict[str, int]:
-        found = Counter(stage for stage, _since in self.stands.values())
-        return {key: found[key] for key in StageKey.values}
+def _open() -> Iterable[Backtest]:
+    return Backtest.objects.filter(state__in=[Backtest.State.WAITING, Backtest.State.RUNNING]).order_by("id")
 
 
-def _work(test: Backtest, owner: str, hand_down: HandDown) -> None:
-    old, new = _Run(rulebook.parse(test.against.rules)), _Run(rulebook.parse(test.rules))
-    ids, base = _sample()
-    days = list(clock.days(_months_before(test.last_day, test.months), test.last_day))
-    wanted = [*old.rules.conditions(), *new.rules.conditions()]
+def _is_free(test: Backtest) -> bool:
+    if test.state == Backtest.State.WAITING or test.lease_until is None:
+        return True
+    return test.lease_until < clock.now() or leases.is_gone(test.owner)
+
+
+def _work(test: Backtest, owner: str, hand_down: HandDown, happened: Sequence[str]) -> None:
     mine = Backtest.objects.filter(pk=test.pk, owner=owner, state=Backtest.State.RUNNING)
-    months: list[dict[str, Any]] = []
-    for number, day in enumerate(days, start=1):
-        as_of = clock.day_end(day)
-        snapshots = _as_of(ids, wanted, as_of, hand_down)
-        for run in (old, new):
-            run.night(snapshots, day, seconds(as_of))
-        if day == test.last_day or (day + timedelta(days=1)).month != day.month:
-            months.append({"day": day.isoformat(), "old": old.counts(), "new": new.counts()})
-        if number % _SAVE_EVERY == 0:
-            until = clock.now() + timedelta(seconds=LEASE_SECONDS)
-            if not mine.update(done=number, lease_until=until, nights=len(days)):
-                return  # somebody else has it: we were away longer than the lease
+    so_far = test.result or _plan()
+    days = replay.nights(test.last_day, test.months)
+    counted = frozenset(i for i, day in enumerate(days) if i == len(days) - 1 or (day + timedelta(days=1)).day == 1)
+    while ids := _next_ids(so_far):
+        began = time.monotonic()
+        old = Side("old", rulebook.parse(test.against.rules))
+        new = Side("new", rulebook.parse(test.rules))
+        part = replay.run(
+            ids=ids, days=days, old=old, new=new, hand_down=hand_down, happened=happened, counted=counted,
+            revenue_days=REVENUE_DAYS[test.months],
+        )  # fmt: skip
+        _add(so_far, part, old, new)
+        so_far["after"] = ids[-1]
+        so_far["seconds"] += time.monotonic() - began
+        # Only while the replay is still ours: not stopped, and no other worker took it for dead.
+        if not mine.update(
+            result=so_far,
+            customers=so_far["customers"],
+            base_customers=so_far["base"],
+            done=len(days) * so_far["customers"] // max(1, so_far["planned"]),
+            nights=len(days),
+            lease_until=clock.now() + timedelta(seconds=LEASE_SECONDS),
+            attempts=1,
+        ):
+            return
     mine.update(
         state=Backtest.State.DONE,
         done=len(days),
         nights=len(days),
-        customers=len(ids),
-        base_customers=base,
+        customers=so_far["customers"],
+        base_customers=so_far["base"],
         finished_at=clock.now(),
-        result={
-            "months": months,
-            "old_moves": _listed(old.moves),
-            "new_moves": _listed(new.moves),
-            "old_flaps": old.flaps,
-            "new_flaps": new.flaps,
-            "old_flapped": len(old.flapped),
-            "new_flapped": len(new.flapped),
-            "flapped": list(new.flapped)[:NAMED],
-            "differ": sum(old.stands[pk][0] != stage for pk, (stage, _since) in new.stands.items()),
-        },
+        result=_result(so_far, days, REVENUE_DAYS[test.months]),
     )
 
 
-def _listed(moves: Counter[tuple[str, str]]) -> list[list[Any]]:
-    return [[source, target, n] for (source, target), n in sorted(moves.items())]
+def _plan() -> dict[str, Any]:
+    """An empty sum, with the customers it will be taken of: everybody there is now, or every so-manieth of them."""
+    base = Customer.objects.aggregate(n=Count("pk"), top=Max("pk"))
+    share = 1.0 if base["n"] <= WHOLE else SAMPLE / base["n"]
+    planned = base["n"] if share == 1 else SAMPLE
+    return {
+        "after": 0, "top": base["top"] or 0, "base": base["n"], "share": share, "planned": planned, "seconds": 0.0,
+        "customers": 0, "differ": 0, "flapped": [], "examples": [], "old": _nothing(), "new": _nothing(),
+    }  # fmt: skip
 
 
-def _sample() -> tuple[list[int], int]:
-    """Customers spread evenly over the ids, and how many there are in all."""
-    ids = list(Customer.objects.order_by("pk").values_list("pk", flat=True))
-    if len(ids) <= SAMPLE:
-        return ids, len(ids)
-    return [ids[i * len(ids) // SAMPLE] for i in range(SAMPLE)], len(ids)
+def _nothing() -> dict[str, Any]:
+    return {"counts": {}, "first": 0, "moves": {}, "flaps": 0, "flapped": 0, "revenue": {}}
 
 
-class _Undo(Exception):
-    pass
+def _next_ids(so_far: Mapping[str, Any]) -> list[int]:
+    """The next part of the customers, in the order of their ids."""
+    where, share = "", so_far["share"]
+    if share < 1:
+        where = f"AND (id * {_SPREAD}) %% {_RANGE} < {int(share * _RANGE)}"
+    rows = batches.rows(
+        f"SELECT id FROM customers_customer WHERE id > %s AND id <= %s {where} ORDER BY id LIMIT {PART}",
+        [so_far["after"], so_far["top"]],
+    )
+    return [pk for (pk,) in rows]
 
 
-def _as_of(
-    ids: Sequence[int], wanted: list[conditions.Condition], as_of: datetime, hand_down: HandDown
-) -> dict[int, Snapshot]:
-    """The facts of these customers as that night knew them; of those who were known by then."""
-    found: dict[int, Snapshot] = {}
-    try:
-        with transaction.atomic(), facts.batch():
-            known = list(_pick(ids, as_of))
-            hand_down(as_of=as_of)
-            facts.score(as_of=as_of)
-            found = dict(conditions.snapshots(known, wanted, as_of))
-            raise _Undo
-    except _Undo:
-        pass
-    has_scores = RfmCuts.objects.filter(computed_on__lte=clock.business_date(as_of)).exists()
-    now = seconds(as_of)
-    return {pk: _without_the_future(snapshot, now, has_scores) for pk, snapshot in found.items()}
+# --- Sums of parts ----------------------------------------------------------------------------------------------------
 
 
-def _pick(ids: Sequence[int], as_of: datetime) -> Iterator[int]:
-    """Put them into the batch of ``facts``."""
-    no = facts.bool_literal(False)
-    for part in batches.of(ids, 500):
-        listed = ", ".join(str(int(pk)) for pk in part)
-        known = list(Customer.objects.filter(pk__in=part, known_since__lt=as_of).values_list("pk", flat=True))
-        if known:
-            listed = ", ".join(str(int(pk)) for pk in known)
-            batches.execute(
-                f"INSERT INTO {facts.PICKED} SELECT id, {no}, {no} FROM customers_customer WHERE id IN ({listed})"
-            )
-        yield from known
+def _pair(pair: Pair) -> str:
+    return f"{pair[0]}>{pair[1]}"
 
 
-_SCORES = ("recency", "frequency", "monetary")
+def _add(so_far: dict[str, Any], part: Part, old: Side, new: Side) -> None:
+    """Add a part to the sum, which is kept as JSON between the parts."""
+    so_far["customers"] += part.customers
+    so_far["differ"] += part.differ
+    so_far["flapped"] = [*so_far["flapped"], *part.flapped][:NAMED]
+    so_far["examples"] = sorted([*so_far["examples"], *part.examples], key=lambda one: (-one["spend"], one["customer"]))
+    so_far["examples"] = so_far["examples"][:NAMED]
+    for side in (old, new):
+        into = so_far[side.name]
+        into["first"] += side.first
+        into["flaps"] += side.flaps
+        into["flapped"] += side.flapped
+        for night, stood in side.counts.items():
+            _plus(into["counts"], str(night), stood)
+        for (night, pair), count in side.moves.items():
+            _plus(into["moves"], str(night), {_pair(pair): count})
+        for pair, bought in side.revenue.items():
+            _plus(into["revenue"], _pair(pair), {str(amount): times for amount, times in bought.items()})
 
 
-def _without_the_future(snapshot: Snapshot, now: int, has_scores: bool) -> Snapshot:
-    """Numbers nobody kept the past of must not know what came later: a later moment is not set, nor is a later score."""
-    clean: dict[str, Any] = {}
-    for name, value in snapshot.items():
-        is_later = name in FACTS and FACTS[name].kind is Kind.MOMENT and value is not None and value >= now
-        clean[name] = None if is_later or (name in _SCORES and not has_scores) else value
-    return clean
+def _plus(into: dict[str, dict[str, int]], key: str, counts: Mapping[str, int]) -> None:
+    here = into.setdefault(key, {})
+    for name, count in counts.items():
+        here[name] = here.get(name, 0) + count
+
+
+def _result(so_far: Mapping[str, Any], days: Sequence[date], revenue_days: int) -> dict[str, Any]:
+    months: list[dict[str, Any]] = []
+    counted = sorted({int(night) for which in ("old", "new") for night in so_far[which]["counts"]})
+    for number, night in enumerate(counted):
+        row: dict[str, Any] = {"day": days[night].isoformat()}
+        since = counted[number - 1] + 1 if number else 0
+        for which in ("old", "new"):
+            stood = so_far[which]["counts"].get(str(night), {})
+            row[which] = {key: stood.get(key, 0) for key in StageKey.values}
+            row[f"{which}_moves"] = _moves(so_far[which]["moves"], range(since, night + 1))
+        months.append(row)
+    return {
+        "months": months,
+        **{f"{which}_moves": _moves(so_far[which]["moves"], range(len(days))) for which in ("old", "new")},
+        **{
+            f"{which}_{name}": so_far[which][name] for which in ("old", "new") for name in ("first", "flaps", "flapped")
+        },
+        "flapped": so_far["flapped"],
+        "differ": so_far["differ"],
+        "examples": so_far["examples"],
+        "revenue_days": revenue_days,
+        **{f"{which}_revenue": _revenue(so_far[which]["revenue"]) for which in ("old", "new")},
+        "seconds": round(so_far["seconds"], 1),
+    }
+
+
+def _moves(by_night: Mapping[str, Mapping[str, int]], nights: range) -> list[list[Any]]:
+    found: Counter[str] = Counter()
+    for night, moves in by_night.items():
+        if int(night) in nights:
+            found.update(moves)
+    return [[*pair.split(">"), n] for pair, n in sorted(found.items())]
+
+
+def _revenue(by_pair: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+    """Per pair the mean and the median of what was bought after its moves, both with a 95 % interval, in minor units."""
+    found = []
+    for pair, amounts in sorted(by_pair.items()):
+        source, target = pair.split(">")
+        told = after_moves({int(amount): times for amount, times in amounts.items()})
+        found.append({"source": source, "target": target, **told.__dict__})
+    return found
+
+
+@dataclass(frozen=True)
+class After:
+    """What was bought after ``n`` moves, in minor units, each with the ends of its 95 % interval; empty below ``ENOUGH``."""
+
+    n: int
+    mean: float | None = None
+    mean_low: float | None = None
+    mean_high: float | None = None
+    median: int | None = None
+    median_low: int | None = None
+    median_high: int | None = None
+
+
+def after_moves(amounts: Mapping[int, int]) -> After:
+    """Mean (normal interval) and median (interval by ranks) of amounts, given as how often each was seen."""
+    n = sum(amounts.values())
+    if n < ENOUGH:
+        return After(n)
+    mean = sum(amount * times for amount, times in amounts.items()) / n
+    margin = 1.96 * sqrt(sum(times * (amount - mean) ** 2 for amount, times in amounts.items()) / (n - 1) / n)
+    reach = 1.96 * sqrt(n) / 2
+    low, high = floor(n / 2 - reach), ceil(n / 2 + reach)
+    return After(
+        n,
+        mean,
+        mean - margin,
+        mean + margin,
+        _ranked(amounts, (n - 1) // 2),
+        _ranked(amounts, max(0, low - 1)),
+        _ranked(amounts, min(n - 1, high)),
+    )
+
+
+def _ranked(amounts: Mapping[int, int], rank: int) -> int:
+    """The amount at this place (from 0) when all are put in order."""
+    passed = 0
+    for amount in sorted(amounts):
+        passed += amounts[amount]
+        if passed > rank:
+            return amount
+    raise IndexError(rank)
+
+
+def of_base(part: int, test: Backtest) -> tuple[int, int, int]:
+    """How many of all customers a number of replayed ones stands for, and the ends of its 95 % interval (Wilson)."""
+    n, base = test.customers, test.base_customers
+    if n >= base or n == 0:
+        return part, part, part
+    z, share = 1.96, part / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return round(share * base), floor(max(0.0, middle - reach) * base), ceil(min(1.0, middle + reach) * base)
+
+
+__all__ = ["FLAP_DAYS", "MONTHS", "After", "after_moves", "of_base", "request", "stop", "work_due"]

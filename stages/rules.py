@@ -179,7 +179,7 @@ def next_review_sql(rules: Rules, cuts: RfmCuts | None, as_of: datetime) -> tupl
     if cuts is not None:
         expressions.append(f"coalesce({facts.next_recency_change(cuts, as_of)}, {FOREVER})")
     if not expressions:
-        return "NULL", []
+        return "CAST(NULL AS bigint)", []
     return f"nullif({conditions.smallest(expressions)}, {FOREVER})", params
 
 

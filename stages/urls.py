@@ -19,6 +19,7 @@ urlpatterns = [
     path("stages/rules/<int:version>/follow/", rules.follow, name="rules-follow"),
     path("stages/rules/<int:version>/backtest/", replays.start_backtest, name="rules-backtest"),
     path("stages/rules/backtests/<int:pk>/", replays.backtest_page, name="backtest"),
+    path("stages/rules/backtests/<int:pk>/stop/", replays.stop_backtest, name="backtest-stop"),
     path("stages/pins/<int:customer_id>/remove/", overview.unpin, name="unpin"),
     path("stages/rules/<int:version>/discard/", rules.discard, name="rules-discard"),
     path("stages/rules/<int:version>/restore/", rules.restore, name="rules-restore"),

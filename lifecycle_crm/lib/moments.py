@@ -32,7 +32,8 @@ def epoch(expression: str) -> str:
     """
     if connection.vendor == "postgresql":
         return f"floor(extract(epoch from {expression}))::bigint"
-    return f"CAST(strftime('%%s', {expression}) AS INTEGER)"
+    # Without the fraction: SQLite keeps three digits of it and would round 23:59:59.9995 up into the next day.
+    return f"CAST(strftime('%%s', substr({expression}, 1, 19)) AS INTEGER)"
 
 
 def parameter(moment: datetime) -> Any:

@@ -81,6 +81,7 @@ ACTIONS = {
     "stages:rules-approve",
     "stages:rules-follow",
     "stages:rules-backtest",
+    "stages:backtest-stop",
     "stages:unpin",
     "rules-effects",
     "health",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import time_machine
@@ -118,7 +119,7 @@ def test_a_replay_ends_where_the_nights_really_ended_and_touches_nothing() -> No
     made = quick()
     before = picture()
     asked = backtest.request(rule_set=made, months=6, actor=None)
-    done = backtest.work_due(hand_down=reactions.hand_down)
+    done = backtest.work_due(hand_down=reactions.hand_down, happened=reactions.HANDED_FROM)
     assert done == asked
     assert (done.state, done.error) == ("done", "")
     assert picture() == before
@@ -152,34 +153,104 @@ def test_a_replay_counts_who_goes_back_and_forth() -> None:
     ]
     made = rulesets.draft(based_on=None, rules=flapping, actor=None, name="Nervous")
     backtest.request(rule_set=made, months=3, actor=None)
-    done = backtest.work_due(hand_down=reactions.hand_down)
+    done = backtest.work_due(hand_down=reactions.hand_down, happened=reactions.HANDED_FROM)
     assert done is not None
     assert (done.state, done.error) == ("done", "")
     assert done.result["new_moves"] == [["acquire", "reach", 2], ["reach", "acquire", 2]]
     assert (done.result["new_flaps"], done.result["new_flapped"]) == (3, 1)
-    assert (done.result["flapped"], done.result["old_flaps"]) == ([someone.pk], 0)
+    assert done.result["old_flaps"] == 0
+    [told] = done.result["flapped"]
+    assert (told["customer"], told["source"], told["target"], told["after"]) == (someone.pk, "acquire", "reach", 5)
 
 
 def test_a_large_base_is_replayed_as_a_sample_and_says_so(monkeypatch: pytest.MonkeyPatch, client) -> None:
     shop(30, days=40)
     night.run(clock.last_complete_day())
+    monkeypatch.setattr(backtest, "WHOLE", 20)
     monkeypatch.setattr(backtest, "SAMPLE", 10)
+    monkeypatch.setattr(backtest, "PART", 4)
     made = quick()
     asked = backtest.request(rule_set=made, months=3, actor=None)
     client.force_login(UserFactory(role="marketer"))
     url = reverse("stages:backtest", args=[asked.pk])
     waiting = client.get(url).content.decode()
     assert "No worker is running" in waiting
-    assert "0 of" in waiting
+    assert "nights to replay" in waiting
     with pytest.raises(Conflict, match="under way"):
         backtest.request(rule_set=made, months=3, actor=None)
-    done = backtest.work_due(hand_down=reactions.hand_down)
-    assert done is not None
-    assert (done.customers, done.base_customers) == (10, 30)
+    done = replayed()
+    assert (done.state, done.error, done.base_customers) == ("done", "", 30)
+    assert 9 <= done.customers <= 11
     page = client.get(url).content.decode()
-    assert "A sample of 10 of 30 customers" in page
-    assert "Draft" in page
-    assert backtest.work_due(hand_down=reactions.hand_down) is None
+    assert f"A sample of {done.customers} of 30 customers" in page
+    assert "at 95 % confidence" in page
+    assert "It took" in page
+    assert backtest.work_due(hand_down=reactions.hand_down, happened=reactions.HANDED_FROM) is None
+
+
+def replayed() -> Backtest:
+    done = backtest.work_due(hand_down=reactions.hand_down, happened=reactions.HANDED_FROM)
+    assert done is not None
+    return done
+
+
+def test_it_gives_the_same_in_parts_and_after_its_worker_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop(50, days=120)
+    night.run(clock.last_complete_day())
+    made = quick()
+    backtest.request(rule_set=made, months=6, actor=None)
+    whole = replayed()
+    monkeypatch.setattr(backtest, "PART", 9)
+    asked = backtest.request(rule_set=made, months=6, actor=None)
+
+    def dies(*, as_of: Any) -> None:
+        if Backtest.objects.get(pk=asked.pk).customers == 18:
+            raise KeyboardInterrupt  # as when the process is killed: the row stays as the last part left it
+        reactions.hand_down(as_of=as_of)
+
+    with pytest.raises(KeyboardInterrupt):
+        backtest.work_due(hand_down=dies, happened=reactions.HANDED_FROM)
+    asked.refresh_from_db()
+    assert (asked.state, asked.customers, asked.result["customers"], asked.error) == ("running", 18, 18, "")
+    assert backtest.work_due(hand_down=dies, happened=reactions.HANDED_FROM) is None, "the lease holds"
+    Backtest.objects.filter(pk=asked.pk).update(lease_until=clock.now() - timedelta(seconds=1))
+    done = replayed()
+    assert (done.pk, done.state, done.customers) == (asked.pk, "done", 50)
+    # Which of those who flapped are named, and how long it took, may be other ones.
+    for name in whole.result.keys() - {"flapped", "seconds"}:
+        assert done.result[name] == whole.result[name], name
+    assert len(done.result["flapped"]) == len(whole.result["flapped"]) > 0
+
+
+def test_a_person_stops_a_replay_and_what_it_did_is_thrown_away(client) -> None:
+    shop(4, days=20)
+    night.run(clock.last_complete_day())
+    asked = backtest.request(rule_set=quick(), months=3, actor=None)
+    url = reverse("stages:backtest-stop", args=[asked.pk])
+    client.force_login(UserFactory(role="viewer"))
+    assert client.post(url).status_code == 403
+    client.force_login(UserFactory(role="marketer", name="Anna"))
+
+    waiting = client.post(url)
+    assert waiting.status_code == 302
+    asked.refresh_from_db()
+    assert asked.state == "failed"
+    assert asked.error == "Anna stopped it."
+    assert backtest.work_due(hand_down=reactions.hand_down, happened=reactions.HANDED_FROM) is None
+    assert "Anna stopped it." in client.get(reverse("stages:backtest", args=[asked.pk])).content.decode()
+    with pytest.raises(Conflict, match="over already"):
+        backtest.stop(test=asked, actor=None)
+
+
+def test_revenue_after_moves_carries_its_interval() -> None:
+    few = backtest.after_moves({0: 20, 500: 9})
+    assert (few.n, few.mean, few.median) == (29, None, None)
+    told = backtest.after_moves({0: 60, 1000: 40})
+    assert (told.n, told.mean, told.median) == (100, 400.0, 0)
+    assert told.mean_low == pytest.approx(400 - 1.96 * 492.366 / 10, rel=1e-4)
+    assert (told.median_low, told.median_high) == (0, 1000)
+    even = backtest.after_moves({n: 1 for n in range(1, 101)})
+    assert (even.median, even.median_low, even.median_high) == (50, 40, 61)
 
 
 def test_a_replay_that_cannot_go_on_says_why_and_one_that_died_begins_again() -> None:
@@ -193,14 +264,14 @@ def test_a_replay_that_cannot_go_on_says_why_and_one_that_died_begins_again() ->
     def trips(*, as_of: object) -> None:
         raise ValueError("the facts cannot be read")
 
-    failed = backtest.work_due(hand_down=trips)
+    failed = backtest.work_due(hand_down=trips, happened=[])
     assert failed is not None
     assert (failed.state, failed.error) == ("failed", "ValueError: the facts cannot be read")
     Backtest.objects.filter(pk=asked.pk).update(state="running", lease_until=clock.now() - timedelta(seconds=1))
-    again = backtest.work_due(hand_down=reactions.hand_down)
+    again = backtest.work_due(hand_down=reactions.hand_down, happened=reactions.HANDED_FROM)
     assert again is not None
-    assert (again.state, again.attempts) == ("done", 2)
+    assert (again.state, again.attempts) == ("done", 1)
     Backtest.objects.filter(pk=asked.pk).update(state="running", lease_until=clock.now(), attempts=3)
     with time_machine.travel(clock.now() + timedelta(minutes=1), tick=False):
-        assert backtest.work_due(hand_down=reactions.hand_down) is None
+        assert backtest.work_due(hand_down=reactions.hand_down, happened=reactions.HANDED_FROM) is None
     assert Backtest.objects.get().state == "failed"
