@@ -257,7 +257,7 @@ class CustomerFilter(django_filters.FilterSet):
         if not any(asked[name] not in (None, "") for name in _MOVES):
             return rows
         # The moves hang on the customer by their own key; this app knows them only by that relation.
-        moves = Customer.transitions.rel.related_model._default_manager.filter(customer_id=OuterRef("pk"))
+        moves = Customer.transitions.rel.related_model._default_manager.counted().filter(customer_id=OuterRef("pk"))
         if asked["moved_from"]:
             moves = moves.filter(from_stage="" if asked["moved_from"] == NEW else asked["moved_from"])
         if asked["moved_to"]:
@@ -356,6 +356,11 @@ def _way_said(way: trails.Way) -> str:
             return _("in %(place)s between %(since)s and %(until)s") % values
         case "on":
             return _("came further than %(place)s between %(since)s and %(until)s") % values
+        case "gone":
+            return _("%(place)s → Dormant (%(rule)s) between %(since)s and %(until)s") % {
+                **values,
+                "rule": _("by hand") if way.places[1] == trails.BY_HAND else way.places[1],
+            }
         case "first":
             return _("first time in %(place)s between %(since)s and %(until)s") % values
     arrows = " → ".join(_place(place) for place in way.places)

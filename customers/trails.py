@@ -7,6 +7,10 @@ begins with people standing where they stood at the end of the date before it. I
     stood:retain@2026-01-31                      first:retain@2026-01-01..2026-01-31
     been:retain@2026-01-01..2026-01-31           path:new-nurture-retain@2026-01-01..2026-01-31
     on:nurture@2026-01-01..2026-01-31            rfm:champions@2026-01-31
+    gone:retain-goes_quiet@2026-01-01..2026-01-31
+
+The last one went dormant from retain because of the rule ``goes_quiet``; ``by_hand`` stands for somebody who moved them.
+Moves of undone nights count nowhere.
 """
 
 from __future__ import annotations
@@ -33,7 +37,9 @@ FORWARD = [stage for stage in STAGES if stage != "dormant"]
 LONGEST_PATH = 6
 """Moves; longer ways are not told one by one."""
 
-_KINDS = ("stood", "been", "on", "first", "path", "rfm")
+BY_HAND = "by_hand"
+
+_KINDS = ("stood", "been", "on", "first", "path", "gone", "rfm")
 
 
 class BadWay(InvalidInput):
@@ -61,6 +67,8 @@ class Way:
             return stood(rows, self.places[0], self.until)
         if self.kind == "path":
             return went(rows, self.places, self.since, self.until)
+        if self.kind == "gone":
+            return gone(rows, *self.places, since=self.since, until=self.until)
         verb = {"been": been, "on": advanced, "first": first_came}[self.kind]
         return verb(rows, self.places[0], self.since, self.until)
 
@@ -94,13 +102,15 @@ def _are_known(kind: str, places: tuple[str, ...]) -> bool:
             and places[0] in (*STAGES, NEW)
             and all(target in STAGES and source != target for source, target in steps)
         )
+    if kind == "gone":
+        return len(places) == 2 and places[0] in (*FORWARD, NEW) and places[1].isidentifier() and len(places[1]) <= 40
     allowed = {"stood": (*STAGES, NEW), "on": FORWARD[:-1]}.get(kind, STAGES)
     return len(places) == 1 and places[0] in allowed
 
 
 def _moves() -> QuerySet[Any]:
     related: Any = Customer.transitions.rel.related_model
-    return related._default_manager.all()
+    return related._default_manager.counted()
 
 
 def _own() -> QuerySet[Any]:
@@ -148,6 +158,14 @@ def first_came(rows: QuerySet[Customer], stage: str, since: date, until: date) -
     return rows.filter(Exists(into.filter(~Exists(before))))
 
 
+def gone(rows: QuerySet[Customer], stage: str, rule: str, *, since: date, until: date) -> QuerySet[Customer]:
+    """Who went dormant from ``stage`` in the range, by a rule or by the hand of a person."""
+    left = _own().filter(
+        from_stage="" if stage == NEW else stage, to_stage="dormant", business_date__range=(since, until)
+    )
+    return rows.filter(Exists(left.filter(kind="person") if rule == BY_HAND else left.filter(kind="rule", rule=rule)))
+
+
 def went(rows: QuerySet[Customer], path: Sequence[str], since: date, until: date) -> QuerySet[Customer]:
     """Whose moves in the range are exactly this way, from the stage before the first of them on."""
     table = connection.ops.quote_name(_moves().model._meta.db_table)
@@ -158,7 +176,8 @@ def went(rows: QuerySet[Customer], path: Sequence[str], since: date, until: date
             SELECT customer_id, from_stage, to_stage,
                    row_number() OVER (PARTITION BY customer_id ORDER BY id) AS place,
                    count(*) OVER (PARTITION BY customer_id) AS length
-            FROM {table} WHERE business_date >= %s AND business_date <= %s
+            FROM {table} WHERE business_date >= %s AND business_date <= %s AND undoes_id IS NULL
+                AND id NOT IN (SELECT undoes_id FROM {table} WHERE undoes_id IS NOT NULL)
         ) AS moves
         WHERE length = %s AND ({alike}) GROUP BY customer_id HAVING count(*) = %s
     """

@@ -228,6 +228,13 @@ class Chunk(models.Model):
         return f"{self.step} {self.low}–{self.high}"
 
 
+class MoveQuerySet(models.QuerySet["StageTransition"]):
+    def counted(self) -> MoveQuerySet:
+        """Without the moves of undone nights and those that took them back: they count nowhere."""
+        taken_back = StageTransition.objects.filter(undoes__isnull=False).order_by()
+        return self.filter(undoes=None).exclude(pk__in=taken_back.values("undoes"))
+
+
 class StageTransition(models.Model):
     """One move of one customer, with what decided it. Append-only.
 
@@ -267,6 +274,8 @@ class StageTransition(models.Model):
         _("quiet"), default=False, help_text=_("Follows from loaded history or a quiet run: starts no message.")
     )
     recorded_at = models.DateTimeField(default=clock.now, editable=False)
+
+    objects = MoveQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("move between stages")

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from django.db.models import Count, F, Max, Q, QuerySet, Sum
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from customers.models import CustomerFacts
 from lifecycle_crm.lib import clock
@@ -55,8 +56,16 @@ def standing_on(day: date) -> dict[str, int]:
 
 
 def flows(since: date, until: date) -> Flows:
-    """Moves on business dates from ``since`` to ``until``, both included."""
-    return _flows(StageTransition.objects.filter(business_date__range=(since, until)))
+    """Moves on business dates from ``since`` to ``until``, both included, without those of undone nights.
+
+    Undone moves are few: they are taken off what the index alone can count.
+    """
+    moves = StageTransition.objects.filter(business_date__range=(since, until))
+    found = Counter(_flows(moves))
+    for (source, target), taken_back in _flows(moves.filter(undoes__isnull=False)).items():
+        found[source, target] -= taken_back
+        found[target or NEW, source] -= taken_back
+    return {move: count for move, count in found.items() if count}
 
 
 def _flows(transitions: QuerySet[StageTransition]) -> Flows:
@@ -104,6 +113,14 @@ def rule_sets() -> QuerySet[RuleSet]:
 
 def rule_set(version: int) -> RuleSet | None:
     return RuleSet.objects.select_related("created_by", "base", "published_by").filter(version=version).first()
+
+
+def rule_names() -> dict[str, str]:
+    """The name of every rule there ever was, as its newest version calls it, in the active language."""
+    found: dict[str, str] = {}
+    for rules in RuleSet.objects.order_by("version").values_list("rules", flat=True):
+        found.update({rule["key"]: _(rule["name"]) for rule in rules if rule.get("name")})
+    return found
 
 
 def open_draft() -> RuleSet | None:

@@ -13,9 +13,8 @@ from rest_framework.viewsets import ViewSet
 
 from customers import rfm
 from customers.models import RfmGroup
-from lifecycle_crm.dashboard import queries
+from lifecycle_crm.dashboard import flow_queries
 from lifecycle_crm.lib.errors import NotFound
-from stages import flows
 from stages.models import StageKey
 from stages.queries import NEW
 
@@ -63,13 +62,13 @@ class FlowViewSet(ViewSet):
         summary="Transition matrix", tags=["stages"], parameters=[PeriodIn], responses={200: FlowsOut, 400: _REFUSED}
     )
     def list(self, request: Request) -> Response:
-        newest = queries.as_of()
+        newest = flow_queries.as_of()
         if newest is None:
             raise NotFound("No night was run yet, so nobody moved.")
         asked = PeriodIn(data=request.query_params, context={"newest": newest})
         asked.is_valid(raise_exception=True)
         period = asked.validated_data
-        return Response(FlowsOut({**period, "cells": flows.shares(**period)}).data)
+        return Response(FlowsOut({**period, "cells": flow_queries.matrix(**period)}).data)
 
 
 class DateIn(serializers.Serializer):

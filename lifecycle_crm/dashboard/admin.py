@@ -2,7 +2,17 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from lifecycle_crm.dashboard.models import FlowDay, LateDay, ReportDay, RetentionDay, StageDay, TradeDay
+from lifecycle_crm.dashboard.models import (
+    ArrivalDay,
+    FlowDay,
+    FlowPeriod,
+    LateDay,
+    ReportDay,
+    RetentionDay,
+    StageDay,
+    StayDay,
+    TradeDay,
+)
 from lifecycle_crm.lib.admin import ReadOnlyAdmin
 
 
@@ -24,6 +34,27 @@ class FlowDayAdmin(RollupAdmin):
     list_display = ["business_date", "from_stage", "to_stage", "moves"]
     list_filter = ["from_stage", "to_stage"]
     ordering = ["-business_date", "from_stage", "to_stage"]
+
+
+@admin.register(StayDay)
+class StayDayAdmin(ReadOnlyAdmin):
+    date_hierarchy = "ended"
+    list_display = ["stage", "began", "ended", "stays"]
+    list_filter = ["stage"]
+    ordering = ["-ended", "stage", "-began"]
+
+
+@admin.register(ArrivalDay)
+class ArrivalDayAdmin(RollupAdmin):
+    list_display = ["business_date", "stage", "days", "people"]
+    list_filter = ["stage"]
+    ordering = ["-business_date", "stage", "days"]
+
+
+@admin.register(FlowPeriod)
+class FlowPeriodAdmin(ReadOnlyAdmin):
+    list_display = ["since", "until", "made_at"]
+    ordering = ["-until", "-since"]
 
 
 @admin.register(TradeDay)

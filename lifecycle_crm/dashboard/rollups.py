@@ -18,11 +18,14 @@ from django.db.models import Count, F, Max, Min, QuerySet, Sum
 
 from campaigns import reactivation
 from campaigns.models import Campaign
-from customers.models import Order
+from customers.models import DirtyCustomer, Order
+from lifecycle_crm.dashboard import flow_rollups
 from lifecycle_crm.dashboard.models import FlowDay, LateDay, ReportDay, RetentionDay, StageDay, TradeDay
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import parameter
 from loyalty import queries as loyalty_queries
+from stages import flows
+from stages.durations import TIMED
 from stages.models import StageKey, StageTransition
 
 RETURN_DAYS = 90
@@ -35,7 +38,11 @@ PERIODS = (7, 30, 90, 365)
 def roll(business_date: date) -> None:
     """Write the rollups of ``business_date``, of dates before it that no night rolled, and of late ones."""
     with transaction.atomic():
-        _roll_stages(_unrolled(StageDay, business_date, _first_move()))
+        moved = _unrolled(StageDay, business_date, _first_move())
+        if not flow_rollups.is_current() and (last := _last(StageDay)):
+            moved = list(clock.days(min(moved[0], _first_move() or moved[0]), max(moved[-1], last)))
+        _roll_stages(moved)
+        flow_rollups.roll(moved)
         late = set(LateDay.objects.values_list("business_date", flat=True))
         days = set(_unrolled(TradeDay, business_date, _first_order()))
         newest = max(days | {_last(TradeDay) or business_date})
@@ -44,11 +51,14 @@ def roll(business_date: date) -> None:
         ripe &= set(TradeDay.objects.filter(business_date__in=ripe).values_list("business_date", flat=True))
         due = days | ripe | {day for day in late if day <= newest}
         _roll_trade(sorted(due), newest)
+        flow_rollups.roll_arrivals(due & late)
         LateDay.objects.filter(business_date__in=due & late).delete()
+        flow_rollups.sign()
         if business_date >= clock.last_complete_day():
             for length in PERIODS:
                 for end in (business_date, business_date - timedelta(days=length)):
                     _roll_retention(end, length)
+            flow_rollups.prepare(business_date)
             row = count_report(business_date)
             values = {f.attname: getattr(row, f.attname) for f in ReportDay._meta.concrete_fields if not f.primary_key}
             ReportDay.objects.update_or_create(business_date=business_date, defaults=values)
@@ -84,16 +94,7 @@ def _unrolled(model: type[StageDay | TradeDay], day: date, first_fact: date | No
 
 def _roll_stages(days: Sequence[date]) -> None:
     first, last = days[0], days[-1]
-    moves: dict[date, Counter[tuple[str, str]]] = defaultdict(Counter)
-    grouped = (
-        StageTransition.objects.filter(business_date__range=(first, last))
-        .order_by()
-        .values_list("business_date", "from_stage", "to_stage")
-        .annotate(moves=Count("pk"))
-    )
-    for day, source, target, count in grouped:
-        moves[day][source, target] = count
-
+    moves = defaultdict(Counter, flows.moves_by_day(first, last))
     before = dict(Counter(_standing(first)))
     known = {
         (row.business_date, row.stage): row
@@ -254,10 +255,11 @@ def _count_retention(business_date: date, days: int) -> RetentionDay:
     )
     # A customer's first move of the period tells where they stood when it began.
     [(lost,)] = batches.rows(
-        """
+        f"""
         SELECT count(*) FROM (
             SELECT min(id) AS first_id, max(CASE WHEN to_stage = 'dormant' THEN 1 ELSE 0 END) AS fell
-            FROM stages_stagetransition WHERE business_date > %s AND business_date <= %s GROUP BY customer_id
+            FROM stages_stagetransition m
+            WHERE business_date > %s AND business_date <= %s AND {flows.counts("m")} GROUP BY customer_id
         ) moved JOIN stages_stagetransition t ON t.id = moved.first_id
         WHERE moved.fell = 1 AND t.from_stage NOT IN ('', 'dormant')
         """,
@@ -307,6 +309,9 @@ def mark_late(*, customers: Collection[int], earliest: datetime) -> int:
     for some in batches.of(sorted(customers), 900):
         moments = Order.objects.filter(customer_id__in=some, placed_at__gte=since).values_list("placed_at", flat=True)
         days |= {clock.business_date(moment) for moment in moments.iterator(chunk_size=5000)}
+        # How long they took from the first order to a stage is told on the dates on which they came there.
+        arrivals = StageTransition.objects.filter(customer_id__in=some, to_stage__in=TIMED).order_by()
+        days |= set(arrivals.values_list("business_date", flat=True))
     return _add_late(day for day in days if day <= last)
 
 
@@ -350,13 +355,8 @@ def _stage_problems() -> list[str]:
     if last is None:
         return found
     first = StageDay.objects.aggregate(first=Min("business_date"))["first"]
-    grouped = (
-        StageTransition.objects.filter(business_date__range=(first, last))
-        .order_by()
-        .values_list("business_date", "from_stage", "to_stage")
-        .annotate(moves=Count("pk"))
-    )
-    moves = {(day, source, target): n for day, source, target, n in grouped}
+    by_day = flows.moves_by_day(first, last)
+    moves = {(day, *move): n for day, counted in by_day.items() for move, n in counted.items()}
     rolled = {
         (row.business_date, row.from_stage, row.to_stage): row.moves
         for row in FlowDay.objects.filter(business_date__range=(first, last)).iterator(chunk_size=5000)
@@ -367,13 +367,10 @@ def _stage_problems() -> list[str]:
         for day, source, target in sorted(moves.keys() | rolled.keys())
         if moves.get((day, source, target), 0) != rolled.get((day, source, target), 0)
     ]
-    by_day: dict[date, list[tuple[str, str, int]]] = defaultdict(list)
-    for (day, source, target), n in moves.items():
-        by_day[day].append((source, target, n))
     rows = {(row.business_date, row.stage): row.customers for row in StageDay.objects.iterator(chunk_size=5000)}
     standing = Counter(standing_from_moves(first - timedelta(days=1)))  # an undone first placement goes to no stage
     for day in clock.days(first, last):
-        for source, target, n in by_day[day]:
+        for (source, target), n in by_day.get(day, Counter()).items():
             standing[target] += n
             if source:
                 standing[source] -= n
@@ -386,7 +383,8 @@ def _stage_problems() -> list[str]:
                     f"Rollup of {day}: {rolled_up} customers in {stage}, but the moves up to then make "
                     f"{standing[stage]}."
                 )
-    return found
+    settled = not (LateDay.objects.exists() or DirtyCustomer.objects.exists())
+    return [*found, *flow_rollups.problems(first, last, orders_are_settled=settled)]
 
 
 def _trade_problems() -> list[str]:

@@ -44,15 +44,15 @@ def rules() -> RuleSet:
 
 def move(customer: Customer, source: str, target: str, day: date, **fields: object) -> StageTransition:
     CustomerFacts.objects.filter(customer=customer).update(stage=target, stage_since=noon(day))
-    return StageTransition.objects.create(
-        customer=customer,
-        from_stage=source,
-        to_stage=target,
-        kind="rule",
-        occurred_at=clock.day_end(day),
-        business_date=day,
-        rule_set=rules(),
-        rule="is_known",
-        evidence={"orders": 0},
-        **fields,
-    )
+    values = {
+        "customer": customer,
+        "from_stage": source,
+        "to_stage": target,
+        "kind": "rule",
+        "occurred_at": clock.day_end(day),
+        "business_date": day,
+        "rule_set": rules(),
+        "rule": "is_known",
+        "evidence": {"orders": 0},
+    }
+    return StageTransition.objects.create(**values | fields)

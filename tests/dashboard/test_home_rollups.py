@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from customers.models import Order, Refund
-from lifecycle_crm.dashboard import rollups
+from lifecycle_crm.dashboard import flow_rollups, rollups
 from lifecycle_crm.dashboard.models import FlowDay, LateDay, ReportDay, RetentionDay, StageDay, TradeDay
 from lifecycle_crm.lib import clock
 from stages.models import StageKey
@@ -105,6 +105,7 @@ def test_it_rolls_a_date_before_the_first_one():
         StageDay(business_date=DAY, stage=s, customers=2 * (s == "reach"), entered=int(s == "reach"), left=0)
         for s in StageKey.values
     )
+    flow_rollups.sign()
     rollups.roll(DAY - days(3))
     assert standing(DAY - days(3))["reach"] == 1
     assert standing(DAY)["reach"] == 2
