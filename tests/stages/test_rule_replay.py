@@ -249,7 +249,7 @@ def test_revenue_after_moves_carries_its_interval() -> None:
     assert (told.n, told.mean, told.median) == (100, 400.0, 0)
     assert told.mean_low == pytest.approx(400 - 1.96 * 492.366 / 10, rel=1e-4)
     assert (told.median_low, told.median_high) == (0, 1000)
-    even = backtest.after_moves({n: 1 for n in range(1, 101)})
+    even = backtest.after_moves(dict.fromkeys(range(1, 101), 1))
     assert (even.median, even.median_low, even.median_high) == (50, 40, 61)
 
 
