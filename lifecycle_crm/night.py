@@ -66,7 +66,7 @@ def _points(night: Night, low: int, high: int) -> Result:
         "released": ledger.release_due(as_of=night.as_of, low=low, high=high),
         "activated": ledger.activate_due(as_of=night.as_of, low=low, high=high),
         "expired": ledger.expire_due(as_of=night.as_of, low=low, high=high),
-        "followed": ledger.follow_due(low=low, high=high),
+        "followed": ledger.follow_due(as_of=night.as_of, low=low, high=high),
     }
 
 

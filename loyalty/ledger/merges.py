@@ -23,7 +23,15 @@ from loyalty.ledger.terms import checked_reason, moment_of
 from loyalty.models import Account, Entry, Hold, Lot, LotSpend, Merge
 
 
-def merge(*, customer: Customer, into: Customer, key: str, actor: User | None = None, reason: str = "") -> list[Merge]:
+def merge(
+    *,
+    customer: Customer,
+    into: Customer,
+    key: str,
+    actor: User | None = None,
+    reason: str = "",
+    effective_at: datetime | None = None,
+) -> list[Merge]:
     """Move what ``customer`` has, in every programme, to ``into``: usable and pending points with their ends, open holds,
     debt. One ``Merge`` per programme in which they have an account; none of the sum is lost or made.
 
@@ -35,7 +43,7 @@ def merge(*, customer: Customer, into: Customer, key: str, actor: User | None = 
     if not key or len(key) > 200:
         raise InvalidInput(_("A merge needs a key of 1 to 200 characters."), code="invalid_key")
     text = checked_reason(reason)
-    moment = moment_of(None)
+    moment = moment_of(effective_at)
 
     def before() -> list[Merge]:
         found = list(Merge.objects.filter(key=key).select_related("from_account", "into_account").order_by("pk"))
@@ -83,14 +91,16 @@ def merge(*, customer: Customer, into: Customer, key: str, actor: User | None = 
         raise
 
 
-def unmerge(*, merge: Merge, actor: User | None = None, reason: str = "") -> Merge:
+def unmerge(
+    *, merge: Merge, actor: User | None = None, reason: str = "", effective_at: datetime | None = None
+) -> Merge:
     """Undo a merge: what is left of the moved lots goes back to the lots it came from, holds and debt with it.
 
     With nothing done in between, both accounts are as they were. What was spent meanwhile stays spent; the sum of both
     stays the same. Raises ``AlreadyMerged`` when it was undone before.
     """
     text = checked_reason(reason)
-    moment = moment_of(None)
+    moment = moment_of(effective_at)
     with transaction.atomic():
         source = Account.objects.get(pk=merge.from_account_id)
         target = Account.objects.get(pk=merge.into_account_id)
@@ -114,7 +124,7 @@ def unmerge(*, merge: Merge, actor: User | None = None, reason: str = "") -> Mer
     return merge
 
 
-def follow_due(*, low: int, high: int) -> int:
+def follow_due(*, as_of: datetime, low: int, high: int) -> int:
     """Move along what arrived on merged accounts of customers with ids in ``[low, high)`` since; how many accounts.
 
     A refund of an order from before the merge, or points that were earned under the old number, land on the old account.
@@ -131,7 +141,7 @@ def follow_due(*, low: int, high: int) -> int:
         with transaction.atomic():
             book.hold_ids([row.from_account_id, row.into_account_id])
             if Merge.objects.filter(pk=row.pk, undone_at=None).exists():
-                _carry(row, row.from_account, row.into_account, clock.now())
+                _carry(row, row.from_account, row.into_account, as_of)
                 count += 1
     return count
 
@@ -204,7 +214,7 @@ def _carry_lots(row: Merge, source: Account, target: Account, key: str, moment: 
     out.available = out.points - out.pending
     moves = [out]
     for lot in lots:
-        move = _move(row, target, f"{key}:in:{lot.pk}", lot.remaining, moment, lot=lot.pk)
+        move = _move(row, target, f"{key}:in:{lot.pk:012d}", lot.remaining, moment, lot=lot.pk)
         if lot.activated_at is None:
             move.pending = lot.remaining
         else:

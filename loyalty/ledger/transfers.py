@@ -115,7 +115,7 @@ def _arrivals(made: Transfer, target: Account, out_key: str, actor: User | None)
     took = LotSpend.objects.filter(entry__programme=made.programme_id, entry__key=out_key).select_related("lot")
     moves = []
     for spend in took.order_by("lot_id"):
-        move = _move(made, target, f"{made.key}:in:{spend.lot_id}", spend.points, actor)
+        move = _move(made, target, f"{made.key}:in:{spend.lot_id:012d}", spend.points, actor)
         move.available = move.lot_amount = spend.points
         move.active_at, move.expires_at = spend.lot.active_at, spend.lot.expires_at
         moves.append(move)

@@ -213,8 +213,8 @@ def test_what_arrives_on_a_merged_account_follows_at_night(ada: Customer, bo: Cu
     give(ada, 7, key="late order")
     ledger.reverse(entry=earned, key="v")
     assert (held(ada).balance, held(ada).debt) == (0, 3)
-    assert ledger.follow_due(low=0, high=2**40) == 1
-    assert ledger.follow_due(low=0, high=2**40) == 0
+    assert ledger.follow_due(as_of=clock.now(), low=0, high=2**40) == 1
+    assert ledger.follow_due(as_of=clock.now(), low=0, high=2**40) == 0
     assert (held(ada).debt, held(bo).balance, held(bo).debt) == (0, 107, 0)
     row.refresh_from_db()
     assert (row.points, row.debt) == (110, 3)
