@@ -32,17 +32,34 @@ def _accounts() -> Iterator[str]:
 
 
 def _entries() -> Iterator[str]:
-    crooked = batches.rows("SELECT entry_id FROM loyalty_posting GROUP BY entry_id HAVING sum(points) <> 0 ORDER BY 1")
-    bare = batches.rows(
-        "SELECT e.id FROM loyalty_entry e LEFT JOIN loyalty_posting p ON p.entry_id = e.id WHERE p.id IS NULL ORDER BY 1"
+    """Each entry has postings that sum to zero, and says the points that its customer's own postings say: their sum, or
+    where they only moved between the customer's accounts, the number moved."""
+    wrong = batches.rows(
+        """
+        SELECT e.id, p.entry_id, p.total
+        FROM loyalty_entry e
+        LEFT JOIN (
+            SELECT entry_id, sum(points) AS total,
+                   sum(CASE WHEN ledger IN ('pending', 'available', 'held', 'debt') THEN points ELSE 0 END) AS net,
+                   sum(CASE WHEN ledger IN ('pending', 'available', 'held', 'debt') AND points > 0 THEN points ELSE 0 END)
+                   AS up
+            FROM loyalty_posting GROUP BY entry_id
+        ) p ON p.entry_id = e.id
+        WHERE p.entry_id IS NULL OR p.total <> 0 OR e.points <> CASE WHEN p.net <> 0 THEN p.net ELSE p.up END
+        ORDER BY e.id
+        """
     )
-    for rows, sentence in (
+    bare = [pk for pk, entry, _total in wrong if entry is None]
+    crooked = [pk for pk, entry, total in wrong if entry is not None and total != 0]
+    changed = [pk for pk, entry, total in wrong if entry is not None and total == 0]
+    for found, sentence in (
         (crooked, _("Points entries whose postings do not sum to zero: %(names)s.")),
         (bare, _("Points entries without postings: %(names)s.")),
+        (changed, _("Points entries that say other points than their postings: %(names)s.")),
     ):
-        if rows:
-            names = ", ".join(f"#{pk}" for (pk,) in rows[:NAMED])
-            yield sentence % {"names": names if len(rows) <= NAMED else f"{names} …"}
+        if found:
+            names = ", ".join(f"#{pk}" for pk in found[:NAMED])
+            yield sentence % {"names": names if len(found) <= NAMED else f"{names} …"}
 
 
 def _programmes() -> Iterator[str]:

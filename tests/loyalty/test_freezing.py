@@ -11,7 +11,7 @@ from lifecycle_crm.lib import clock, health
 from lifecycle_crm.lib.errors import Conflict, InvalidInput
 from loyalty import audit, ledger, queries
 from loyalty.errors import AccountFrozen, StillBroken
-from loyalty.models import Account, Freeze, Lot
+from loyalty.models import Account, Entry, Freeze, Lot
 from tests.factories import UserFactory
 from tests.loyalty.factories import CustomerFactory, give
 
@@ -103,3 +103,28 @@ def test_a_night_freezes_and_health_says_so(people: list[Customer]) -> None:
     assert told["ok"] is False
     ledger.unfreeze(account=held(people[1]), actor=None, reason="Mended", is_rebuilt=True)
     assert health.report()["queues"]["points_frozen"]["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE loyalty_entry SET points = -29 WHERE id = %s", "say other points than their postings: #"),
+        ("UPDATE loyalty_posting SET points = points + 1 WHERE entry_id = %s AND points > 0", "do not sum to zero: #"),
+        ("DELETE FROM loyalty_posting WHERE entry_id = %s", "without postings: #"),
+        ("UPDATE loyalty_lotspend SET points = 29 WHERE entry_id = %s", "lots does not equal its entries"),
+        ("DELETE FROM loyalty_lotspend WHERE entry_id = %s", "lots does not equal its entries"),
+    ],
+)
+def test_who_gets_past_the_trigger_is_found_by_verify(people: list[Customer], statement: str, said: str) -> None:
+    """An owner of the database can drop a trigger. The sums still tell."""
+    entry = Entry.objects.get(customer=people[2], kind="spend")
+    table = statement.split()[1] if statement.startswith("UPDATE") else statement.split()[2]
+    with connection.cursor() as cursor:
+        for verb in ("update", "delete"):
+            where = f" ON {table}" if connection.vendor == "postgresql" else ""
+            cursor.execute(f"DROP TRIGGER {table}_no_{verb}{where}")
+        cursor.execute(statement, [entry.pk])
+        assert cursor.rowcount >= 1
+    told = audit.problems()
+    assert any(said in line for line in told), told
+    assert all(str(one.pk) not in line for line in told for one in people if one != people[2] if "customer #" in line)
