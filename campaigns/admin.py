@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from campaigns import rendering
 from campaigns.errors import BrokenTemplate
-from campaigns.models import Campaign, Message, Rendering, Run, Slot, Suppression, Template, TemplateVariant
+from campaigns.models import Campaign, Message, Rendering, Run, Sender, Slot, Suppression, Template, TemplateVariant
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -119,6 +119,11 @@ class SlotAdmin(ReadOnly):
     list_display = ("customer_id", "day", "number", "message_id")
     raw_id_fields = ("message",)
     search_fields = ("=customer_id",)
+
+
+@admin.register(Sender)
+class SenderAdmin(ReadOnly):
+    list_display = ("owner", "since")
 
 
 @admin.register(Suppression)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from campaigns import gate, rendering
-from campaigns.models import Campaign, Message, Purpose, Run, Slot, TemplateVariant
+from campaigns.models import Campaign, Message, Purpose, Run, Sender, Slot, this_boot
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import parameter, placeholder
 
@@ -37,13 +40,15 @@ class Work:
     attempt: int
     tries: int
     run_id: int
-    variant: TemplateVariant | None
+    prepared: rendering.Prepared | None
     language: str
     context: dict[str, Any]
     candidate: gate.Candidate
     policy: gate.Policy
     values: dict[str, Any]
     list_id: str
+    planned_at: datetime | None = None
+    due_at: datetime | None = None
     to: str = ""
     way_out: str = ""
     verdict: gate.Verdict | None = None
@@ -58,9 +63,10 @@ def claim_due(*, limit: int, owner: str) -> list[int]:
     if not running:
         return []
     ids = ", ".join(str(pk) for pk in running)
+    Sender.objects.bulk_create([Sender(owner=owner, boot=this_boot(), since=now)], ignore_conflicts=True)
     skip = "FOR UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else ""
     # Materialized: a planner that runs the inner SELECT once per row would take more than the limit.
-    taken = batches.rows(
+    taken = batches.durably(
         f"""
         WITH due AS MATERIALIZED (
             SELECT id FROM campaigns_message
@@ -83,7 +89,14 @@ def sweep() -> dict[str, int]:
     doubtful = late.filter(state=State.SENDING).update(
         state=State.IN_DOUBT, reason=Reason.SENDER_DIED, lease_until=None, sent_at=None
     )
-    back = late.filter(state=State.CLAIMED).update(state=State.QUEUED, owner="", lease_until=None)
+    # Without its witness a claim is all that is left of what may have been sent.
+    unsure = late.filter(state=State.CLAIMED).exclude(owner__in=Sender.objects.filter(boot=this_boot()).values("owner"))
+    doubtful += unsure.update(state=State.IN_DOUBT, reason=Reason.SENDER_DIED, lease_until=None)
+    with transaction.atomic():
+        begun_by_nobody = late.filter(state=State.CLAIMED)
+        Slot.objects.filter(message__in=begun_by_nobody).delete()
+        back = begun_by_nobody.update(state=State.QUEUED, owner="", lease_until=None)
+    Sender.objects.filter(since__lt=now - timedelta(days=1)).delete()
     if doubtful:
         logger.warning("%d messages are in doubt: their sender stopped while they were on their way.", doubtful)
     return {"in_doubt": doubtful, "requeued": back}
@@ -98,27 +111,36 @@ def release(owner: str, delay: timedelta = timedelta()) -> int:
     return mine.update(**values)
 
 
-def with_times(candidate: gate.Candidate, row: Message) -> gate.Candidate:
-    return replace(candidate, planned_at=row.created_at, due_at=row.due_at)
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A message the server took: what it said, and when. To be written down with the next thing that is."""
+
+    work: Work
+    answer: str
+    at: datetime
 
 
-def begin(work: Work, owner: str, transport: str, identity: str) -> str | None:
+def begin(work: Work, owner: str, transport: str, identity: str, done: list[Taken] | None = None) -> str | None:
     """``claimed → sending``, if everything the verdict stood on is still so; asked by the write itself.
 
-    ``None``: it may leave now. Else the state it was put into instead: somebody unsubscribed, paused, cancelled or used
-    up the day's place between the verdict and this instant.
+    ``None``: it may leave now. Else the state it was put into instead: somebody unsubscribed, paused or cancelled between
+    the verdict and this instant. What is in ``done`` is settled by the same commit and taken out, so a message costs one
+    commit, and a sender that dies leaves one message in doubt.
     """
-    assert work.verdict is not None
-    candidate, policy = work.candidate, work.policy
     now = clock.now()
-    with transaction.atomic():
-        is_free = not policy.is_promotion or _take_slot(work, now)
-        began = is_free and batches.execute(*_begin_sql(work, owner, transport, identity, now)) == 1
-        if not began:
-            transaction.set_rollback(True)
+    settled = [(_SENT, _sent_params(one, owner)) for one in done or ()]
+    began = batches.together(*settled, _beginning(work, owner, transport, identity, now)) == 1
+    if done:
+        done.clear()
     if began:
         return None
-    # Why not? Ask the gate again with what is known now.
+    free_slots([work.pk])
+    return _judge_again(work, owner, now)
+
+
+def _judge_again(work: Work, owner: str, now: datetime) -> str:
+    """Ask the gate again, with what is known now, about a message it had let pass."""
+    candidate, policy = work.candidate, work.policy
     fresh = gate.candidates([candidate.customer_id], policy, now).get(candidate.customer_id)
     row = Message.objects.select_related("run__campaign").get(pk=work.pk)
     if row.state != State.CLAIMED or row.owner != owner or row.attempt != work.attempt:
@@ -128,17 +150,49 @@ def begin(work: Work, owner: str, transport: str, identity: str) -> str | None:
         return _back(work, owner, now)
     is_live = row.run.state == Run.State.SENDING and row.run.campaign.state == Campaign.State.ACTIVE
     policy = gate.Policy.of(row.run.campaign, is_live=is_live)
-    verdict = gate.verdict(with_times(fresh, row), policy, now)
+    verdict = gate.verdict(fresh, policy, now, planned_at=row.created_at, due_at=row.due_at)
     if verdict.outcome == gate.SEND:
         # The place was taken a moment ago and given back, or a statement is being written: look again in a minute.
         return _back(work, owner, now + timedelta(minutes=1))
     return put_aside(work, owner, verdict)
 
 
-def _begin_sql(work: Work, owner: str, transport: str, identity: str, now: datetime) -> tuple[str, list[Any]]:
-    assert work.verdict is not None
-    candidate, policy = work.candidate, work.policy
-    agreed = parameter(candidate.consent_at or now)
+def settle_sent(done: list[Taken], owner: str) -> None:
+    """Write down what the server took, all in one commit, and empty the list."""
+    if done:
+        batches.together(*((_SENT, _sent_params(one, owner)) for one in done))
+        done.clear()
+
+
+def settle_after_all(taken: Sequence[Taken], owner: str, *, seconds: float = 60) -> None:
+    """The database went away in the middle: once it is back, tell it again all that the server took of a batch. It may
+    have forgotten the last of it, and nobody but this sender knows."""
+    end = time.monotonic() + seconds
+    while True:
+        connection.close()
+        try:
+            settle_sent(list(taken), owner)
+        except (OperationalError, InterfaceError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+        else:
+            return
+
+
+_SENT = batches.Statement(
+    "UPDATE campaigns_message SET state = 'sent', error = %s, lease_until = NULL, sent_at = %s "
+    "WHERE id = %s AND owner = %s AND attempt = %s AND state IN ('claimed', 'sending', 'in_doubt')"
+)
+
+
+def _sent_params(one: Taken, owner: str) -> tuple[Any, ...]:
+    return rendering.one_line(one.answer)[:500], parameter(one.at), one.work.pk, owner, one.work.attempt
+
+
+@lru_cache(maxsize=8)
+def _begins(_vendor: str, asks: bool) -> batches.Statement:
+    """``asks``: whether they must have agreed."""
     sql = f"""
         UPDATE campaigns_message SET state = 'sending', lease_until = %s, address = %s, verdict = %s, consent_id = %s,
             transport = %s, message_id = %s, reason = '', error = ''
@@ -148,7 +202,22 @@ def _begin_sql(work: Work, owner: str, transport: str, identity: str, now: datet
           AND NOT EXISTS (SELECT 1 FROM campaigns_suppression s WHERE s.email_key = %s
                           AND (s.reason <> 'unsubscribed' OR (s.created_at >= {placeholder()} AND %s)))
     """
-    params: list[Any] = [
+    if asks:
+        sql += f"""
+          AND NOT EXISTS (SELECT 1 FROM customers_consent n WHERE n.customer_id = campaigns_message.customer_id
+                          AND n.purpose = %s AND n.channel = %s AND NOT n.is_granted
+                          AND (n.occurred_at, n.id) > ({placeholder()}, %s))
+        """
+    return batches.Statement(sql)
+
+
+def _beginning(
+    work: Work, owner: str, transport: str, identity: str, now: datetime
+) -> tuple[batches.Statement, tuple[Any, ...]]:
+    assert work.verdict is not None
+    candidate, policy = work.candidate, work.policy
+    agreed, asks = parameter(candidate.consent_at or now), policy.purpose != Purpose.SERVICE
+    params: tuple[Any, ...] = (
         parameter(now + timedelta(seconds=SENDING_SECONDS)),
         candidate.address,
         json.dumps(work.verdict.as_json()),
@@ -161,59 +230,58 @@ def _begin_sql(work: Work, owner: str, transport: str, identity: str, now: datet
         parameter(now),
         candidate.email_key,
         agreed,
-        policy.purpose != Purpose.SERVICE,
-    ]
-    if policy.purpose != Purpose.SERVICE:
-        sql += f"""
-          AND NOT EXISTS (SELECT 1 FROM customers_consent n WHERE n.customer_id = campaigns_message.customer_id
-                          AND n.purpose = %s AND n.channel = %s AND NOT n.is_granted
-                          AND (n.occurred_at, n.id) > ({placeholder()}, %s))
-        """
-        params += [policy.purpose, policy.channel, agreed, candidate.consent_id]
-    return sql, params
-
-
-def _take_slot(work: Work, now: datetime) -> bool:
-    """Use up a place of the customer's day. The number is part of the key, so of two senders one gets it."""
-    assert work.verdict is not None
-    day = date.fromisoformat(work.verdict.evidence["day"])
-    customer_id, policy = work.candidate.customer_id, work.policy
-    recent = "SELECT count(*) FROM campaigns_slot WHERE customer_id = %s"
-    number = f"({recent} AND day = %s)"
-    return (
-        batches.execute(
-            f"""
-            INSERT INTO campaigns_slot (customer_id, day, number, message_id, occurred_at)
-            SELECT x.customer_id, x.day, x.used + 1, x.message_id, x.occurred_at FROM (
-                SELECT {_bigint()} AS customer_id, {_date()} AS day, {number} AS used, {_bigint()} AS message_id,
-                       {placeholder()} AS occurred_at, ({recent} AND occurred_at > {placeholder()}) AS in_week
-            ) x
-            WHERE x.used < %s AND x.in_week < %s
-            ON CONFLICT DO NOTHING
-            """,
-            [
-                customer_id,
-                day.isoformat(),
-                customer_id,
-                day.isoformat(),
-                work.pk,
-                parameter(now),
-                customer_id,
-                parameter(now - gate.WEEK),
-                policy.cap_per_day,
-                policy.cap_per_week,
-            ],
-        )
-        == 1
+        asks,
     )
+    if asks:
+        params += (policy.purpose, policy.channel, agreed, candidate.consent_id)
+    return _begins(connection.vendor, asks), params
 
 
-def _bigint() -> str:
-    return "%s::bigint" if connection.vendor == "postgresql" else "%s"
+def take_slots(works: Sequence[Work], now: datetime) -> set[int]:
+    """Use up a place of each customer's day; the ids of the messages that got one.
+
+    The number is part of the key, so of two senders one gets it. Who gets none was judged a moment too late.
+    """
+    if not works:
+        return set()
+    is_postgresql = connection.vendor == "postgresql"
+    wanted = ", ".join(
+        f"({int(one.candidate.customer_id)}, {'DATE ' if is_postgresql else ''}'{_day(one).isoformat()}', {int(one.pk)}, "
+        f"{int(one.policy.cap_per_day)}, {int(one.policy.cap_per_week)})"
+        for one in works
+    )
+    recent = "SELECT count(*) FROM campaigns_slot s WHERE s.customer_id = v.customer_id AND"
+    taken = batches.rows(
+        f"""
+        WITH v (customer_id, day, message_id, per_day, per_week) AS (VALUES {wanted})
+        INSERT INTO campaigns_slot (customer_id, day, number, message_id, occurred_at)
+        SELECT x.customer_id, x.day, x.used + 1, x.message_id, {placeholder()} FROM (
+            SELECT v.*, ({recent} s.day = v.day) AS used, ({recent} s.occurred_at > {placeholder()}) AS in_week FROM v
+        ) x
+        WHERE x.used < x.per_day AND x.in_week < x.per_week
+        ORDER BY x.message_id
+        ON CONFLICT DO NOTHING RETURNING message_id
+        """,
+        [parameter(now), parameter(now - gate.WEEK)],
+    )
+    return {row[0] for row in taken}
 
 
-def _date() -> str:
-    return "%s::date" if connection.vendor == "postgresql" else "%s"
+def _day(work: Work) -> date:
+    assert work.verdict is not None
+    return date.fromisoformat(work.verdict.evidence["day"])
+
+
+def free_slots(ids: Sequence[int]) -> None:
+    """Give back the places of messages that did not leave after all."""
+    if ids:
+        gone = Slot.objects.filter(message_id__in=ids)
+        gone.exclude(message__state__in=(State.SENDING, State.SENT, State.IN_DOUBT)).delete()
+
+
+def look_again(work: Work, owner: str) -> str:
+    """A place of the day was gone: what the gate says now that it is."""
+    return _judge_again(work, owner, clock.now())
 
 
 def _back(work: Work, owner: str, due_at: datetime) -> str:

@@ -13,7 +13,7 @@ from django.conf import settings
 from campaigns import rendering
 from campaigns.errors import BrokenTemplate
 from campaigns.models import Campaign, Purpose, TemplateVariant
-from customers.models import Customer, CustomerFacts
+from customers.models import Customer
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.moments import DAY
 from lifecycle_crm.lib.moments import seconds as whole_seconds
@@ -46,38 +46,53 @@ def variant_for(variants: Mapping[str, int], language: str) -> int | None:
 
 def values_of(customers: Sequence[int], as_of: datetime) -> dict[int, dict[str, Any]]:
     """What a template may say about each customer: strings and numbers only, every name always there."""
-    facts: dict[int, tuple[Any, ...]] = {
-        row[0]: row[1:]
-        for row in CustomerFacts.objects.filter(pk__in=customers).values_list(
-            "pk", "orders", "last_order_at", "tier", "points"
-        )
-    }
-    shop = {"name": settings.SHOP_NAME, "address": settings.SHOP_ADDRESS, "url": settings.SITE_URL}
-    answer = {}
     people = Customer.objects.filter(pk__in=customers).values_list(
-        "pk", "given_name", "name", "email", "city", "country", "language"
+        "pk", "given_name", "name", "email", "city", "country", "language", "facts__orders", "facts__last_order_at",
+        "facts__tier", "facts__points",
+    )  # fmt: skip
+    now, shop = whole_seconds(as_of), the_shop()
+    return {pk: values(now, shop, *row[:7], whole_seconds(row[7]) if row[7] else None, *row[8:]) for pk, *row in people}
+
+
+def the_shop() -> dict[str, Any]:
+    answer: dict[str, Any] = rendering.plain(
+        {"name": settings.SHOP_NAME, "address": settings.SHOP_ADDRESS, "url": settings.SITE_URL}
     )
-    for pk, given_name, name, address, city, country, language in people:
-        orders, last, tier, points = facts.get(pk, (0, None, "", 0))
-        answer[pk] = rendering.plain(
-            {
-                "customer": {
-                    "given_name": given_name,
-                    "name": name,
-                    "email": address,
-                    "city": city,
-                    "country": country,
-                    "language": language or settings.LANGUAGE_CODE,
-                    "orders": orders,
-                    "days_since_order": (whole_seconds(as_of) - whole_seconds(last)) // DAY if last else None,
-                    "tier": tier,
-                },
-                "points": points,
-                "shop": shop,
-                "unsubscribe_url": "",
-            }
-        )
     return answer
+
+
+def values(
+    now: int,
+    shop: dict[str, Any],
+    given_name: str,
+    name: str,
+    address: str,
+    city: str,
+    country: str,
+    language: str,
+    orders: int | None,
+    last_order: int | None,
+    tier: str | None,
+    points: int | None,
+) -> dict[str, Any]:
+    """The same from one customer's columns; ``now`` and ``last_order`` in whole seconds."""
+    clean = rendering.clean
+    return {
+        "customer": {
+            "given_name": clean(given_name),
+            "name": clean(name),
+            "email": clean(address),
+            "city": clean(city),
+            "country": clean(country),
+            "language": clean(language or settings.LANGUAGE_CODE),
+            "orders": orders or 0,
+            "days_since_order": None if last_order is None else (now - last_order) // DAY,
+            "tier": clean(tier or ""),
+        },
+        "points": points or 0,
+        "shop": shop,
+        "unsubscribe_url": "",
+    }
 
 
 def preview(*, campaign: Campaign, customer: Customer) -> rendering.Made:
@@ -89,5 +104,5 @@ def preview(*, campaign: Campaign, customer: Customer) -> rendering.Made:
     if chosen is None:
         raise BrokenTemplate("The template has no text yet.")
     variant = TemplateVariant.objects.select_related("template").get(pk=chosen)
-    values = values_of([customer.pk], now)[customer.pk]
-    return prepared(variant).make({**values, "unsubscribe_url": f"{settings.SITE_URL}/p/u/preview"})
+    known = values_of([customer.pk], now)[customer.pk]
+    return prepared(variant).make({**known, "unsubscribe_url": f"{settings.SITE_URL}/p/u/preview"})

@@ -1,8 +1,9 @@
 """One row per recipient, frozen before the first message leaves; every row accounted for at every moment.
 
-``plan`` freezes an audience set-based. ``send_due`` works: claim (commit) → judge and render → open the envelope →
-``sending`` (commit, as late as possible) → the body leaves, outside any transaction → settle (commit). Every change of
-state asks whether it is still true (id, state, owner, attempt), so a zombie changes nothing.
+``planning`` freezes an audience. ``send_due`` works: claim a batch (commit, on the disk) → judge, take the places of the
+day, render, keep what they will see (commit) → per message: open the envelope → ``sending`` and what became of the one
+before (commit) → the body leaves, outside any transaction. Every change of state asks whether it is still true
+(``claims``), so a zombie changes nothing. What each commit costs and promises: docs/adr/0009.
 
 What may be promised: nobody gets a message twice because of us. A sender killed between ``sending`` and settling leaves
 one message ``in_doubt``; it is shown, and never sent again by us.
@@ -10,68 +11,89 @@ one message ``in_doubt``; it is shown, and never sent again by us.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from campaigns import claims, gate, letters, links, rendering, runs
 from campaigns.channels import email
 from campaigns.claims import Reason, State, Work
 from campaigns.errors import BrokenTemplate
-from campaigns.models import Campaign, Message, Rendering, Run, Suppression, TemplateVariant
-from lifecycle_crm.lib import clock, leases
+from campaigns.layout import Filled
+from campaigns.models import Campaign, Run, Suppression, TemplateVariant
+from lifecycle_crm.lib import batches, clock, leases
+from lifecycle_crm.lib.moments import epoch, from_seconds, seconds
 
 logger = logging.getLogger(__name__)
 
-BATCH = 100
+BATCH = 200
 ENOUGH_REFUSALS = 5
 """After so many "later" in a row the server wants fewer: we stop until the next ring."""
 
 
 def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
     """The claimed messages that are still ours, with what the gate and the text need, in a fixed number of queries."""
-    rows = list(
-        Message.objects.filter(pk__in=ids, owner=owner, state=State.CLAIMED).defer("verdict").order_by("due_at", "pk")
+    rows = batches.rows(
+        f"""
+        SELECT m.id, m.attempt, m.tries, m.run_id, m.customer_id, m.language, m.context, {epoch("m.created_at")},
+               {epoch("m.due_at")}, c.email_key, c.time_zone, f.open_cases, f.nps_score, f.answered_at, f.stage,
+               c.given_name, c.name, c.email, c.city, c.country, c.language, f.orders, f.last_order_at, f.tier, f.points
+        FROM campaigns_message m JOIN customers_customer c ON c.id = m.customer_id
+        LEFT JOIN customers_customerfacts f ON f.customer_id = m.customer_id
+        WHERE m.id IN ({", ".join(str(int(pk)) for pk in ids) or "NULL"}) AND m.owner = %s AND m.state = 'claimed'
+        ORDER BY m.due_at, m.id
+        """,
+        [owner],
     )
     # Runs are few: loaded once each, not once per message.
-    runs = Run.objects.select_related("campaign").in_bulk({row.run_id for row in rows})
+    runs_at_hand = Run.objects.select_related("campaign").in_bulk({row[3] for row in rows})
+    by_campaign: dict[int, list[gate.Person]] = {}
     for row in rows:
-        row.run = runs[row.run_id]
-    by_campaign: dict[int, list[Message]] = {}
-    for row in rows:
-        by_campaign.setdefault(row.run.campaign_id, []).append(row)
-    values = letters.values_of([row.customer_id for row in rows], as_of)
-    named = {pk for row in rows for pk in row.run.variants.values()}
-    variants: dict[int | None, TemplateVariant] = {
-        one.pk: one for one in TemplateVariant.objects.select_related("template").filter(pk__in=named)
+        answered_at = None if row[13] is None else from_seconds(row[13])
+        person = (row[4], row[17], row[9], row[10], row[11], row[12], answered_at, row[14])
+        by_campaign.setdefault(runs_at_hand[row[3]].campaign_id, []).append(person)
+    named = {pk for run in runs_at_hand.values() for pk in run.variants.values()}
+    variants = TemplateVariant.objects.select_related("template").filter(pk__in=named)
+    prepared: dict[int | None, rendering.Prepared] = {one.pk: letters.prepared(one) for one in variants}
+    campaigns = {run.campaign_id: run.campaign for run in runs_at_hand.values()}
+    host, now, shop = email.host(), seconds(as_of), letters.the_shop()
+    known = {
+        pk: (gate.judgeable(people, gate.Policy.of(campaigns[pk]), as_of), _list_id(campaigns[pk], host))
+        for pk, people in by_campaign.items()
     }
-    works: dict[int, Work] = {}
-    host = email.host()
-    for messages in by_campaign.values():
-        campaign = messages[0].run.campaign
-        policies = {is_live: gate.Policy.of(campaign, is_live=is_live) for is_live in (True, False)}
-        candidates = gate.candidates([row.customer_id for row in messages], policies[True], as_of)
-        for row in messages:
-            is_live = campaign.state == Campaign.State.ACTIVE and row.run.state == Run.State.SENDING
-            candidate = candidates[row.customer_id]
-            works[row.pk] = Work(
-                pk=row.pk,
-                attempt=row.attempt,
-                tries=row.tries,
-                run_id=row.run_id,
-                variant=variants.get(letters.variant_for(row.run.variants, row.language)),
-                language=row.language,
-                context=row.context,
-                candidate=claims.with_times(candidate, row),
-                policy=policies[is_live],
-                values=values.get(row.customer_id, {}),
-                list_id=f"{_words(campaign.name)} <{campaign.purpose}.{host}>",
-            )
-    return [works[row.pk] for row in rows]
+    policies = {pk: _policy(run) for pk, run in runs_at_hand.items()}
+    return [
+        Work(
+            pk=row[0],
+            attempt=row[1],
+            tries=row[2],
+            run_id=row[3],
+            prepared=prepared.get(letters.variant_for(runs_at_hand[row[3]].variants, row[5])),
+            language=row[5],
+            context=json.loads(row[6]) if isinstance(row[6], str) else row[6],
+            candidate=known[runs_at_hand[row[3]].campaign_id][0][row[4]],
+            policy=policies[row[3]],
+            values=letters.values(now, shop, *row[15:]),
+            list_id=known[runs_at_hand[row[3]].campaign_id][1],
+            planned_at=from_seconds(row[7]),
+            due_at=from_seconds(row[8]),
+        )
+        for row in rows
+    ]
+
+
+def _policy(run: Run) -> gate.Policy:
+    is_live = run.state == Run.State.SENDING and run.campaign.state == Campaign.State.ACTIVE
+    return gate.Policy.of(run.campaign, is_live=is_live)
+
+
+def _list_id(campaign: Campaign, host: str) -> str:
+    return f"{_words(campaign.name)} <{campaign.purpose}.{host}>"
 
 
 def _words(text: str) -> str:
@@ -112,16 +134,16 @@ def _send_batch(ids: list[int], owner: str, session: email.Session, counts: Coun
     """Judge, render and send one batch. False when the server wants us to stop for now."""
     now = clock.now()
     works = load(ids, owner, now)
-    ready: list[tuple[Work, rendering.Made]] = []
+    ready: list[tuple[Work, Filled]] = []
     aside: list[tuple[Work, gate.Verdict]] = []
     broken: list[tuple[Work, Exception]] = []
     for work in works:
-        work.verdict = gate.verdict(work.candidate, work.policy, now)
+        work.verdict = gate.verdict(work.candidate, work.policy, now, planned_at=work.planned_at, due_at=work.due_at)
         if work.verdict.outcome != gate.SEND:
             aside.append((work, work.verdict))
             continue
         try:
-            made = _make(work)
+            made = _fill(work)
         except (BrokenTemplate, email.BadAddress) as problem:
             broken.append((work, problem))
         else:
@@ -132,19 +154,61 @@ def _send_batch(ids: list[int], owner: str, session: email.Session, counts: Coun
         for work, error in broken:
             reason = Reason.RENDER if isinstance(error, BrokenTemplate) else Reason.ADDRESS
             counts[claims.settle(work, owner, State.FAILED, reason=reason, error=str(error))] += 1
-        Rendering.objects.bulk_create(
-            [Rendering(message_id=work.pk, subject=m.subject, html=m.html, text=m.text) for work, m in ready],
-            update_conflicts=True,
-            unique_fields=["message"],
-            update_fields=["subject", "html", "text"],
-        )
+        took = claims.take_slots([work for work, _made in ready if work.policy.is_promotion], now)
+        late = [work for work, _made in ready if work.policy.is_promotion and work.pk not in took]
+        for work in late:
+            counts[claims.look_again(work, owner)] += 1
+        if late:
+            ready = [(work, made) for work, made in ready if work not in late]
+        _keep(ready)
+    done: list[claims.Taken] = []
+    taken: list[claims.Taken] = []
+    try:
+        try:
+            return _send_ready(ready, owner, session, counts, end, done, taken)
+        finally:
+            claims.settle_sent(done, owner)
+    except (OperationalError, InterfaceError):
+        claims.settle_after_all(taken, owner)
+        raise
+    finally:
+        if len(taken) < len(ready):
+            gone = {one.work.pk for one in taken}
+            claims.free_slots([work.pk for work, _made in ready if work.pk not in gone])
+
+
+def _keep(ready: list[tuple[Work, Filled]]) -> None:
+    """What they will see, written before it leaves."""
+    batches.execute_many(
+        "INSERT INTO campaigns_rendering (message_id, subject, html, text) VALUES (%s, %s, %s, %s) ON CONFLICT (message_id) "
+        "DO UPDATE SET subject = excluded.subject, html = excluded.html, text = excluded.text",
+        [(work.pk, made.subject, made.html(), made.text()) for work, made in ready],
+    )
+
+
+def _send_ready(
+    ready: list[tuple[Work, Filled]],
+    owner: str,
+    session: email.Session,
+    counts: Counter[str],
+    end: float,
+    done: list[claims.Taken],
+    taken: list[claims.Taken],
+) -> bool:
+    """``done`` is what the server took and nobody wrote down yet, ``taken`` all it took of this batch."""
+    if not ready:
+        return True
     refusals = 0
     stop_claims_at = time.monotonic() + claims.CLAIM_SECONDS - 30
-    for work, made in ready:
+    sender = email.sender()
+    nexts = [(sender, work.to) for work, _made in ready[1:]]
+    for (work, made), following in zip(ready, [*nexts, None], strict=True):
         if time.monotonic() > min(stop_claims_at, end + 30):
             return False  # the rest goes back in ``send_due``
-        state = _send_one(work, made, owner, session)
+        state = _send_one(work, made, owner, session, done, following)
         counts[state] += 1
+        if state == State.SENT:
+            taken.append(done[-1])
         refusals = refusals + 1 if state == State.RETRY else 0
         if refusals >= ENOUGH_REFUSALS:
             counts["postponed"] += claims.release(owner, timedelta(minutes=1))
@@ -153,18 +217,18 @@ def _send_batch(ids: list[int], owner: str, session: email.Session, counts: Coun
     return True
 
 
-def _make(work: Work) -> rendering.Made:
+def _fill(work: Work) -> Filled:
     """Address and text of one message. Raises ``BrokenTemplate`` or ``BadAddress``."""
     work.to = email.envelope_address(work.candidate.address)
-    if work.variant is None:
+    if work.prepared is None:
         raise BrokenTemplate("The template has no text.")
     work.way_out = links.unsubscribe_url(
         customer_id=work.candidate.customer_id, message_id=work.pk, purpose=work.policy.purpose
     )
-    return letters.prepared(work.variant).make({**work.values, **work.context, "unsubscribe_url": work.way_out})
+    return work.prepared.fill({**work.values, **work.context, "unsubscribe_url": work.way_out})
 
 
-def _bytes(work: Work, made: rendering.Made) -> bytes:
+def _bytes(work: Work, made: Filled) -> bytes:
     headers = {
         "Feedback-ID": f"{work.run_id}:{work.policy.purpose}:{email.host()}",
         "Auto-Submitted": "auto-generated",
@@ -175,28 +239,36 @@ def _bytes(work: Work, made: rendering.Made) -> bytes:
             "List-Unsubscribe": f"<{work.way_out}>",
             "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
         }
+    text, page = made.wire()
     return email.build(
         to=work.to,
         to_name=rendering.one_line(str(work.values.get("customer", {}).get("name", "")))[:60],
         subject=made.subject,
-        html=made.html,
-        text=made.text,
+        html=page,
+        text=text,
         message_id=email.message_id(work.pk),
         date=clock.now(),
         headers=headers,
     )
 
 
-def _send_one(work: Work, made: rendering.Made, owner: str, session: email.Session) -> str:
+def _send_one(
+    work: Work,
+    made: Filled,
+    owner: str,
+    session: email.Session,
+    done: list[claims.Taken],
+    following: tuple[str, str] | None,
+) -> str:
     """One message through the phases; the state it ended in."""
     try:
         body = _bytes(work, made)
         session.address(email.sender(), work.to)
-        refusal = claims.begin(work, owner, session.transport, email.message_id(work.pk))
+        refusal = claims.begin(work, owner, session.transport, email.message_id(work.pk), done)
         if refusal is not None:
             session.forget()
             return refusal
-        answer = session.deliver(body)
+        answer = session.deliver(body, following)
     except email.BadAddress as problem:
         return claims.settle(work, owner, State.FAILED, reason=Reason.ADDRESS, error=str(problem))
     except email.Dropped as problem:
@@ -211,4 +283,5 @@ def _send_one(work: Work, made: rendering.Made, owner: str, session: email.Sessi
                 email_key=work.candidate.email_key, reason=Suppression.Reason.BOUNCED, diagnostic=str(problem)
             )
         return claims.settle(work, owner, State.FAILED, reason=Reason.REFUSED, error=str(problem))
-    return claims.settle(work, owner, State.SENT, error=answer)
+    done.append(claims.Taken(work, answer, clock.now()))
+    return State.SENT

@@ -4,27 +4,26 @@ Authors are not trusted: the language is Liquid with limits on loops, output, na
 results may not grow, and a context of plain strings and numbers. What a block renders to is cleaned down to inline HTML
 and only then put into our own layout, so the layout cannot be broken from inside a block. Data is escaped on its way in.
 
-A variant is compiled once per process; rendering one message is one pass over the compiled template.
+A variant is compiled once per process. What a block becomes depends only on the values it names, so it is made once per
+distinct set of them and kept: most messages of a run are joined from pieces that somebody before them needed too.
 """
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
-import html
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import nh3
 from django.conf import settings
 from liquid import DictLoader, Environment, StrictDefaultUndefined
 from liquid.exceptions import LiquidError
 from markupsafe import Markup
 
+from campaigns import layout
 from campaigns.errors import BrokenTemplate
+from campaigns.layout import MARK, Filled, Row, row
 
 BLOCKS = ("heading", "text", "button", "divider")
 SOURCE_LIMIT = 30_000
@@ -96,91 +95,11 @@ def _environment(*, autoescape: bool) -> Mail:
 _markup = _environment(autoescape=True)
 _plain = _environment(autoescape=False)
 
-# --- Layout: ours alone -----------------------------------------------------------------------------------------------
-
-_FONT = "font-family:system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
-STYLES = {
-    "body": f"margin:0;padding:0;background:#f3f4f1;color:#1d2420;{_FONT};-webkit-text-size-adjust:100%",
-    "page": "background:#f3f4f1;width:100%",
-    "frame": "padding:24px 12px",
-    "card": "width:100%;max-width:560px;background:#ffffff;border-radius:10px",
-    "brand": f"padding:24px 32px 0;{_FONT};font-size:15px;line-height:22px;font-weight:600;color:#3d4a43",
-    "inside": f"padding:16px 32px 32px;{_FONT}",
-    "heading": "margin:0 0 16px;font-size:26px;line-height:33px;font-weight:650;color:#1d2420",
-    "text": "margin:0 0 16px;font-size:16px;line-height:26px;color:#1d2420",
-    "action": "margin:8px 0 12px",
-    "button": (
-        "display:inline-block;padding:12px 22px;background:#1f6f54;color:#ffffff;border-radius:6px;"
-        "font-size:16px;line-height:22px;font-weight:600;text-decoration:none"
-    ),
-    "divider": "border:0;border-top:1px solid #dfe3de;margin:8px 0 24px",
-    "foot": f"padding:20px 32px 8px;max-width:496px;{_FONT};font-size:13px;line-height:20px;color:#566059",
-    "note": "margin:0 0 8px;font-size:13px;line-height:20px;color:#566059",
-    "link": "color:#1f6f54;text-decoration:underline",
-}
-SHEET = (
-    "@media (max-width:480px){.card td{padding-left:20px!important;padding-right:20px!important}}"
-    "@media (prefers-color-scheme:dark){body,.page{background:#14181a!important}.card{background:#1d2326!important}"
-    ".brand,h1,p{color:#e8ece9!important}.note{color:#a9b4ad!important}.note a,p a{color:#7fd1b1!important}"
-    ".action a{background:#7fd1b1!important;color:#10231b!important}hr{border-top-color:#38423d!important}}"
-)
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def style_sources(page: str) -> list[str]:
-    """For the policy of the frame that shows ``page``: exactly the styles our layout put there, whichever release it was.
-    Blocks are cleaned before they are laid out, so no style of an author is among them."""
-    texts = {html.unescape(text) for text in re.findall(r' style="([^"]*)"', page)}
-    texts |= set(re.findall(r"<style>(.*?)</style>", page, re.DOTALL))
-    return ["'unsafe-hashes'", *sorted(_hash(text) for text in texts)]
-
-
-# The last lines of a message are part of what we say to the customer, not of the interface, so they ship with it.
-FOOT = {
-    "en": ("You get this because you said yes to news from {shop}.", "Unsubscribe", "Sent by {shop}"),
-    "sv": (
-        "Du får det här för att du har tackat ja till nyheter från {shop}.",
-        "Avsluta prenumerationen",
-        "Skickat av {shop}",
-    ),
-    "nb": ("Du får dette fordi du har sagt ja til nyheter fra {shop}.", "Meld deg av", "Sendt av {shop}"),
-    "pl": ("Piszemy, bo zgodziłaś lub zgodziłeś się na wiadomości od {shop}.", "Wypisz się", "Nadawca: {shop}"),
-    "cs": ("Píšeme vám, protože jste souhlasili se zprávami od {shop}.", "Odhlásit odběr", "Odesílatel: {shop}"),
-}
-
-_INLINE = {"a", "b", "strong", "em", "i", "br", "span"}
-_URL = re.compile(r"^(https?://|mailto:|tel:)[^\s<>\"']+$", re.IGNORECASE)
-
-
-def _clean(segment: str) -> str:
-    """Inline HTML that cannot do anything. Text without markup is itself."""
-    if "<" not in segment and "&" not in segment:
-        return segment
-    return nh3.clean(
-        segment,
-        tags=_INLINE,
-        attributes={"a": {"href"}},
-        url_schemes={"http", "https", "mailto", "tel"},
-        link_rel=None,
-    )
-
-
-_ANCHOR = re.compile(r"<a [^>]*?href=\"([^\"]*)\"[^>]*>(.*?)</a>", re.DOTALL)
-_ANY_TAG = re.compile(r"<[^>]+>")
-
-
-def _as_text(cleaned: str) -> str:
-    if "<" not in cleaned and "&" not in cleaned:
-        return cleaned
-    cleaned = re.sub(r"<br\s*/?>", "\n", _ANCHOR.sub(r"\2 (\1)", cleaned))
-    return html.unescape(_ANY_TAG.sub("", cleaned))
-
 
 def one_line(text: str) -> str:
     """``text`` as it may stand in a header: a line break there would start another header."""
+    if text.isprintable() and "  " not in text:
+        return text.strip()
     return " ".join(_LINE_BREAKS.sub(" ", text).split())
 
 
@@ -193,36 +112,101 @@ class Made:
     text: str
 
 
+_MISSING = object()
+_REMEMBERED = 4_096
+"""So many distinct contents of one block are kept."""
+
+
+def _look_up(values: Mapping[str, Any], path: tuple[Any, ...]) -> Any:
+    """What stands at ``path``, or as far as it leads: Liquid may ask a string for its size. Hashable unless it is not."""
+    found: Any = values
+    for step in path:
+        if not isinstance(found, Mapping):
+            break
+        if step not in found:
+            if step in ("size", "first", "last"):
+                break
+            return _MISSING
+        found = found[step]
+    # 1, 1.0 and true are equal to Python and not the same in a text.
+    return found if found.__class__ is str or found.__class__ is int else (found.__class__, found)
+
+
+class Remembered:
+    """A pure function of the values a few templates name, made once per distinct set of them.
+
+    Not remembered is what looks at a clock or reaches for a value by another value.
+    """
+
+    def __init__(self, templates: Sequence[Any], make: Callable[[Mapping[str, Any]], Any]) -> None:
+        self.make = make
+        self.kept: dict[Any, Any] = {}
+        self.paths: tuple[tuple[Any, ...], ...] | None = None
+        analyses = [template.analyze() for template in templates]
+        segments = {
+            tuple(path) if not any(isinstance(step, list) for step in path) else None
+            for template in templates
+            for path in template.global_variable_segments()
+        }
+        if None not in segments and not any("date" in analysis.filters for analysis in analyses):
+            self.paths = tuple(sorted((path for path in segments if path), key=repr))
+
+    def __call__(self, values: Mapping[str, Any]) -> Any:
+        if self.paths is None:
+            return self.make(values)
+        key = tuple(_look_up(values, path) for path in self.paths)
+        try:
+            return self.kept[key]
+        except KeyError:
+            made = self.make(values)
+        except TypeError:  # a list among them
+            return self.make(values)
+        if len(self.kept) >= _REMEMBERED:
+            self.kept.clear()
+        self.kept[key] = made
+        return made
+
+
 class Prepared:
-    """A compiled variant. ``make`` turns it into one person's message."""
+    """A compiled variant. ``fill`` turns it into one person's message."""
 
     def __init__(self, *, language: str, subject: str, blocks: Sequence[Mapping[str, Any]], has_foot: bool) -> None:
-        self.language = language if language in FOOT else "en"
+        self.language = language if language in layout.FOOT else "en"
         self.has_foot = has_foot
-        self.kinds: list[str] = []
-        parts: list[str] = []
         if not isinstance(blocks, (list, tuple)) or not blocks:
             raise BrokenTemplate("A template needs at least one block.")
+        kinds: list[str] = []
+        parts: list[list[str]] = []
+        templates: list[list[Any]] = []
         for number, block in enumerate(blocks, 1):
             kind = block.get("type") if isinstance(block, Mapping) else None
             if kind not in BLOCKS:
                 raise BrokenTemplate(f"Block {number} has no known type. Use one of: {', '.join(BLOCKS)}.")
-            self.kinds.append(kind)
-            if kind == "divider":
-                continue
-            pieces = [block.get("text"), block.get("url")] if kind == "button" else [block.get("text")]
+            pieces = {"divider": [], "button": [block.get("text"), block.get("url")]}.get(kind, [block.get("text")])
             for piece in pieces:
                 if not isinstance(piece, str) or not piece.strip():
                     raise BrokenTemplate(f"Block {number} ({kind}) is empty. Write its text, or remove the block.")
-                # Each piece stands on its own: a condition cannot begin in one block and end in another.
-                self._parse(_markup, piece, f"Block {number}")
-                parts.append(piece)
-        source = _BREAK.join(part.replace(_BREAK, "") for part in parts)
-        if len(source) + len(subject) > SOURCE_LIMIT:
-            raise BrokenTemplate(f"This text has {len(source)} characters; at most {SOURCE_LIMIT} are allowed.")
-        self.pieces = len(parts)
-        self.body = self._parse(_markup, source, "The text")
-        self.subject = self._parse(_plain, subject, "The subject")
+            kinds.append(kind)
+            parts.append([piece.replace(_BREAK, "").replace(MARK, "") for piece in pieces])
+            # Each piece stands on its own: a condition cannot begin in one block and end in another.
+            templates.append([self._parse(_markup, piece, f"Block {number}") for piece in parts[-1]])
+        flat = [piece for some in parts for piece in some]
+        if (length := len(_BREAK.join(flat)) + len(subject)) > SOURCE_LIMIT:
+            raise BrokenTemplate(f"This text has {length} characters; at most {SOURCE_LIMIT} are allowed.")
+        self.kinds = kinds
+        self.sizes = [len(some) for some in parts]
+        self.rows: list[Callable[[Mapping[str, Any]], Any]]
+        if any(one.analyze().locals for some in templates for one in some):
+            # What one block assigns, the next may use: then they are one template and made together.
+            self.whole: Any = self._parse(_markup, _BREAK.join(flat), "The text")
+            self.rows = [Remembered([self.whole], self._together)]
+        else:
+            self.rows = [
+                Remembered(some, functools.partial(self._row, kind, some))
+                for kind, some in zip(kinds, templates, strict=True)
+            ]
+        of_subject = self._parse(_plain, subject, "The subject")
+        self.subject = Remembered([of_subject], lambda values: one_line(of_subject.render(**values))[:200])
 
     @staticmethod
     def _parse(environment: Mail, source: str, where: str) -> Any:
@@ -231,77 +215,47 @@ class Prepared:
         except (LiquidError, RecursionError) as problem:
             raise BrokenTemplate(f"{where} has a mistake: {one_line(str(problem))}"[:300]) from None
 
-    def make(self, values: Mapping[str, Any]) -> Made:
+    @staticmethod
+    def _row(kind: str, templates: Sequence[Any], values: Mapping[str, Any]) -> tuple[Row, ...]:
+        made = row(kind, *(one.render(**values) for one in templates)) if templates else row(kind, "")
+        return (made,) if made else ()
+
+    def _together(self, values: Mapping[str, Any]) -> tuple[Row, ...]:
+        pieces = self.whole.render(**values).split(_BREAK)
+        if len(pieces) != sum(self.sizes):
+            raise BrokenTemplate("The text cannot be made: a block stops the ones after it.")
+        todo = iter(pieces)
+        made = [
+            row(kind, *(next(todo) for _ in range(size))) if size else row(kind, "")
+            for kind, size in zip(self.kinds, self.sizes, strict=True)
+        ]
+        return tuple(one for one in made if one)
+
+    def fill(self, values: Mapping[str, Any]) -> Filled:
         """Render for one person. Raises ``BrokenTemplate`` for whatever goes wrong inside the template."""
         try:
-            subject = one_line(self.subject.render(**values))[:200]
-            pieces = self.body.render(**values).split(_BREAK) if self.pieces else []
+            subject = self.subject(values)
+            rows = tuple(one for some in self.rows for one in some(values))
         except BrokenTemplate:
             raise
         except Exception as problem:
             # Filters raise whatever Python raises (a date that is none, a division by zero); all of it is the text's.
             raise BrokenTemplate(f"The text cannot be made: {one_line(str(problem))}"[:300]) from None
-        if len(pieces) != self.pieces:
-            raise BrokenTemplate("The text cannot be made: a block stops the ones after it.")
         if not subject:
             raise BrokenTemplate("The subject is empty for this person.")
-        return Made(subject, *self._lay_out(subject, iter(pieces), values))
-
-    def _lay_out(self, subject: str, pieces: Any, values: Mapping[str, Any]) -> tuple[str, str]:
-        s = STYLES
-        rows: list[str] = []
-        lines: list[str] = []
-        for kind in self.kinds:
-            if kind == "divider":
-                rows.append(f'<hr style="{s["divider"]}">')
-                lines.append("--------")
-                continue
-            inside = _clean(next(pieces).strip())
-            if kind == "button":
-                label, url = _as_text(inside), html.unescape(next(pieces).strip())
-                if not _URL.match(url):
-                    raise BrokenTemplate(f"A button leads to {url[:80]!r}, which is not a web address.")
-                rows.append(
-                    f'<p class="action" style="{s["action"]}"><a href="{html.escape(url)}" style="{s["button"]}">'
-                    f"{html.escape(label)}</a></p>"
-                )
-                lines.append(f"{label}: {url}")
-            elif not inside:
-                continue  # a condition left nothing of this block
-            elif kind == "heading":
-                rows.append(f'<h1 style="{s["heading"]}">{inside}</h1>')
-                lines.append(_as_text(inside))
-            else:
-                for paragraph in re.split(r"\n\s*\n", inside):
-                    with_breaks = paragraph.strip().replace("\n", "<br>")
-                    rows.append(f'<p style="{s["text"]}">{with_breaks}</p>')
-                    lines.append(_as_text(paragraph.strip()))
-        shop = str(values.get("shop", {}).get("name", settings.SHOP_NAME))
-        address = str(values.get("shop", {}).get("address", ""))
-        why, leave, sender = (text.replace("{shop}", shop) for text in FOOT[self.language])
-        foot = f'<p class="note" style="{s["note"]}">{html.escape(sender)}'
-        foot += f"<br>{html.escape(address)}</p>" if address else "</p>"
-        tail = [f"{sender}, {address}" if address else sender]
-        url = str(values.get("unsubscribe_url", ""))
-        if self.has_foot and url:
-            foot = (
-                f'<p class="note" style="{s["note"]}">{html.escape(why)} '
-                f'<a href="{html.escape(url)}" style="{s["link"]}">{html.escape(leave)}</a></p>{foot}'
-            )
-            tail = [why, f"{leave}: {url}", *tail]
-        page = (
-            f'<!doctype html><html lang="{self.language}"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            '<meta name="color-scheme" content="light dark"><meta name="supported-color-schemes" content="light dark">'
-            f"<title>{html.escape(subject)}</title><style>{SHEET}</style></head>"
-            f'<body style="{s["body"]}"><table role="presentation" class="page" width="100%" cellpadding="0" '
-            f'cellspacing="0" border="0" style="{s["page"]}"><tr><td align="center" style="{s["frame"]}">'
-            f'<table role="presentation" class="card" cellpadding="0" cellspacing="0" border="0" style="{s["card"]}">'
-            f'<tr><td class="brand" style="{s["brand"]}">{html.escape(shop)}</td></tr>'
-            f'<tr><td style="{s["inside"]}">{"".join(rows)}</td></tr></table>'
-            f'<div style="{s["foot"]}">{foot}</div></td></tr></table></body></html>'
+        if len(rows) > 3 and sum(len(part) for one in rows for part in one.html) > 2 * OUTPUT_LIMIT:
+            raise BrokenTemplate("This text grows too large. Shorten it.")
+        shop = values.get("shop", {})
+        way_out = str(values.get("unsubscribe_url", "")) if self.has_foot else ""
+        around = layout.frame(
+            self.language, str(shop.get("name", settings.SHOP_NAME)), str(shop.get("address", "")), bool(way_out)
         )
-        return page, "\n\n".join(lines) + "\n\n-- \n" + "\n".join(tail) + "\n"
+        return Filled(subject, rows, around, way_out)
+
+    def make(self, values: Mapping[str, Any]) -> Made:
+        """The message as a person reads it, its addresses as their author wrote them. Raises ``BrokenTemplate``."""
+        filled = self.fill(values)
+        return Made(filled.subject, filled.html(), filled.text())
 
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -313,8 +267,12 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, (list, tuple)) and depth < 5:
         return [plain(inner, depth + 1) for inner in value[:1000]]
     # ``str(…)`` of a Markup would stay unescaped, so it becomes an ordinary string first.
-    text = "".join(value) if isinstance(value, Markup) else str(value)
-    return _CONTROL.sub("", text)[:VALUE_LIMIT]
+    return clean("".join(value) if isinstance(value, Markup) else str(value))
+
+
+def clean(text: str) -> str:
+    """``text`` of any origin as it may reach a template."""
+    return text if text.isprintable() and len(text) <= VALUE_LIMIT else _CONTROL.sub("", text)[:VALUE_LIMIT]
 
 
 def check(

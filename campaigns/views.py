@@ -21,7 +21,7 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from campaigns import audience, gate, letters, links, queries, reactivation, rendering, runs
+from campaigns import audience, gate, layout, letters, links, queries, reactivation, runs
 from campaigns.errors import BrokenTemplate
 from campaigns.forms import BroadcastForm
 from campaigns.models import Campaign, Message, Rendering, Run
@@ -368,7 +368,7 @@ def _frame(request: HttpRequest, html: str) -> HttpResponse:
         {
             "default-src": [NONE],
             "img-src": ["data:"],
-            "style-src": rendering.style_sources(html),
+            "style-src": layout.style_sources(html),
             "form-action": [NONE],
             "base-uri": [NONE],
             "frame-ancestors": [SELF],

@@ -18,12 +18,12 @@ import re
 import select
 import smtplib
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.header import Header
 from email.utils import format_datetime, formataddr, parseaddr
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 from django.conf import settings
 
@@ -73,15 +73,24 @@ def envelope_address(address: str) -> str:
     local, _at, domain = address.rpartition("@")
     try:
         local.encode("ascii")
-        domain = domain.encode("idna").decode("ascii")
+        domain = _in_ascii(domain)
     except UnicodeError as problem:
         raise BadAddress(f"{address[:60]!r} cannot be written in ASCII.") from problem
     return f"{local}@{domain}"
 
 
+@lru_cache(maxsize=4096)
+def _in_ascii(domain: str) -> str:
+    return domain.encode("idna").decode("ascii")
+
+
 def _decoded(text: bytes | str) -> str:
     raw = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     return " ".join(raw.split())[:400]
+
+
+def _envelope(sender: str, recipient: str) -> str:
+    return f"MAIL FROM:<{sender}>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n"
 
 
 class LocalSession:
@@ -92,7 +101,7 @@ class LocalSession:
     def address(self, sender: str, recipient: str) -> None:
         pass
 
-    def deliver(self, body: bytes) -> str:
+    def deliver(self, body: bytes, following: tuple[str, str] | None = None) -> str:
         return ""
 
     def forget(self) -> None:
@@ -108,6 +117,11 @@ class SmtpSession:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.options = options
         self.connection: smtplib.SMTP | None = None
+        self.pipelines = False
+        self.goes_on = False
+        """The server waits for the body."""
+        self.ahead: tuple[str, str] | None = None
+        """The envelope that was sent along with the message before and has not been answered yet."""
 
     def _open(self) -> smtplib.SMTP:
         if self.connection is not None:
@@ -127,6 +141,8 @@ class SmtpSession:
         except (OSError, smtplib.SMTPException) as problem:
             raise Unreachable(f"{options['host']}:{options['port']}: {_decoded(str(problem))}") from problem
         self.connection = connection
+        self.pipelines = connection.has_extn("pipelining")
+        self.goes_on, self.ahead = False, None
         return connection
 
     def _is_alive(self, connection: smtplib.SMTP) -> bool:
@@ -136,72 +152,102 @@ class SmtpSession:
         return not select.select([connection.sock], [], [], 0)[0]
 
     def address(self, sender: str, recipient: str) -> None:
-        """Open the envelope. A connection that fell asleep since the last message is opened anew, once."""
-        if self.connection is not None and not self._is_alive(self.connection):
-            self.close()
-        connection = self._open()
+        """Open the envelope. A connection that fell asleep since the last message is opened anew, once.
+
+        Where the server takes commands in a row (RFC 2920), the question whether it would take the message now goes along
+        with the addresses, and all of it already went along with the message before, if ``deliver`` was told.
+        """
+        ahead, self.ahead = self.ahead, None
         try:
-            commands = [f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>"]
-            if connection.has_extn("pipelining"):
-                connection.send("\r\n".join(commands) + "\r\n")
-                answers = [connection.getreply(), connection.getreply()]
-            else:
-                answers = []
-                for command in commands:
-                    answers.append(connection.docmd(command))
-                    if answers[-1][0] >= 400:
-                        break
+            if ahead is not None and self.connection is not None:
+                connection = self.connection
+                answers = [connection.getreply(), connection.getreply(), connection.getreply()]
+                if ahead != (sender, recipient):
+                    self.goes_on = answers[2][0] == 354
+                    self.forget()
+                    ahead = None
+            if ahead is None:
+                if self.connection is not None and not self._is_alive(self.connection):
+                    self.close()
+                connection = self._open()
+                if self.pipelines:
+                    connection.send(_envelope(sender, recipient))
+                    answers = [connection.getreply(), connection.getreply(), connection.getreply()]
+                else:
+                    answers = []
+                    for command in (f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>"):
+                        answers.append(connection.docmd(command))
+                        if answers[-1][0] >= 400:
+                            break
         except (OSError, smtplib.SMTPException) as problem:
             self.close()
             raise Dropped(_decoded(str(problem))) from problem
-        for (code, text), at_recipient in zip(answers, (False, True), strict=False):
+        self.goes_on = len(answers) == 3 and answers[2][0] == 354
+        for number, (code, text) in enumerate(answers):
             if code < 400 and code != -1:
                 continue
             self.forget()
             if code == 421 or code == -1:
                 self.close()
                 raise Dropped(f"{code} {_decoded(text)}")
-            if code >= 500 and not at_recipient:
+            if code >= 500 and number == 0:
                 raise Unreachable(f"The server does not accept the sender {sender}: {code} {_decoded(text)}")
-            raise Refused(code, _decoded(text), at_recipient=at_recipient)
+            raise Refused(code, _decoded(text), at_recipient=number == 1)
 
-    def deliver(self, body: bytes) -> str:
-        """Send the body (CRLF lines, dots doubled, no final dot) and wait for the answer. Returns what was said."""
+    def deliver(self, body: bytes, following: tuple[str, str] | None = None) -> str:
+        """Send the body (CRLF lines, none beginning with a dot, no final dot) and wait for the answer: what was said.
+
+        ``following`` is whom the next message is from and to, if that is known: its envelope then goes along, so that a
+        message costs one wait for the server instead of two.
+        """
         connection = self.connection
         if connection is None or connection.sock is None:
             raise Dropped("The connection is gone.")
-        try:
-            code, text = connection.docmd("DATA")
-            if code == 354:
-                connection.sock.sendall(body)
-                if not self._is_alive(connection):
-                    raise smtplib.SMTPServerDisconnected("Connection closed inside the message")
-        except (OSError, smtplib.SMTPException) as problem:
-            self.close()
-            raise Dropped(_decoded(str(problem))) from problem
-        if code == 354:
+        if not self.goes_on:
             try:
-                connection.sock.settimeout(ANSWER_TIMEOUT)
-                connection.sock.sendall(b".\r\n")
-                code, text = connection.getreply()
-                connection.sock.settimeout(TIMEOUT)
+                code, text = connection.docmd("DATA")
             except (OSError, smtplib.SMTPException) as problem:
                 self.close()
-                raise InDoubt(_decoded(str(problem))) from problem
-            if code == -1:
-                self.close()
-                raise InDoubt("No answer to the message.")
-        if code == 421:
+                raise Dropped(_decoded(str(problem))) from problem
+            if code != 354:
+                self._refused(code, text)
+        self.goes_on = True
+        self.ahead = following if self.pipelines else None
+        data = memoryview(body + b".\r\n" + (_envelope(*self.ahead).encode() if self.ahead else b""))
+        left = 0
+        try:
+            while left < len(data):
+                left += connection.sock.send(data[left:])
+            self.goes_on = False
+            connection.sock.settimeout(ANSWER_TIMEOUT)
+            code, text = connection.getreply()
+            connection.sock.settimeout(TIMEOUT)
+        except (OSError, smtplib.SMTPException) as problem:
+            self.close()
+            # The dot ends the message: if it never left this machine, nobody has the message.
+            raise (Dropped if left < len(body) + 3 else InDoubt)(_decoded(str(problem))) from problem
+        if code == -1:
+            self.close()
+            raise InDoubt("No answer to the message.")
+        if code >= 400:
+            self._refused(code, text)
+        return _decoded(text)
+
+    def _refused(self, code: int, text: bytes) -> NoReturn:
+        if code in (421, -1):
             self.close()
             raise Dropped(f"{code} {_decoded(text)}")
-        if code >= 400:
+        if self.ahead is None:
             self.forget()
-            raise Refused(code, _decoded(text), at_recipient=False)
-        return _decoded(text)
+        raise Refused(code, _decoded(text), at_recipient=False)
 
     def forget(self) -> None:
         """Leave an opened envelope."""
         if self.connection is None:
+            return
+        if self.goes_on or self.ahead is not None:
+            # Inside a message there is no way back but to hang up before its end.
+            self.close()
             return
         try:
             self.connection.rset()
@@ -211,6 +257,11 @@ class SmtpSession:
     def close(self) -> None:
         connection, self.connection = self.connection, None
         if connection is None:
+            return
+        if self.goes_on or self.ahead is not None:
+            # A farewell would be taken for the message's text.
+            self.goes_on, self.ahead = False, None
+            connection.close()
             return
         with contextlib.suppress(OSError, smtplib.SMTPException):
             connection.sock.settimeout(2) if connection.sock else None
@@ -228,7 +279,6 @@ def open_session() -> Session:
 
 # --- The bytes --------------------------------------------------------------------------------------------------------
 
-_DOT = re.compile(rb"(?m)^\.")
 _BROKEN = re.compile(r"\r\n(?![ \t])|\r(?!\n)|(?<!\r)\n|\0")
 """A line break that is not the fold of a long header."""
 
@@ -266,9 +316,59 @@ def _header(text: str) -> str:
     return Header(text, "utf-8", maxlinelen=70).encode(linesep="\r\n")
 
 
-def _quoted(text: str) -> bytes:
+_LEADING_DOT = re.compile(rb"(?m)^\.")
+_SOFT = b"=\r\n"
+_SAFE = re.compile(r"[!-\-/-<>-~][ -<>-~]*[!-<>-~]")
+
+
+def quoted(text: str) -> bytes:
+    """Quoted-printable with CRLF lines of at most 76 characters, none of which begins with a dot: it may stand on the wire
+    as it is, and after a soft break anything may follow."""
+    if len(text) <= 75 and _SAFE.fullmatch(text):
+        return text.encode()
     raw = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8")
-    return binascii.b2a_qp(raw, istext=True).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    made = _LEADING_DOT.sub(b"=2E", binascii.b2a_qp(raw, istext=True).replace(b"\r\n", b"\n"))
+    lines = made.split(b"\n")
+    # The dots made their lines longer, and the last one needs room for the soft break that may follow it.
+    return b"\r\n".join(line if len(line) <= 75 else _broken(line) for line in lines)
+
+
+def _broken(line: bytes) -> bytes:
+    if len(line) == 76 and line.endswith(b"="):
+        return line
+    cut = 70
+    while b"=" in line[cut - 2 : cut]:
+        cut -= 1
+    rest = line[cut:]
+    return line[:cut] + _SOFT + (b"=2E" + rest[1:] if rest.startswith(b".") else rest)
+
+
+def joined(pieces: Sequence[bytes]) -> bytes:
+    """Encoded pieces as one body."""
+    return _SOFT.join(piece for piece in pieces if piece)
+
+
+@lru_cache(maxsize=8)
+def _dated(second: datetime) -> str:
+    return format_datetime(second)
+
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9 ]+")
+
+
+def _to(name: str, address: str) -> str:
+    if not name:
+        return address
+    return f"{name} <{address}>" if _PLAIN_NAME.fullmatch(name) else formataddr((name, address))
+
+
+BOUNDARY = "=_part"
+"""Never inside a part: in quoted-printable an equals sign is followed by two digits or the end of the line."""
+_HEAD_PLAIN, _HEAD_HTML = (
+    f"--{BOUNDARY}\r\nContent-Type: text/{kind}; charset=utf-8\r\n"
+    "Content-Transfer-Encoding: quoted-printable\r\n\r\n".encode()
+    for kind in ("plain", "html")
+)
 
 
 def build(
@@ -276,41 +376,41 @@ def build(
     to: str,
     to_name: str,
     subject: str,
-    html: str,
-    text: str,
+    html: str | bytes,
+    text: str | bytes,
     message_id: str,
     date: datetime,
     headers: Mapping[str, str],
 ) -> bytes:
-    """The message as it goes on the wire, without the final dot. ``BadAddress`` when a header value holds a line break."""
-    boundary = f"=_{message_id.strip('<>').partition('@')[0]}"
+    """The message as it goes on the wire, without the final dot. Bytes are taken as ``quoted`` made them.
+
+    ``BadAddress`` when a header value holds a line break.
+    """
     lines = {
         "From": _parsed(settings.EMAIL_FROM)[0],
-        "To": formataddr((to_name, to)) if to_name else to,
+        "To": _to(to_name, to),
         "Subject": _header(subject),
-        "Date": format_datetime(date),
+        "Date": _dated(date.replace(microsecond=0)),
         "Message-ID": message_id,
         **headers,
         "MIME-Version": "1.0",
-        "Content-Type": f'multipart/alternative; boundary="{boundary}"',
+        "Content-Type": f'multipart/alternative; boundary="{BOUNDARY}"',
     }
-    for key, value in lines.items():
-        if _BROKEN.search(value):
-            raise BadAddress(f"The header {key} holds a line break.")
-    head = "".join(f"{key}: {value}\r\n" for key, value in lines.items())
-    part = (
-        f"--{boundary}\r\nContent-Type: text/%s; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
-    )
-    body = b"".join(
+    head = "".join([f"{key}: {value}\r\n" for key, value in lines.items()])
+    breaks = head.count("\r\n")
+    folds = head.count("\r\n ") + head.count("\r\n\t")
+    if breaks - folds != len(lines) or not (breaks == head.count("\n") == head.count("\r")) or "\0" in head:
+        bad = next((key for key, value in lines.items() if _BROKEN.search(value)), "To")
+        raise BadAddress(f"The header {bad} holds a line break.")
+    return b"".join(
         (
             head.encode("ascii"),
             b"\r\n",
-            (part % "plain").encode(),
-            _quoted(text),
+            _HEAD_PLAIN,
+            text if isinstance(text, bytes) else quoted(text),
             b"\r\n",
-            (part % "html").encode(),
-            _quoted(html),
-            f"\r\n--{boundary}--\r\n".encode(),
+            _HEAD_HTML,
+            html if isinstance(html, bytes) else quoted(html),
+            f"\r\n--{BOUNDARY}--\r\n".encode(),
         )
     )
-    return _DOT.sub(b"..", body)

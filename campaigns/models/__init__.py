@@ -2,6 +2,7 @@
 
 from campaigns.models.campaign import Campaign, Run
 from campaigns.models.message import Message, Rendering, Slot
+from campaigns.models.sender import Sender, this_boot
 from campaigns.models.suppression import Suppression
 from campaigns.models.template import Channel, Purpose, Template, TemplateVariant
 
@@ -12,8 +13,10 @@ __all__ = [
     "Purpose",
     "Rendering",
     "Run",
+    "Sender",
     "Slot",
     "Suppression",
     "Template",
     "TemplateVariant",
+    "this_boot",
 ]

@@ -38,7 +38,16 @@ def epoch(expression: str) -> str:
 
 def parameter(moment: datetime) -> Any:
     """An instant as a raw-SQL parameter that compares with a ``DateTimeField`` column."""
+    if connection.vendor == "sqlite" and moment.tzinfo is not None:
+        # What Django makes of it, without asking the settings for the zone each time.
+        return str(moment.astimezone(UTC).replace(tzinfo=None))
     return connection.ops.adapt_datetimefield_value(moment)
+
+
+def moment(value: str | datetime) -> datetime:
+    """What raw SQL gave for a ``DateTimeField`` column: SQLite stores UTC and does not say so."""
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def placeholder() -> str:

@@ -29,6 +29,7 @@ from lifecycle_crm.accounts.models import User  # noqa: E402
 from lifecycle_crm.demo import shop  # noqa: E402
 from lifecycle_crm.lib import batches, clock  # noqa: E402
 from stages.models import Chunk  # noqa: E402
+from tests.bench import sending  # noqa: E402
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -157,7 +158,7 @@ def main(size: int, out: Path) -> None:
             f"{counts['evaluated']:,} looked at, {took / max(counts['evaluated'], 1) * 1e6:,.0f} µs each",
         )
     DirtyCustomer.objects.all().delete()
-    rows += pages()
+    rows += sending.rows() + pages()
     result = {
         "orders": Order.objects.count(),
         "events": Event.objects.count(),

@@ -25,8 +25,6 @@ FINE = Candidate(
     consent_granted=True,
     consent_at=AGREED,
     stage="retain",
-    planned_at=NOON,
-    due_at=NOON,
 )
 PLAIN = Policy()
 WIN_BACK = Policy(is_reactivation=True)
@@ -49,11 +47,11 @@ WIN_BACK = Policy(is_reactivation=True)
         (replace(FINE, suppressions=(("bounced", AGREED - timedelta(days=1)),)), PLAIN, SKIPPED, "bounced"),
         (replace(FINE, stage="dormant"), WIN_BACK, SEND, ""),
         (replace(FINE, stage="nurture"), WIN_BACK, SKIPPED, "came_back"),
-        (replace(FINE, stage="dormant", due_at=NOON - timedelta(hours=48)), WIN_BACK, SEND, ""),
-        (replace(FINE, stage="dormant", due_at=NOON - timedelta(hours=49)), WIN_BACK, SKIPPED, "stale"),
-        (replace(FINE, due_at=NOON - timedelta(hours=49)), PLAIN, SEND, ""),
+        ((replace(FINE, stage="dormant"), {"due_at": NOON - timedelta(hours=48)}), WIN_BACK, SEND, ""),
+        ((replace(FINE, stage="dormant"), {"due_at": NOON - timedelta(hours=49)}), WIN_BACK, SKIPPED, "stale"),
+        ((FINE, {"due_at": NOON - timedelta(hours=49)}), PLAIN, SEND, ""),
         (replace(FINE, open_cases=1), PLAIN, HELD, "open_case"),
-        (replace(FINE, open_cases=1, planned_at=NOON - timedelta(days=15)), PLAIN, SKIPPED, "open_case"),
+        ((replace(FINE, open_cases=1), {"planned_at": NOON - timedelta(days=15)}), PLAIN, SKIPPED, "open_case"),
         (replace(FINE, open_cases=1), replace(PLAIN, purpose="survey"), SEND, ""),
         (replace(FINE, nps_score=6, answered_at=NOON - timedelta(days=13)), PLAIN, HELD, "recent_detractor"),
         (replace(FINE, nps_score=6, answered_at=NOON - timedelta(days=14)), PLAIN, SEND, ""),
@@ -78,7 +76,8 @@ WIN_BACK = Policy(is_reactivation=True)
     ],
 )
 def test_it_gives_each_candidate_a_verdict_with_a_reason(candidate, policy, outcome, reason):
-    answer = verdict(candidate, policy, NOON)
+    candidate, times = candidate if isinstance(candidate, tuple) else (candidate, {})
+    answer = verdict(candidate, policy, NOON, **{"planned_at": NOON, "due_at": NOON, **times})
     assert (answer.outcome, answer.reason) == (outcome, reason)
     assert answer.evidence["consent"] == 7
 
@@ -146,7 +145,7 @@ def test_it_holds_one_night_once_when_the_clock_changes(name, at):
     answer = verdict(replace(FINE, time_zone=name), PLAIN, moment)
     assert answer.outcome == HELD
     assert answer.at.astimezone(ZoneInfo(name)).strftime("%H:%M") == "08:00"
-    again = verdict(replace(FINE, time_zone=name, due_at=answer.at), PLAIN, answer.at)
+    again = verdict(replace(FINE, time_zone=name), PLAIN, answer.at, due_at=answer.at)
     assert again.outcome == SEND
 
 

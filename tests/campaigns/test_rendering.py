@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from campaigns import rendering
+from campaigns import layout, rendering
 from campaigns.errors import BrokenTemplate
 from campaigns.models import TemplateVariant
 
@@ -182,8 +182,8 @@ def test_it_says_what_is_wrong_with_a_template(blocks, sentence):
 def test_it_allows_exactly_its_own_styles_in_the_frame():
     page = made('<span style="position:fixed">x</span><style>p{color:red}</style>').html
     used = set(re.findall(r'style="([^"]*)"', page))
-    assert used <= set(rendering.STYLES.values())
-    sources = rendering.style_sources(page)
+    assert used <= set(layout.STYLES.values())
+    sources = layout.style_sources(page)
     assert sources[0] == "'unsafe-hashes'"
     assert len(sources) == len(used) + 2
     assert not {"'unsafe-inline'", "'self'"} & set(sources)

@@ -1,0 +1,277 @@
+"""How a message looks: our own frame, the rows inside it, and the same in plain text.
+
+A row is made once per distinct content and kept, with the addresses in it apart (``Url``), so that every message can lead
+through its own links. The frame is made once per shop. What goes on the wire is joined from pieces that were encoded when
+they were made: quoted-printable lines may be broken anywhere with a soft break, so pieces are encoded one by one.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import nh3
+
+from campaigns.channels.email import joined, quoted
+from campaigns.errors import BrokenTemplate
+
+_FONT = "font-family:system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
+STYLES = {
+    "body": f"margin:0;padding:0;background:#f3f4f1;color:#1d2420;{_FONT};-webkit-text-size-adjust:100%",
+    "page": "background:#f3f4f1;width:100%",
+    "frame": "padding:24px 12px",
+    "card": "width:100%;max-width:560px;background:#ffffff;border-radius:10px",
+    "brand": f"padding:24px 32px 0;{_FONT};font-size:15px;line-height:22px;font-weight:600;color:#3d4a43",
+    "inside": f"padding:16px 32px 32px;{_FONT}",
+    "heading": "margin:0 0 16px;font-size:26px;line-height:33px;font-weight:650;color:#1d2420",
+    "text": "margin:0 0 16px;font-size:16px;line-height:26px;color:#1d2420",
+    "action": "margin:8px 0 12px",
+    "button": (
+        "display:inline-block;padding:12px 22px;background:#1f6f54;color:#ffffff;border-radius:6px;"
+        "font-size:16px;line-height:22px;font-weight:600;text-decoration:none"
+    ),
+    "divider": "border:0;border-top:1px solid #dfe3de;margin:8px 0 24px",
+    "foot": f"padding:20px 32px 8px;max-width:496px;{_FONT};font-size:13px;line-height:20px;color:#566059",
+    "note": "margin:0 0 8px;font-size:13px;line-height:20px;color:#566059",
+    "link": "color:#1f6f54;text-decoration:underline",
+}
+SHEET = (
+    "@media (max-width:480px){.card td{padding-left:20px!important;padding-right:20px!important}}"
+    "@media (prefers-color-scheme:dark){body,.page{background:#14181a!important}.card{background:#1d2326!important}"
+    ".brand,h1,p{color:#e8ece9!important}.note{color:#a9b4ad!important}.note a,p a{color:#7fd1b1!important}"
+    ".action a{background:#7fd1b1!important;color:#10231b!important}hr{border-top-color:#38423d!important}}"
+)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def style_sources(page: str) -> list[str]:
+    """For the policy of the frame that shows ``page``: exactly the styles our layout put there, whichever release it was.
+    Blocks are cleaned before they are laid out, so no style of an author is among them."""
+    texts = {html.unescape(text) for text in re.findall(r' style="([^"]*)"', page)}
+    texts |= set(re.findall(r"<style>(.*?)</style>", page, re.DOTALL))
+    return ["'unsafe-hashes'", *sorted(_hash(text) for text in texts)]
+
+
+# The last lines of a message are part of what we say to the customer, not of the interface, so they ship with it.
+FOOT = {
+    "en": ("You get this because you said yes to news from {shop}.", "Unsubscribe", "Sent by {shop}"),
+    "sv": (
+        "Du får det här för att du har tackat ja till nyheter från {shop}.",
+        "Avsluta prenumerationen",
+        "Skickat av {shop}",
+    ),
+    "nb": ("Du får dette fordi du har sagt ja til nyheter fra {shop}.", "Meld deg av", "Sendt av {shop}"),
+    "pl": ("Piszemy, bo zgodziłaś lub zgodziłeś się na wiadomości od {shop}.", "Wypisz się", "Nadawca: {shop}"),
+    "cs": ("Píšeme vám, protože jste souhlasili se zprávami od {shop}.", "Odhlásit odběr", "Odesílatel: {shop}"),
+}
+
+_INLINE = {"a", "b", "strong", "em", "i", "br", "span"}
+_URL = re.compile(r"^(https?://|mailto:|tel:)[^\s<>\"']+$", re.IGNORECASE)
+_WEB = re.compile(r"^https?://", re.IGNORECASE)
+_HREF = re.compile(r'href="([^"]*)"')
+_ANCHOR = re.compile(r"<a [^>]*?href=\"([^\"]*)\"[^>]*>(.*?)</a>", re.DOTALL)
+_ANY_TAG = re.compile(r"<[^>]+>")
+MARK = "\x1d"
+"""Stands for an address while a row is made; stripped from everything that comes in."""
+_MARKED = re.compile(f"{MARK}(\\d+){MARK}")
+
+
+class Url(str):
+    """A web address in a row: the place where a message puts its own link."""
+
+    __slots__ = ()
+
+
+Parts = tuple[str, ...]
+"""Text with ``Url`` where an address stands."""
+Wire = tuple[bytes | Url, ...]
+"""The same, encoded; the addresses still to come."""
+
+
+def _clean(segment: str) -> str:
+    """Inline HTML that cannot do anything. Text without markup is itself."""
+    if "<" not in segment and "&" not in segment:
+        return segment
+    return nh3.clean(
+        segment,
+        tags=_INLINE,
+        attributes={"a": {"href"}},
+        url_schemes={"http", "https", "mailto", "tel"},
+        link_rel=None,
+    )
+
+
+def as_text(cleaned: str) -> str:
+    if "<" not in cleaned and "&" not in cleaned:
+        return cleaned
+    cleaned = re.sub(r"<br\s*/?>", "\n", _ANCHOR.sub(r"\2 (\1)", cleaned))
+    return html.unescape(_ANY_TAG.sub("", cleaned))
+
+
+def _wire(parts: Parts) -> Wire:
+    return tuple(part if isinstance(part, Url) else quoted(part) for part in parts)
+
+
+# --- Rows ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one block became: HTML and plain text, as they are and as they go on the wire."""
+
+    html: Parts
+    text: Parts
+    html_wire: Wire
+    text_wire: Wire
+
+    @property
+    def urls(self) -> list[str]:
+        return [str(part) for part in self.html if isinstance(part, Url)]
+
+
+def row(kind: str, rendered: str, address: str = "") -> Row | None:
+    """The row of a block from what its Liquid gave; ``None`` when a condition left nothing of it.
+
+    Raises ``BrokenTemplate`` for a button that leads nowhere.
+    """
+    s = STYLES
+    urls: list[str] = []
+
+    def marked(url: str) -> str:
+        urls.append(url)
+        return f"{MARK}{len(urls) - 1}{MARK}"
+
+    def kept(found: re.Match[str]) -> str:
+        url = html.unescape(found[1])
+        return f'href="{marked(url)}"' if _WEB.match(url) else found[0]
+
+    inside = _clean(rendered.strip())
+    if kind == "button":
+        label, url = as_text(inside), html.unescape(address.strip())
+        if not _URL.match(url):
+            raise BrokenTemplate(f"A button leads to {url[:80]!r}, which is not a web address.")
+        to = marked(url) if _WEB.match(url) else html.escape(url)
+        page = (
+            f'<p class="action" style="{s["action"]}"><a href="{to}" style="{s["button"]}">{html.escape(label)}</a></p>'
+        )
+        text = f"{label}: {to if _WEB.match(url) else url}"
+    elif kind == "divider":
+        page, text = f'<hr style="{s["divider"]}">', "--------"
+    elif not inside:
+        return None
+    else:
+        inside = _HREF.sub(kept, inside)
+        if kind == "heading":
+            page, text = f'<h1 style="{s["heading"]}">{inside}</h1>', as_text(inside)
+        else:
+            paragraphs = [one.strip() for one in re.split(r"\n\s*\n", inside)]
+            page = "\n".join(f'<p style="{s["text"]}">{one.replace(chr(10), "<br>")}</p>' for one in paragraphs)
+            text = "\n\n".join(as_text(one) for one in paragraphs)
+    both = _split(page + "\n", urls), _split(text + "\n\n", urls)
+    return Row(*both, *(_wire(parts) for parts in both))
+
+
+def _split(text: str, urls: list[str]) -> Parts:
+    pieces = _MARKED.split(text)
+    return tuple(Url(urls[int(piece)]) if n % 2 else piece for n, piece in enumerate(pieces) if n % 2 or piece)
+
+
+# --- The frame ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Everything around the rows, in the order in which it is said. The gaps are subject, rows and the way out."""
+
+    top: str
+    middle: str
+    foot: str
+    end: str
+    text_end: str
+    text_after: str
+    wire: tuple[bytes, bytes, bytes, bytes, bytes, bytes]
+
+
+@lru_cache(maxsize=64)
+def frame(language: str, shop: str, address: str, has_way_out: bool) -> Frame:
+    """The frame of a shop's messages in one language, with or without a way out in its foot."""
+    s = STYLES
+    why, leave, sender = (text.replace("{shop}", shop) for text in FOOT[language])
+    note = f'<p class="note" style="{s["note"]}">'
+    top = (
+        f'<!doctype html>\n<html lang="{language}"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark"><meta name="supported-color-schemes" content="light dark">\n<title>'
+    )
+    middle = (
+        f"</title>\n<style>{SHEET}</style></head>\n"
+        f'<body style="{s["body"]}"><table role="presentation" class="page" width="100%" cellpadding="0" '
+        f'cellspacing="0" border="0" style="{s["page"]}"><tr><td align="center" style="{s["frame"]}">\n'
+        f'<table role="presentation" class="card" cellpadding="0" cellspacing="0" border="0" style="{s["card"]}">\n'
+        f'<tr><td class="brand" style="{s["brand"]}">{html.escape(shop)}</td></tr>\n<tr><td style="{s["inside"]}">\n'
+    )
+    foot = f'</td></tr></table>\n<div style="{s["foot"]}">'
+    end, text_end, text_after = "", "-- \n", ""
+    if has_way_out:
+        foot += f'{note}{html.escape(why)} <a href="'
+        end = f'" style="{s["link"]}">{html.escape(leave)}</a></p>\n'
+        text_end += f"{why}\n{leave}: "
+        text_after = "\n"
+    end += f"{note}{html.escape(sender)}" + (f"<br>{html.escape(address)}</p>" if address else "</p>")
+    end += "</div></td></tr></table></body></html>\n"
+    text_after += (f"{sender}, {address}" if address else sender) + "\n"
+    texts = (top, middle, foot, end, text_end, text_after)
+    a, b, c, d, e, f = (quoted(text) for text in texts)
+    return Frame(*texts, (a, b, c, d, e, f))
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """One person's message before it has an address: subject, rows, frame and their way out."""
+
+    subject: str
+    rows: tuple[Row, ...]
+    frame: Frame
+    way_out: str
+
+    def html(self, link: Callable[[str], str] = str, extra: str = "") -> str:
+        """The page, with each address led through ``link`` and ``extra`` before its end."""
+        inner = "".join(
+            html.escape(link(part)) if isinstance(part, Url) else part for row in self.rows for part in row.html
+        )
+        f = self.frame
+        return f"{f.top}{html.escape(self.subject)}{f.middle}{inner}{f.foot}{html.escape(self.way_out)}{f.end}{extra}"
+
+    def text(self, link: Callable[[str], str] = str) -> str:
+        inner = "".join(link(part) if isinstance(part, Url) else part for row in self.rows for part in row.text)
+        return f"{inner}{self.frame.text_end}{self.way_out}{self.frame.text_after}"
+
+    def urls(self) -> list[str]:
+        """Every web address in it, in order, each once."""
+        return list(dict.fromkeys(url for row in self.rows for url in row.urls))
+
+    def wire(self, link: Callable[[str], str] = str, extra: str = "") -> tuple[bytes, bytes]:
+        """(plain text, HTML), quoted-printable."""
+        top, middle, foot, end, text_end, text_after = self.frame.wire
+        way_out = quoted(self.way_out)
+        known = {url: quoted(link(url)) for url in self.urls()}
+        texts: list[bytes] = []
+        pages = [top, quoted(html.escape(self.subject)), middle]
+        for one in self.rows:
+            texts += [known[part] if isinstance(part, Url) else part for part in one.text_wire]
+            pages += [
+                (known[part] if "&" not in part else quoted(html.escape(link(part)))) if isinstance(part, Url) else part
+                for part in one.html_wire
+            ]
+        pages += [foot, way_out, end]
+        if extra:
+            pages.append(quoted(extra))
+        return joined([*texts, text_end, way_out, text_after]), joined(pages)
