@@ -31,7 +31,7 @@ from stages.replay import FLAP_DAYS, NAMED, HandDown, Pair, Part, Side
 
 logger = logging.getLogger(__name__)
 
-WHOLE = 200_000
+WHOLE = 100_000
 """Up to so many customers are replayed one and all; of a larger base a sample of ``SAMPLE``."""
 SAMPLE = 50_000
 PART = 5_000
