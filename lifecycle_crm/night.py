@@ -28,7 +28,7 @@ from lifecycle_crm import reactions
 from lifecycle_crm.dashboard import rollups
 from lifecycle_crm.lib import batches, bell, clock, leases
 from lifecycle_crm.lib.errors import Conflict, InvalidInput
-from loyalty import ledger
+from loyalty import earning, ledger, tiers
 from stages import engine, presets
 from stages.models import Chunk, Night, StageTransition
 
@@ -62,6 +62,8 @@ def _reactions(night: Night, low: int, high: int) -> Result:
 
 
 def _points(night: Night, low: int, high: int) -> Result:
+    # The night of a date ends where the next one begins, so the birthdays of that next date are told first thing.
+    earning.award_for_birthdays(night.business_date + timedelta(days=1), low=low, high=high)
     return {
         "released": ledger.release_due(as_of=night.as_of, low=low, high=high),
         "activated": ledger.activate_due(as_of=night.as_of, low=low, high=high),
@@ -73,6 +75,11 @@ def _points(night: Night, low: int, high: int) -> Result:
 def _proof(night: Night, low: int, high: int) -> Result:
     """Every balance against its entries; an account that disagrees is frozen, alone."""
     return {"frozen": ledger.prove()}
+
+
+def _tiers(night: Night, low: int, high: int) -> Result:
+    """Wake who time alone could move between tiers; they are decided with everybody else's facts."""
+    return {"tiers_due": tiers.wake(as_of=night.as_of, low=low, high=high)}
 
 
 def _facts(night: Night, low: int, high: int) -> Result:
@@ -109,6 +116,7 @@ def _stages(night: Night, low: int, high: int) -> Result:
             watched=watch.conditions(),
         )
         told = membership.note(watch)
+    earning.award_for_stages("t.night_id = %s AND t.customer_id >= %s AND t.customer_id < %s", [night.pk, low, high])
     return {"evaluated": outcome.evaluated, "moved": outcome.moved, **told}
 
 
@@ -140,6 +148,7 @@ STEPS: tuple[Step, ...] = (
     Step("reactions", _reactions, is_whole=True, commits=True),
     Step("points", _points),
     Step("proof", _proof, is_whole=True, commits=True),
+    Step("tiers", _tiers),
     Step("facts", _facts),
     Step("scores", _scores, is_whole=True),
     Step("stages", _stages),

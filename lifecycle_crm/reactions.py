@@ -19,13 +19,14 @@ from typing import Any
 from django.db import models, transaction
 
 from customers import facts
-from customers.models import DirtyCustomer, Order, Refund
+from customers.models import DirtyCustomer, Event, Order, Refund
 from feedback import cases, scores
 from feedback.models import Response
 from lifecycle_crm.dashboard import rollups
 from lifecycle_crm.lib import clock, leases
 from lifecycle_crm.lib.models import SetAside
-from loyalty import earning
+from lifecycle_crm.lib.moments import parameter
+from loyalty import earning, tally
 from loyalty import standing as points_standing
 from stages import engine, presets
 
@@ -33,11 +34,26 @@ logger = logging.getLogger(__name__)
 
 Verb = Callable[[Sequence[int]], Any]
 
+
+def _reward_answers(ids: Sequence[int]) -> None:
+    """Siblings meet only here: loyalty learns that somebody answered a survey, never what they said."""
+    answers = Response.objects.filter(pk__in=ids).values_list("pk", "customer_id", "answered_at", "survey__key")
+    earning.award_for(
+        [tally.Cause(f"response:{pk}", "survey", who, at, survey, "response", pk) for pk, who, at, survey in answers]
+    )
+
+
 AFTER: dict[type[models.Model], tuple[str, list[Verb]]] = {
     # fact: (when it happened, what follows). In this order: a refund follows the order it gives back.
     Order: ("placed_at", [earning.award_for_orders, rollups.late_orders]),
     Refund: ("occurred_at", [earning.reverse_for_refunds, rollups.late_refunds]),
-    Response: ("answered_at", [cases.open_for_responses]),
+    Event: ("occurred_at", [earning.award_for_events]),
+    Response: ("answered_at", [cases.open_for_responses, _reward_answers]),
+}
+
+ONLY: dict[type[models.Model], Callable[[], models.Q | None]] = {
+    # A visit is no news to anybody: of events only those are drained that something follows from. ``None``: of none.
+    Event: lambda: models.Q(name__in=names) if (names := earning.event_names()) else None,
 }
 
 HAND_DOWNS: list[Callable[..., Any]] = [points_standing.hand_down, scores.hand_down]
@@ -64,9 +80,12 @@ def drain(*, as_of: datetime) -> Counter[str]:
 
 def _drain_batch(model: type[models.Model], moment: str, verbs: list[Verb], as_of: datetime) -> int:
     kind = model._meta.label_lower
+    wanted = ONLY[model]() if model in ONLY else models.Q()
+    if wanted is None:
+        return 0
     given_up = SetAside.objects.filter(kind=kind, attempts__gte=TRIES).values("object_id")
     waiting = (
-        model._default_manager.filter(**{"reacted_at": None, f"{moment}__lt": as_of})
+        model._default_manager.filter(wanted, **{"reacted_at": None, f"{moment}__lt": as_of})
         .exclude(pk__in=given_up)
         .order_by(moment, "pk")
     )
@@ -125,6 +144,8 @@ def settle(*, limit: int = BATCH) -> int:
             facts.score(as_of=now)
             # Tonight looks at them once more, for the groups and segments of the day.
             engine.evaluate(rule_set=presets.install(), as_of=now, look_again_at=clock.day_end(clock.today()))
+            ids = ", ".join(map(str, customers))
+            earning.award_for_stages(f"t.customer_id IN ({ids}) AND t.occurred_at = %s", [parameter(now)])
     return len(customers)
 
 

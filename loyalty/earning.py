@@ -59,6 +59,13 @@ def award_for_events(event_ids: Sequence[int]) -> int:
     return earned
 
 
+def event_names() -> list[str]:
+    """The names of events that any rule of an active programme is about."""
+    rules = EarningRule.objects.filter(programme__in=Programme.earning())
+    kinds = (Kind.EVENT, Kind.MULTIPLIER, Kind.REFERRAL, Kind.REVIEW)
+    return sorted({name for one in rules.filter(kind__in=kinds) if (name := tally.event_name(one))})
+
+
 def award_for(causes: Sequence[tally.Cause]) -> int:
     """Earn points for causes of another floor, such as an answered survey: the roof says who, when and under which key."""
     return sum(_award(partial(_others, part)) for part in batches.of(causes, BATCH))
@@ -178,16 +185,16 @@ def _credit(programme: Programme, rules: list[EarningRule]) -> int:
     )
     tally.remember(programme, rules)
     if earned:
-        mark_for_tiers(programme, f"SELECT customer_id, at FROM {tally.LINES}")
+        mark_for_tiers(programme.pk, f"SELECT customer_id, at FROM {tally.LINES}")
     return earned
 
 
-def mark_for_tiers(programme: Programme, select: str, params: Sequence[Any] = ()) -> None:
+def mark_for_tiers(programme: int, select: str, params: Sequence[Any] = ()) -> None:
     """Where points decide tiers, whoever earned or lost some is looked at again, whether they can spend them yet or not.
 
     ``select`` yields ``customer_id, at``.
     """
-    if not Ladder.objects.filter(programme=programme, measure=Ladder.Measure.POINTS).exists():
+    if not Ladder.objects.filter(programme_id=programme, measure=Ladder.Measure.POINTS).exists():
         return
     batches.execute(
         f"""
@@ -223,8 +230,19 @@ def reverse_for_refunds(refund_ids: Sequence[int]) -> int:
                 rows: list[ledger.TakeBack] = []
                 for ids in batches.of(sorted(orders), 500):
                     rows += _take_backs(programme, ids, wanted)
-                moved += ledger.reverse_many(rows)
+                if taken := ledger.reverse_many(rows):
+                    moved += taken
+                    _mark_returns(programme, part)
     return moved
+
+
+def _mark_returns(programme: int, refunds: Sequence[int]) -> None:
+    ids = ", ".join(str(int(pk)) for pk in refunds)
+    mark_for_tiers(
+        programme,
+        "SELECT o.customer_id, r.occurred_at AS at FROM customers_refund r JOIN customers_order o ON o.id = r.order_id "
+        f"WHERE r.id IN ({ids})",
+    )
 
 
 def _take_backs(programme: int, orders: Sequence[int], wanted: set[int]) -> list[ledger.TakeBack]:

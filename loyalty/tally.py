@@ -316,15 +316,16 @@ def _property(name: str) -> tuple[str, list[Any]]:
             f"THEN CASE WHEN {number} <= {MOST_VALUE} THEN CAST({number} AS bigint) ELSE 0 END ELSE 0 END)",
             [name, name, name],
         )
-    path = "$." + json.dumps(name, ensure_ascii=False)
-    value = "json_extract(e.properties, %s)"
-    is_number = (
-        f"(typeof({value}) IN ('integer', 'real') AND {value} >= 0) OR (typeof({value}) = 'text' AND {value} GLOB '[0-9]*' "
-        f"AND {value} NOT GLOB '*[^0-9.]*' AND {value} NOT GLOB '*.*.*' AND {value} NOT GLOB '*.')"
+    is_text = (
+        "j.type = 'text' AND j.value GLOB '[0-9]*' AND j.value NOT GLOB '*[^0-9.]*' AND j.value NOT GLOB '*.*.*' "
+        "AND j.value NOT GLOB '*.'"
     )
-    number = f"CAST({value} AS integer)"
-    sql = f"(CASE WHEN {is_number} THEN CASE WHEN {number} <= {MOST_VALUE} THEN {number} ELSE 0 END ELSE 0 END)"
-    return sql, [path] * sql.count("%s")
+    return (
+        f"coalesce((SELECT CASE WHEN ((j.type IN ('integer', 'real') AND j.value >= 0) OR ({is_text})) "
+        f"AND CAST(j.value AS integer) <= {MOST_VALUE} THEN CAST(j.value AS integer) ELSE 0 END "
+        "FROM json_each(e.properties) j WHERE j.key = %s), 0)",
+        [name],
+    )
 
 
 def event_name(rule: EarningRule) -> str:
