@@ -166,25 +166,52 @@ def recorded() -> tuple[date, date] | None:
     return (ends["first"], ends["last"]) if ends["last"] else None
 
 
-def moved(since: date, until: date) -> Counter[tuple[str, str]]:
-    """Customers by ``(group at the end of since, group at the end of until)`` where the two differ; ``none`` for none.
+@dataclass(frozen=True)
+class Moved:
+    """``people`` were in ``source`` at the end of one date and in ``target`` at the end of another; ``spend_minor`` is what
+    they have spent so far. Either may be ``none``."""
 
-    One pass over the changes: the last change of a customer up to a date is the largest id, and the group travels in
-    its last four bits.
+    source: str
+    target: str
+    people: int
+    spend_minor: int
+
+    @property
+    def is_cooler(self) -> bool:
+        """Whether they buy less lately or less often than they did, by the order of the groups."""
+        order = [*RfmGroup.values, NONE]
+        return self.source != NONE and order.index(self.source) < order.index(self.target)
+
+
+def moves(since: date, until: date) -> list[Moved]:
+    """Who is in another group than before: first those who cooled down, in each half the most money first.
+
+    Reads the changes between the two dates only: the first one says where a customer was before, the last one where they
+    came to. The group travels in the last four bits of the id.
     """
     names = ["", *RfmGroup.values]
-    code = "CASE to_group " + " ".join(f"WHEN '{name}' THEN {at}" for at, name in enumerate(names)) + " END"
+
+    def code(column: str) -> str:
+        return f"CASE {column} " + " ".join(f"WHEN '{name}' THEN {at}" for at, name in enumerate(names)) + " END"
+
     rows = batches.rows(
         f"""
-        SELECT was, is_now, count(*) FROM (
-            SELECT coalesce(max(CASE WHEN business_date <= %s THEN id * 16 + {code} END), 0) %% 16 AS was,
-                   max(id * 16 + {code}) %% 16 AS is_now
-            FROM customers_rfmchange WHERE business_date <= %s GROUP BY customer_id
-        ) AS ends WHERE was <> is_now GROUP BY was, is_now
+        SELECT was, is_now, count(*), sum(f.spend_minor) FROM (
+            SELECT customer_id, min(id * 16 + {code("from_group")}) %% 16 AS was,
+                   max(id * 16 + {code("to_group")}) %% 16 AS is_now
+            FROM customers_rfmchange WHERE business_date > %s AND business_date <= %s GROUP BY customer_id
+        ) AS ends JOIN customers_customerfacts f ON f.customer_id = ends.customer_id
+        WHERE was <> is_now GROUP BY was, is_now
         """,
         [connection.ops.adapt_datefield_value(since), connection.ops.adapt_datefield_value(until)],
     )
-    return Counter({(names[was] or NONE, names[now] or NONE): n for was, now, n in rows})
+    found = [Moved(names[was] or NONE, names[now] or NONE, n, int(minor or 0)) for was, now, n, minor in rows]
+    return sorted(found, key=lambda one: (not one.is_cooler, -one.spend_minor, -one.people, one.source, one.target))
+
+
+def moved(since: date, until: date) -> Counter[tuple[str, str]]:
+    """Customers by ``(group at the end of since, group at the end of until)`` where the two differ; ``none`` for none."""
+    return Counter({(one.source, one.target): one.people for one in moves(since, until)})
 
 
 # --- Now --------------------------------------------------------------------------------------------------------------
@@ -192,7 +219,8 @@ def moved(since: date, until: date) -> Counter[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Cell:
-    """Buyers with one pair of scores. ``revenue_minor`` is what they have spent so far; the rest their last answers."""
+    """Buyers with one pair of scores. ``revenue_minor`` is what they have spent so far, ``reachable`` how many agreed to
+    e-mail; the rest are their last answers."""
 
     recency: int
     frequency: int
@@ -201,6 +229,7 @@ class Cell:
     answers: int
     promoters: int
     detractors: int
+    reachable: int
 
     @property
     def nps(self) -> float | None:
@@ -221,10 +250,11 @@ def grid() -> dict[tuple[int, int], Cell]:
             answers=count("nps_score"),
             promoters=count("pk", filter=Q(nps_score__gte=9)),
             detractors=count("pk", filter=Q(nps_score__lte=6)),
+            reachable=count("pk", filter=Q(may_email=True)),
         )
     )
     found = {(row[0], row[1]): Cell(*row) for row in rows}
-    return {(r, f): found.get((r, f)) or Cell(r, f, 0, 0, 0, 0, 0) for r in TABLE for f in range(1, 6)}
+    return {(r, f): found.get((r, f)) or Cell(r, f, 0, 0, 0, 0, 0, 0) for r in TABLE for f in range(1, 6)}
 
 
 def cuts() -> RfmCuts | None:

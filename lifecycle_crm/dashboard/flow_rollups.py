@@ -6,12 +6,12 @@ a period on by one date: only who moved on a date that comes in or falls out is 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date, timedelta
 from itertools import pairwise
 
 from lifecycle_crm.dashboard.models import ArrivalDay, FlowPeriod, StayDay
-from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.models import Note
 from stages import flows
 from stages.ways import Ways
@@ -36,7 +36,7 @@ def is_current() -> bool:
 
 def stamp() -> str:
     """Changes whenever a rollup does."""
-    return str(_note().get("at", ""))
+    return str(_note().get("stamp", ""))
 
 
 def _note() -> dict[str, object]:
@@ -44,8 +44,9 @@ def _note() -> dict[str, object]:
 
 
 def sign() -> None:
-    """Say that the rows are current as of now."""
-    Note.objects.update_or_create(name=NOTE, defaults={"value": {"version": VERSION, "at": clock.now().isoformat()}})
+    """Say that the rows are current, and that they changed."""
+    value = {"version": VERSION, "stamp": secrets.token_hex(8)}
+    Note.objects.update_or_create(name=NOTE, defaults={"value": value})
 
 
 def roll(days: Sequence[date]) -> None:

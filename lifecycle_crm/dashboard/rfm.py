@@ -1,59 +1,59 @@
-"""RFM: the 5×5 grid of buyers, its eleven groups, and who moved between them."""
+"""RFM: the 5×5 grid of buyers, its eleven groups, and who moved between them.
+
+Parse, ask ``customers.rfm``, render: the panels are made in ``rfm_panels``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import re
 from datetime import date, timedelta
 from typing import Any
 
 from django import forms
-from django.conf import settings
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
-from django.views.decorators.http import require_GET
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_GET, require_POST
 
 from customers import rfm as groups
-from customers.models import RfmCuts, RfmGroup
-from customers.rfm import NONE, Cell
-from customers.trails import Way
+from customers import segments
+from lifecycle_crm.dashboard import rfm_panels
+from lifecycle_crm.dashboard.rfm_panels import LAYERS, MOVED_DAYS, Shown
 from lifecycle_crm.lib import http
-from lifecycle_crm.templatetags.crm import day, money_round, num, pct, signed
-from stages.flows import ways_url
-from stages.queries import people_url
-
-MOVED_DAYS = 30
-LAYERS = {
-    "customers": gettext_lazy("Customers"),
-    "revenue": gettext_lazy("Spend"),
-    "nps": gettext_lazy("NPS"),
-}
-DEEDS = {
-    "champions": gettext_lazy("Thank them, show new things first, ask for a review."),
-    "loyal": gettext_lazy("Show what goes with what they buy; let points be seen."),
-    "potential_loyalists": gettext_lazy("Invite them into the programme; suggest the next order."),
-    "new": gettext_lazy("Check in after the delivery; make the second order easy."),
-    "promising": gettext_lazy("Tell them what the shop is about, before they forget it."),
-    "needs_attention": gettext_lazy("Write with something that fits what they bought."),
-    "about_to_sleep": gettext_lazy("Remind them once, with what is popular now."),
-    "at_risk": gettext_lazy("Write personally; ask what is missing."),
-    "cannot_lose": gettext_lazy("Call or write by hand: they bought a lot and stopped."),
-    "hibernating": gettext_lazy("One offer that fits, then leave them in peace."),
-    "lost": gettext_lazy("Ask why with one question, then let them go."),
-}
+from lifecycle_crm.lib.errors import NotFound
+from lifecycle_crm.templatetags.crm import day
 
 
-class DateForm(forms.Form):
-    """The date whose group sizes are shown."""
+class DatesForm(forms.Form):
+    """The date whose group sizes are shown, and the earlier one they are compared with."""
 
+    since = forms.DateField(label=gettext_lazy("Compared with the end of"), widget=forms.DateInput({"type": "date"}))
     on = forms.DateField(label=gettext_lazy("Groups at the end of"), widget=forms.DateInput({"type": "date"}))
 
     def __init__(self, data: QueryDict, first: date, newest: date) -> None:
         self.first, self.newest = first, newest
-        super().__init__({"on": data.get("on") or newest.isoformat()})
+        on = data.get("on") or newest.isoformat()
+        super().__init__({"on": on, "since": data.get("since") or self._before(on)})
+
+    def _before(self, on: str) -> str:
+        """``MOVED_DAYS`` earlier, as far as the history goes."""
+        try:
+            return max(date.fromisoformat(on) - timedelta(days=MOVED_DAYS), self.first).isoformat()
+        except (ValueError, OverflowError):
+            return self.first.isoformat()
 
     def clean_on(self) -> date:
-        on: date = self.cleaned_data["on"]
+        return self._known("on")
+
+    def clean_since(self) -> date:
+        return self._known("since")
+
+    def _known(self, name: str) -> date:
+        on: date = self.cleaned_data[name]
         if not self.first <= on <= self.newest:
             raise forms.ValidationError(
                 _("Groups are known from %(first)s to %(newest)s. Choose a date between them.")
@@ -61,41 +61,79 @@ class DateForm(forms.Form):
             )
         return on
 
+    def clean(self) -> dict[str, Any]:
+        asked = super().clean() or {}
+        since, on = asked.get("since"), asked.get("on")
+        # On the first date everybody came from nowhere, which is no move.
+        if since and on and since > on:
+            self.add_error("since", _("Choose a date up to %(day)s.") % {"day": day(on)})
+        return asked
+
+    def dates(self) -> tuple[date, date]:
+        """The two dates, or the default ones while the form is not valid."""
+        if self.is_valid():
+            return self.cleaned_data["since"], self.cleaned_data["on"]
+        return max(self.newest - timedelta(days=MOVED_DAYS), self.first), self.newest
+
+
+def _form(request: HttpRequest) -> DatesForm | None:
+    ends = groups.recorded()
+    return DatesForm(request.GET, *ends) if ends else None
+
+
+def _shown(form: DatesForm | None) -> Shown:
+    cells = groups.grid()
+    if form is None:
+        return Shown(cells)
+    since, until = form.dates()
+    return Shown(cells, groups.moves(since, until), since, until)
+
+
+def _place(text: str) -> tuple[int, int] | None:
+    """``5-4`` as recency and frequency."""
+    found = re.fullmatch(r"([1-5])-([1-5])", text)
+    return (int(found[1]), int(found[2])) if found else None
+
 
 @require_GET
 def rfm(request: HttpRequest) -> HttpResponse:
-    cuts, cells = groups.cuts(), groups.grid()
-    buyers = sum(cell.customers for cell in cells.values())
-    if cuts is None or not buyers:
+    cuts, form = groups.cuts(), _form(request)
+    of = _shown(form)
+    if cuts is None or not of.buyers:
         return http.page(request, "dashboard/rfm.html", {"is_empty": True})
     text = request.GET.get("layer", "")
     layer = text if text in LAYERS else "customers"
-    ends = groups.recorded()
-    form = DateForm(request.GET, *ends) if ends else None
-    on = None
-    if form is not None and ends is not None:
-        on = form.cleaned_data["on"] if form.is_valid() else ends[1]
-    return http.page(
-        request,
-        "dashboard/rfm.html",
-        {
-            "buyers": buyers,
-            "layer": layer,
-            "layers": _layers(request.GET, layer),
-            "grid": _grid(cells, layer, buyers),
-            "sentence": _sentence(cells, buyers),
-            "groups": _groups(cells, buyers),
-            "cuts": _cuts(cuts),
-            "cuts_on": cuts.computed_on,
-            "cut_buyers": cuts.buyers,
-            "is_thin": cuts.buyers < groups.FEW_BUYERS,
-            "few": groups.FEW_BUYERS,
-            "form": form,
-            "past": _past(on) if on else None,
-            "moved": _moved(on, ends[0]) if on and ends else None,
-        },
-        status=200 if form is None or form.is_valid() else 400,
-    )
+    place = _place(request.GET.get("cell", ""))
+    query = request.GET.copy()
+    query.pop("cell", None)
+
+    def link(recency: int, frequency: int) -> str:
+        to = query.copy()
+        to["cell"] = f"{recency}-{frequency}"
+        return f"?{to.urlencode()}#cell"
+
+    context = {
+        "of": of,
+        "buyers": of.buyers,
+        "layer": layer,
+        "layers": _layers(request.GET, layer),
+        "grid": rfm_panels.grid(of, layer, place, link),
+        "panel": rfm_panels.panel(of, place) if place else None,
+        "may_edit": segments.may_edit(request.user),
+        "close_url": f"?{query.urlencode()}",
+        "sentence": rfm_panels.sentence(of),
+        "groups": rfm_panels.eleven(of),
+        "cuts": rfm_panels.scores(cuts),
+        "cuts_on": cuts.computed_on,
+        "cut_buyers": cuts.buyers,
+        "is_thin": cuts.buyers < groups.FEW_BUYERS,
+        "few": groups.FEW_BUYERS,
+        "form": form,
+        "past": rfm_panels.past(of.since, of.until) if of.since and of.until else None,
+        "moved": rfm_panels.moved(of) if of.since else None,
+        "csv": {table: rfm_panels.csv_url(table, query.urlencode()) for table in rfm_panels.TABLES},
+    }
+    return http.page(request, "dashboard/rfm.html", context, status=200 if form is None or form.is_valid() else 400)
 
 
 def _layers(query: QueryDict, active: str) -> list[dict[str, Any]]:
@@ -107,187 +145,34 @@ def _layers(query: QueryDict, active: str) -> list[dict[str, Any]]:
     return options
 
 
-def _money(minor: int) -> str:
-    return money_round(minor, settings.SHOP_CURRENCY)
+@require_GET
+def rfm_csv(request: HttpRequest, table: str) -> HttpResponse:
+    """The numbers of a table for a machine: comma, point, ISO dates, keys instead of words."""
+    form, rows = _form(request), rfm_panels.TABLES.get(table)
+    if rows is None or (form is not None and not form.is_valid()):
+        raise NotFound(_("There are no such numbers. The RFM page names those that can be downloaded."))
+    answer = HttpResponse(content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="rfm-{table}.csv"'
+    csv.writer(answer).writerows(rows(_shown(form)))
+    return answer
 
 
-# --- Now --------------------------------------------------------------------------------------------------------------
-
-
-def _grid(cells: Mapping[tuple[int, int], Cell], layer: str, buyers: int) -> list[dict[str, Any]]:
-    """Rows of recency, the freshest first; in each cell the layer's number and below it another one."""
-    sizes = {key: cell.revenue_minor if layer == "revenue" else cell.customers for key, cell in cells.items()}
-    most = max(sizes.values())
-    rows = []
-    for recency in sorted(groups.TABLE, reverse=True):
-        row = []
-        for frequency in range(1, 6):
-            cell = cells[recency, frequency]
-            size = max(0, sizes[recency, frequency])
-            row.append(
-                {
-                    "group": groups.TABLE[recency][frequency - 1].label,
-                    "edges": _edges(recency, frequency),
-                    "heat": min(7, 1 + round(6 * (size / most) ** 0.5)) if size and most > 0 else 0,
-                    "text": _shown(cell, layer),
-                    "people": ngettext("%(n)s customer", "%(n)s customers", cell.customers)
-                    % {"n": num(cell.customers)},
-                    "second": num(cell.customers) if layer == "revenue" else _money(cell.revenue_minor),
-                    "url": people_url(r_min=recency, r_max=recency, f_min=frequency, f_max=frequency)
-                    if cell.customers
-                    else "",
-                }
-            )
-        rows.append({"score": recency, "cells": row})
-    return rows
-
-
-def _shown(cell: Cell, layer: str) -> str:
-    if layer == "revenue":
-        return _money(cell.revenue_minor)
-    if layer == "nps":
-        if cell.nps is None:
-            return "–"
-        return _nps(cell.nps, cell.answers)
-    return num(cell.customers)
-
-
-def _nps(nps: float, answers: int) -> str:
-    text = ngettext("%(nps)s (%(n)s answer)", "%(nps)s (%(n)s answers)", answers)
-    return text % {"nps": signed(round(nps)), "n": num(answers)}
-
-
-def _edges(recency: int, frequency: int) -> str:
-    """Where the border of a group runs: below this cell, and after it."""
-    name = groups.TABLE[recency][frequency - 1]
-    below = recency > 1 and groups.TABLE[recency - 1][frequency - 1] != name
-    after = frequency < 5 and groups.TABLE[recency][frequency] != name
-    return " ".join(edge for edge, is_on in (("edge-below", below), ("edge-after", after)) if is_on)
-
-
-def _groups(cells: Mapping[tuple[int, int], Cell], buyers: int) -> list[dict[str, Any]]:
-    found = []
-    for group in RfmGroup:
-        mine = [cells[place] for place in groups.cells(group)]
-        people, answers = sum(c.customers for c in mine), sum(c.answers for c in mine)
-        balance = sum(c.promoters - c.detractors for c in mine)
-        found.append(
-            {
-                "name": group.label,
-                "people": num(people),
-                "url": people_url(rfm=group.value) if people else "",
-                "share": pct(people / buyers, 1),
-                "percent": 100 * people / buyers,
-                "spend": _money(sum(c.revenue_minor for c in mine)),
-                "nps": _nps(100 * balance / answers, answers) if answers else "–",
-                "deed": DEEDS[group],
-            }
-        )
-    return found
-
-
-def _sentence(cells: Mapping[tuple[int, int], Cell], buyers: int) -> str:
-    best = [cells[place] for place in groups.cells(RfmGroup.CHAMPIONS)]
-    total = sum(cell.revenue_minor for cell in cells.values())
-    people, spend = sum(c.customers for c in best), sum(c.revenue_minor for c in best)
-    if not people or total <= 0:
-        return _("Nobody buys both lately and often.")
-    text = ngettext(
-        "%(n)s Champion (%(share)s of buyers) has spent %(spend)s of all money.",
-        "%(n)s Champions (%(share)s of buyers) have spent %(spend)s of all money.",
-        people,
-    )
-    return text % {"n": num(people), "share": pct(people / buyers), "spend": pct(spend / total)}
-
-
-def _cuts(cuts: RfmCuts) -> list[dict[str, Any]]:
-    """What each score from 5 to 1 means, in numbers."""
-    lines = []
-    for score in range(5, 0, -1):
-        days = cuts.recency_days
-        recency = (
-            _("more than %(n)s days") % {"n": num(days[3])}
-            if score == 1
-            else ngettext("up to %(n)s day", "up to %(n)s days", days[5 - score]) % {"n": num(days[5 - score])}
-        )
-        lines.append(
-            {
-                "score": score,
-                "recency": recency,
-                "frequency": _bound(cuts.frequency, score, num),
-                "monetary": _bound(cuts.monetary_minor, score, _money),
-            }
-        )
-    return lines
-
-
-def _bound(cuts: list[int], score: int, write: Any) -> str:
-    if score == 5:
-        return _("more than %(n)s") % {"n": write(cuts[3])}
-    return _("up to %(n)s") % {"n": write(cuts[score - 1])}
-
-
-# --- Any past date ----------------------------------------------------------------------------------------------------
-
-
-def _past(on: date) -> dict[str, Any]:
-    """Sizes at the end of a date, beside those of ``MOVED_DAYS`` before."""
-    now, before = groups.sizes(on), groups.sizes(on - timedelta(days=MOVED_DAYS))
-    rows = []
-    for group in RfmGroup:
-        people, spend = now.groups[group] if now else (0, 0)
-        change = signed(people - before.groups[group][0]) if before else "–"
-        url = ways_url(Way("rfm", (group.value,), None, on)) if people else ""
-        rows.append([group.label, {"text": num(people), "url": url, "num": True}, {"text": change, "num": True},
-                     {"text": _money(spend), "num": True}])  # fmt: skip
-    return {
-        "rows": rows,
-        "columns": [
-            {"label": _("Group")},
-            {"label": _("Customers"), "num": True},
-            {"label": _("Change in 30 days"), "num": True},
-            {"label": _("Had spent"), "num": True},
-        ],
-    }
-
-
-def _moved(on: date, first: date) -> dict[str, Any]:
-    """Moves of the ``MOVED_DAYS`` up to a date. On the first recorded one everybody came from nowhere: no move."""
-    since = max(on - timedelta(days=MOVED_DAYS), first)
-    found = groups.moved(since, on)
-    names = {NONE: _("No order yet"), **dict(RfmGroup.choices)}
-    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    rows = [
-        [
-            f"{names[source]} → {names[target]}",
-            {
-                "text": num(people),
-                "url": ways_url(Way("rfm", (source,), None, since), Way("rfm", (target,), None, on)),
-                "num": True,
-            },
-        ]
-        for (source, target), people in ordered
-    ]
-    return {
-        "since": since,
-        "until": on,
-        "total": sum(found.values()),
-        "rows": rows,
-        "columns": [{"label": _("Move")}, {"label": _("People"), "num": True}],
-        "sentence": _moved_sentence(found),
-    }
-
-
-_WARM = {"champions", "loyal", "potential_loyalists", "new", "promising"}
-
-
-def _moved_sentence(found: Mapping[tuple[str, str], int]) -> str:
-    """Good customers who cooled down, and cold ones who came back."""
-    cooled = sum(n for (s, t), n in found.items() if s in _WARM and t not in {*_WARM, NONE})
-    warmed = sum(n for (s, t), n in found.items() if s not in {*_WARM, NONE} and t in _WARM)
-    told = [
-        ngettext("%(n)s person cooled down", "%(n)s people cooled down", cooled) % {"n": num(cooled)},
-        ngettext("%(n)s person came back to a warm group", "%(n)s people came back to a warm group", warmed)
-        % {"n": num(warmed)},
-    ]
-    return _("%(cooled)s, %(warmed)s.") % {"cooled": told[0], "warmed": told[1]}
+@require_POST
+def rfm_segment(request: HttpRequest) -> HttpResponse:
+    """Save a cell, or the group it belongs to, as a segment that stays up to date."""
+    if not segments.may_edit(request.user):
+        raise PermissionDenied
+    place = _place(request.POST.get("cell", ""))
+    if place is None:
+        raise NotFound(_("There is no such cell of the grid. Choose one on the RFM page."))
+    group = groups.TABLE[place[0]][place[1] - 1]
+    if request.POST.get("do") == "group":
+        name, places = str(group.label), groups.cells(group)
+    else:
+        name = _("%(group)s, recency %(recency)d, frequency %(frequency)d") % {
+            "group": group.label, "recency": place[0], "frequency": place[1],
+        }  # fmt: skip
+        places = [place]
+    made = segments.create(name=name, condition=rfm_panels.condition(places), actor=request.user)  # type: ignore[arg-type]
+    messages.success(request, _("“%(name)s” is a segment now. It follows the scores.") % {"name": made.name})
+    return redirect("customers:segment", key=made.key)

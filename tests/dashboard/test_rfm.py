@@ -10,7 +10,7 @@ import time_machine
 from django.urls import reverse
 
 from customers import rfm
-from customers.models import CustomerFacts, RfmCuts
+from customers.models import CustomerFacts, RfmCuts, Segment
 from lifecycle_crm.lib import clock
 from tests.api.factories import caller
 from tests.dashboard.factories import noon, person
@@ -91,11 +91,87 @@ def test_it_opens_exactly_the_people_behind_every_number(staff, shop):
 def test_it_tells_who_changed_groups(staff, shop):
     moved = staff.get(reverse("dashboard:rfm")).context["moved"]
     assert (moved["since"], moved["until"], moved["total"]) == (LAST - timedelta(days=30), LAST, 5)
-    assert [(row[0], row[1]["text"]) for row in moved["rows"]] == [
-        ("No order yet → New", "3"),
-        ("Champions → Cannot lose", "2"),
+    # What cooled down comes first, with what these people have spent so far.
+    assert [(row[0], row[1], row[2]["text"], row[3]["text"]) for row in moved["rows"]] == [
+        ("Champions → Cannot lose", "cooled down", "2", "US$100"),
+        ("No order yet → New", "first order", "3", "US$30"),
     ]
-    assert moved["sentence"] == "2 people cooled down, 0 people came back to a warm group."
+    assert moved["sentence"] == "2 people who have spent US$100 cooled down, 0 people warmed up."
+
+
+def test_it_compares_any_two_recorded_dates(staff, shop):
+    record(LAST - timedelta(days=20))  # an older date than the newest is left alone
+    asked = {"since": str(LAST - timedelta(days=12)), "on": str(LAST)}
+    answer = staff.get(reverse("dashboard:rfm"), asked)
+    assert (answer.context["moved"]["since"], answer.context["moved"]["total"]) == (LAST - timedelta(days=12), 5)
+    assert answer.context["past"]["columns"][2]["label"] == "Change since 26 Feb 2026"
+    nobody = staff.get(reverse("dashboard:rfm"), {"since": str(LAST), "on": str(LAST)})
+    assert nobody.context["moved"]["total"] == 0
+    refused = staff.get(reverse("dashboard:rfm"), {"since": str(LAST), "on": str(LAST - timedelta(days=1))})
+    assert refused.status_code == 400
+    assert "Choose a date up to 9 Mar 2026." in unescape(refused.content.decode())
+    assert staff.get(reverse("dashboard:rfm-csv", args=["moves"]), {"on": "2031-01-01"}).status_code == 404
+
+
+def test_it_opens_a_cell_with_where_its_group_came_from(staff, shop):
+    answer = staff.get(reverse("dashboard:rfm"), {"cell": "2-5"})
+    panel = answer.context["panel"]
+    assert (panel["group"], panel["people"], panel["spend"]) == ("Cannot lose", "2", "US$100")
+    assert [(one["label"], one["value"]) for one in panel["came"]] == [("Champions", "2")]
+    assert (panel["went"], panel["went_sum"]) == ([], "0")
+    assert staff.get(panel["came"][0]["url"]).context["count"].value == 2
+    assert staff.get(panel["people_url"]).context["count"].value == 2
+    assert 'id="cell"' in answer.content.decode()
+    assert staff.get(reverse("dashboard:rfm"), {"cell": "6-1"}).context["panel"] is None
+    left = staff.get(reverse("dashboard:rfm"), {"cell": "5-5"}).context["panel"]
+    assert [(one["label"], one["value"]) for one in left["went"]] == [("Cannot lose", "2")]
+
+
+def test_it_shows_whom_it_can_reach_and_which_groups_grow(staff, shop):
+    CustomerFacts.objects.filter(recency=5, frequency=5).update(may_email=True)
+    one = CustomerFacts.objects.filter(recency=5, frequency=1).first()
+    CustomerFacts.objects.filter(pk=one.pk).update(may_email=True)
+    grid = staff.get(reverse("dashboard:rfm"), {"layer": "reach"}).context["grid"]
+    assert [cell["text"] for cell in grid[0]["cells"]] == ["33%", "–", "–", "–", "100%"]
+    panel = staff.get(reverse("dashboard:rfm"), {"cell": "5-1"}).context["panel"]
+    assert (panel["reachable"], panel["reachable_share"]) == ("1", "33%")
+    assert staff.get(panel["reachable_url"]).context["count"].value == 1
+    net = staff.get(reverse("dashboard:rfm"), {"layer": "net"}).context["grid"]
+    # New: three came. Champions (both cells of the group): two left.
+    assert [(cell["text"], cell["css"]) for cell in net[0]["cells"]] == [
+        ("+3", "net-up-3"), ("±0", "faint"), ("±0", "faint"), ("−2", "net-down-2"), ("−2", "net-down-2"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "lines"),
+    [
+        ("grid", {"recency,frequency,group,customers,spend,currency,nps,answers,reachable",
+                  "5,5,champions,4,200.00,USD,100.0,4,0", "1,1,lost,1,10.00,USD,,0,0"}),
+        ("sizes", {"2026-03-10,champions,4,200.00,USD", "2026-02-08,champions,6,300.00,USD"}),
+        ("moves", {"2026-02-08,2026-03-10,champions,cannot_lose,2,100.00,USD", "2026-02-08,2026-03-10,none,new,3,30.00,USD"}),
+    ],
+)  # fmt: skip
+def test_it_gives_its_tables_to_a_spreadsheet(staff, shop, table, lines):
+    answer = staff.get(reverse("dashboard:rfm-csv", args=[table]))
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
+    assert lines <= set(answer.content.decode().splitlines())
+    assert staff.get(reverse("dashboard:rfm-csv", args=["else"])).status_code == 404
+
+
+def test_it_saves_a_cell_or_its_group_as_a_segment(staff, client, shop):
+    answer = staff.post(reverse("dashboard:rfm-segment"), {"cell": "5-5", "do": "group"})
+    made = Segment.objects.get(name="Champions")
+    assert answer.url == reverse("customers:segment", args=[made.key])
+    listed = staff.get(reverse("customers:list"), {"segment": made.key}).context["count"].value
+    assert listed == 4
+    staff.post(reverse("dashboard:rfm-segment"), {"cell": "2-5"})
+    cell = Segment.objects.get(name="Cannot lose, recency 2, frequency 5")
+    assert staff.get(reverse("customers:list"), {"segment": cell.key}).context["count"].value == 2
+    assert staff.post(reverse("dashboard:rfm-segment"), {"cell": "9-9"}).status_code == 404
+    client.force_login(UserFactory(role="viewer"))
+    assert client.post(reverse("dashboard:rfm-segment"), {"cell": "5-5"}).status_code == 403
+    assert Segment.objects.count() == 2
 
 
 def test_it_knows_no_move_into_the_first_recorded_date(staff, shop):

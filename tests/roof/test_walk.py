@@ -38,6 +38,8 @@ ACTIONS = {
     "accounts:sign-out",
     "dashboard:home-csv",
     "dashboard:flow-csv",
+    "dashboard:rfm-csv",
+    "dashboard:rfm-segment",
     "customers:export",
     "customers:import-run",
     "customers:import-refusals",
