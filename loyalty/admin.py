@@ -20,6 +20,7 @@ from loyalty.models import (
     RewardUse,
     Voucher,
     VoucherSeries,
+    WalletCard,
 )
 
 
@@ -170,3 +171,12 @@ class VoucherAdmin(ReadOnly):
     raw_id_fields = ["series", "customer", "redemption"]
     search_fields = ["=code", "=customer__email_key", "=customer__id"]
     search_help_text = "Code, or e-mail or number of the customer"
+
+
+@admin.register(WalletCard)
+class WalletCardAdmin(ReadOnly):
+    list_display = ["number", "customer", "generation", "created_at"]
+    list_select_related = ["customer"]
+    raw_id_fields = ["customer"]
+    search_fields = ["=number", "=customer__email_key", "=customer__id"]
+    search_help_text = "Number of the card, or e-mail or number of the customer"

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from loyalty import callers, ledger, queries, rewards_api
+from loyalty import callers, ledger, queries, rewards_api, wallet_api
 from loyalty.models import Account, Entry
 
 
@@ -228,4 +228,5 @@ ROUTES: list[tuple[str, Any, str]] = [
     ("points", PointsViewSet, "points"),
     ("accounts", AccountViewSet, "account"),
     *rewards_api.ROUTES,
+    *wallet_api.ROUTES,
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -39,6 +39,7 @@ from loyalty.models import (
 )
 
 CODE_LENGTH = 8
+UNDO = timedelta(minutes=10)
 _FIELDS = (
     "name", "description", "kind", "perk", "product", "points", "cost_minor", "stock", "per_customer", "series", "starts_on",
     "ends_on", "only_tiers", "is_active",
@@ -414,6 +415,23 @@ def cancel(
         own.update(count=F("count") - 1)
         Reward.objects.filter(pk=redemption.reward_id, stock__isnull=False).update(stock=F("stock") + 1)
     return redemption
+
+
+def may_undo(redemption: Redemption, *, as_of: datetime | None = None) -> bool:
+    """Whether the customer may still undo it themselves: for ten minutes, and only what nobody touched yet."""
+    if (as_of or clock.now()) - redemption.ordered_at >= UNDO:
+        return False
+    code: Voucher | None = getattr(redemption, "voucher", None)
+    if code is not None:
+        return redemption.state == Redemption.State.HANDED_OUT and code.state == Voucher.State.ISSUED
+    return redemption.state == Redemption.State.ORDERED
+
+
+def undo(*, redemption: Redemption) -> Redemption:
+    """The customer changed their mind. Raises ``WrongState`` after ten minutes, or once somebody prepared it."""
+    if not may_undo(redemption):
+        raise WrongState(_("A redemption can be undone for 10 minutes, as long as nobody prepared or used it. Ask us."))
+    return cancel(redemption=redemption, actor=None, reason=_("Undone by the customer"))
 
 
 def _move(

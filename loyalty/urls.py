@@ -1,6 +1,6 @@
 from django.urls import URLPattern, include, path
 
-from loyalty import reward_pages, views, voucher_pages
+from loyalty import reward_pages, views, voucher_pages, wallet_pages
 
 app_name = "loyalty"
 staff = [
@@ -25,6 +25,11 @@ staff = [
     path("vouchers/<int:pk>/generate/", voucher_pages.series_generate, name="voucher-generate"),
     path("vouchers/<int:pk>/issue/", voucher_pages.series_issue, name="voucher-issue"),
 ]
-public: list[URLPattern] = []
+public: list[URLPattern] = [
+    path("w/<str:token>/", wallet_pages.show, name="wallet"),
+    path("w/<str:token>/rewards/<int:pk>/", wallet_pages.redeem, name="wallet-redeem"),
+    path("w/<str:token>/redemptions/<int:pk>/undo/", wallet_pages.undo, name="wallet-undo"),
+    path("programmes/<slug:key>/", wallet_pages.programme, name="programme-public"),
+]
 """For customers: no sign-in, the address itself is the proof."""
 urlpatterns = [path("loyalty/", include(staff)), path("p/", include(public))]

@@ -39,6 +39,7 @@ from lifecycle_crm.lib.moments import DAY, seconds
 from lifecycle_crm.templatetags.crm import NOTHING, day, num, stage_name
 from loyalty import ledger
 from loyalty import queries as points_queries
+from loyalty import wallet as points_wallet
 from stages import engine, evidence
 from stages.models import Pin, RuleSet, StageKey, StageTransition
 
@@ -208,6 +209,7 @@ def _show(
             "consents": _consent_words(customer),
             "scores": _scores(known),
             "wallet": _wallet(customer),
+            "wallet_url": points_wallet.url(customer) if may_change else "",
             "outlook": _outlook(customer, known),
             "may_change": may_change,
             "may_move": may_move(request.user),

@@ -1,6 +1,7 @@
 """The rows of loyalty: ``programme`` (the rules) and ``ledger`` (the points, which only ``loyalty.ledger`` writes)."""
 
 from loyalty.models.approval import Allowance, Approval, GoodwillMonth, Limits
+from loyalty.models.card import WalletCard
 from loyalty.models.freeze import Freeze
 from loyalty.models.hold import Hold
 from loyalty.models.ledger import Account, Entry, Lot, LotSpend, Posting
@@ -42,4 +43,5 @@ __all__ = [
     "Transfer",
     "Voucher",
     "VoucherSeries",
+    "WalletCard",
 ]

@@ -24,7 +24,7 @@ from lifecycle_crm import night, reactions
 from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.demo import shop
 from lifecycle_crm.lib import clock
-from loyalty import ledger, rewards, vouchers
+from loyalty import ledger, rewards, vouchers, wallet
 from loyalty.models import Programme, Redemption, Voucher
 from stages import backtest, rulesets
 from stages.models import Backtest, RuleSet
@@ -62,6 +62,7 @@ ACTIONS = {
     "loyalty:points-undo",
     "loyalty:counter-redeem",
     "loyalty:voucher-upload",
+    "loyalty:wallet-undo",
     "loyalty:voucher-generate",
     "loyalty:voucher-issue",
     "loyalty:redemption-prepare",
@@ -145,6 +146,9 @@ def crm(settings: Any) -> dict[str, str]:
         "night-preview": {"day": str(last)},
         "loyalty:account": {"customer_id": person.pk},
         "loyalty:counter": {"customer_id": person.pk},
+        "loyalty:wallet": {"token": wallet.token(wallet.card(person))},
+        "loyalty:wallet-redeem": {"token": wallet.token(wallet.card(person)), "pk": redeemed.reward_id},
+        "loyalty:programme-public": {"key": redeemed.reward.programme.key},
         "loyalty:voucher-series": {"pk": _given(person).series_id},
         "loyalty:reward": {"pk": redeemed.reward_id},
         "loyalty:redemption-cancel": {"pk": redeemed.pk},

@@ -1,0 +1,82 @@
+"""REST: a customer's wallet and its link. Scope noun ``wallets``: whoever has the link can spend the points."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from loyalty import callers, wallet
+
+
+class EndingOut(serializers.Serializer):
+    last_day = serializers.DateField()
+    points = serializers.IntegerField()
+
+
+class WalletOut(serializers.Serializer):
+    customer = serializers.IntegerField()
+    wallet_url = serializers.URLField(help_text="Opens the wallet without a sign-in, for 400 days.")
+    card_number = serializers.CharField()
+    programme = serializers.CharField(allow_null=True, help_text="Key of the programme the numbers are of.")
+    spendable = serializers.IntegerField()
+    pending = serializers.IntegerField()
+    debt = serializers.IntegerField()
+    value_minor = serializers.IntegerField(help_text="What the spendable points are worth, in minor units.")
+    tier = serializers.CharField(allow_null=True, help_text="Key of their tier.")
+    endings = EndingOut(many=True, help_text="Which points end when, the first first.")
+
+
+class AskedIn(serializers.Serializer):
+    programme = serializers.CharField(required=False, max_length=60, help_text="Key; left out: the main one.")
+
+
+class WalletViewSet(ViewSet):
+    """What a customer's wallet shows, and the link that opens it."""
+
+    scope = "wallets"
+    lookup_field = "customer"
+    lookup_value_regex = "[0-9]{1,18}"
+
+    @extend_schema(summary="One customer's wallet", tags=["wallets"], parameters=[AskedIn], responses={200: WalletOut})
+    def retrieve(self, request: Request, customer: str) -> Response:
+        asked = AskedIn(data=request.query_params)
+        asked.is_valid(raise_exception=True)
+        return Response(_answer(int(customer), asked.validated_data.get("programme", "")))
+
+    @extend_schema(
+        summary="Make all earlier links dead",
+        description="As when somebody forwarded a message. The answer has the new link; the card keeps its number.",
+        tags=["wallets"],
+        request=None,
+        responses={200: WalletOut},
+    )
+    @action(detail=True, methods=["post"], url_path="renew-link")
+    def renew_link(self, request: Request, customer: str) -> Response:
+        wallet.renew_links(customer=callers.known_customer(int(customer)))
+        return Response(_answer(int(customer), ""))
+
+
+def _answer(pk: int, key: str) -> dict[str, Any]:
+    customer = callers.known_customer(pk)
+    view = wallet.view(customer, key=key)
+    return {
+        "customer": customer.pk,
+        "wallet_url": wallet.url(customer),
+        "card_number": wallet.card(customer).number,
+        "programme": view.programme.key if view.programme else None,
+        "spendable": view.spendable,
+        "pending": view.pending,
+        "debt": view.debt,
+        "value_minor": view.value_minor,
+        "tier": view.progress.tier.key if view.progress and view.progress.tier else None,
+        "endings": [{"last_day": day, "points": points} for day, points in view.endings],
+    }
+
+
+ROUTES: list[tuple[str, Any, str]] = [("wallets", WalletViewSet, "wallet")]
