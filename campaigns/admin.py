@@ -8,7 +8,23 @@ from django.http import HttpRequest
 
 from campaigns import rendering
 from campaigns.errors import BrokenTemplate
-from campaigns.models import Campaign, Message, Rendering, Run, Sender, Slot, Suppression, Template, TemplateVariant
+from campaigns.models import (
+    Campaign,
+    DeliveryEvent,
+    Hold,
+    Link,
+    Message,
+    Rendering,
+    Run,
+    Sender,
+    SendingRules,
+    Slot,
+    Suppression,
+    Template,
+    TemplateVariant,
+    Throttle,
+    Visit,
+)
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -132,3 +148,52 @@ class SuppressionAdmin(admin.ModelAdmin):
     list_filter = ("reason",)
     search_fields = ("email_key__startswith",)
     show_full_result_count = False
+
+
+@admin.register(Throttle)
+class ThrottleAdmin(admin.ModelAdmin):
+    list_display = ("name", "domains", "per_minute", "used", "booked_until")
+    search_fields = ("name__startswith",)
+    show_full_result_count = False
+
+
+@admin.register(SendingRules)
+class SendingRulesAdmin(admin.ModelAdmin):
+    list_display = ("__str__", "approve_above")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return not SendingRules.objects.exists()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Hold)
+class HoldAdmin(ReadOnly):
+    list_display = ("reason", "since", "lifted_at", "lifted_by")
+    list_select_related = ("lifted_by",)
+    raw_id_fields = ("lifted_by",)
+
+
+@admin.register(DeliveryEvent)
+class DeliveryEventAdmin(ReadOnly):
+    list_display = ("message_id", "kind", "occurred_at", "source", "diagnostic")
+    list_filter = ("kind",)
+    raw_id_fields = ("message",)
+    search_fields = ("=message__id",)
+
+
+@admin.register(Link)
+class LinkAdmin(ReadOnly):
+    list_display = ("campaign", "url")
+    list_select_related = ("campaign",)
+    raw_id_fields = ("campaign",)
+    search_fields = ("=campaign__id",)
+
+
+@admin.register(Visit)
+class VisitAdmin(ReadOnly):
+    list_display = ("message_id", "link_id", "occurred_at", "kind", "why")
+    list_filter = ("kind",)
+    raw_id_fields = ("message", "link")
+    search_fields = ("=message__id",)

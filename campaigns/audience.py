@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import transaction
 
-from campaigns import gate, planning
+from campaigns import gate, planning, runs
 from campaigns.errors import NotNow
 from campaigns.models import Campaign, Message, Run, Template
 from customers import conditions, segments
@@ -80,9 +80,14 @@ def send(*, campaign: Campaign) -> Run:
             raise NotNow(f"{campaign.name} was sent already. Make a new message to write again.")
         campaign.refresh_from_db()
         as_of = clock.now()
-        run = planning.plan(campaign=campaign, run_key="broadcast:1", audience=select(campaign, as_of), as_of=as_of)
+        run = planning.plan(
+            campaign=campaign, run_key="broadcast:1", audience=select(campaign, as_of), as_of=as_of, start=False
+        )
         if run.audience == 0:
             raise NotNow("Nobody is in this audience right now, so nothing was sent.")
+        if not runs.ask_when_large(run):
+            runs.begin(run=run)
+    run.refresh_from_db()
     return run
 
 

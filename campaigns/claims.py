@@ -16,7 +16,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from campaigns import gate, rendering
+from campaigns import gate, limits, rendering
 from campaigns.models import Campaign, Message, Purpose, Run, Sender, Slot, this_boot
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import parameter, placeholder
@@ -49,6 +49,7 @@ class Work:
     list_id: str
     planned_at: datetime | None = None
     due_at: datetime | None = None
+    reason: str = ""
     to: str = ""
     way_out: str = ""
     verdict: gate.Verdict | None = None
@@ -57,6 +58,8 @@ class Work:
 def claim_due(*, limit: int, owner: str) -> list[int]:
     """Make up to ``limit`` due messages ours until the lease ends, in one statement; their ids, first due first."""
     now = clock.now()
+    if limits.standing():
+        return []
     running = list(
         Run.objects.filter(state=Run.State.SENDING, campaign__state=Campaign.State.ACTIVE).values_list("pk", flat=True)
     )

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 
 from django.db import InterfaceError, OperationalError, transaction
 
-from campaigns import claims, gate, letters, links, rendering, runs
+from campaigns import breaker, claims, deliveries, gate, letters, limits, links, rendering, runs
 from campaigns.channels import email
 from campaigns.claims import Reason, State, Work
 from campaigns.errors import BrokenTemplate
@@ -42,7 +42,8 @@ def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
         f"""
         SELECT m.id, m.attempt, m.tries, m.run_id, m.customer_id, m.language, m.context, {epoch("m.created_at")},
                {epoch("m.due_at")}, c.email_key, c.time_zone, f.open_cases, f.nps_score, f.answered_at, f.stage,
-               c.given_name, c.name, c.email, c.city, c.country, c.language, f.orders, f.last_order_at, f.tier, f.points
+               c.given_name, c.name, c.email, c.city, c.country, c.language, f.orders, f.last_order_at, f.tier, f.points,
+               m.reason
         FROM campaigns_message m JOIN customers_customer c ON c.id = m.customer_id
         LEFT JOIN customers_customerfacts f ON f.customer_id = m.customer_id
         WHERE m.id IN ({", ".join(str(int(pk)) for pk in ids) or "NULL"}) AND m.owner = %s AND m.state = 'claimed'
@@ -78,10 +79,11 @@ def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
             context=json.loads(row[6]) if isinstance(row[6], str) else row[6],
             candidate=known[runs_at_hand[row[3]].campaign_id][0][row[4]],
             policy=policies[row[3]],
-            values=letters.values(now, shop, *row[15:]),
+            values=letters.values(now, shop, *row[15:25]),
             list_id=known[runs_at_hand[row[3]].campaign_id][1],
             planned_at=from_seconds(row[7]),
             due_at=from_seconds(row[8]),
+            reason=row[25],
         )
         for row in rows
     ]
@@ -114,6 +116,7 @@ def send_due(*, limit: int = 2_000, seconds: float = 50, owner: str | None = Non
     taken = 0
     try:
         while taken < limit and time.monotonic() < end:
+            breaker.check()
             ids = claims.claim_due(limit=min(BATCH, limit - taken), owner=owner)
             if not ids:
                 break
@@ -148,6 +151,10 @@ def _send_batch(ids: list[int], owner: str, session: email.Session, counts: Coun
             broken.append((work, problem))
         else:
             ready.append((work, made))
+    aside += _too_fast(ready, now)
+    if aside:
+        late_ones = {work.pk for work, _verdict in aside}
+        ready = [(work, made) for work, made in ready if work.pk not in late_ones]
     with transaction.atomic():
         for work, verdict in aside:
             counts[claims.put_aside(work, owner, verdict)] += 1
@@ -175,6 +182,34 @@ def _send_batch(ids: list[int], owner: str, session: email.Session, counts: Coun
         if len(taken) < len(ready):
             gone = {one.work.pk for one in taken}
             claims.free_slots([work.pk for work, _made in ready if work.pk not in gone])
+
+
+def _too_fast(ready: list[tuple[Work, Filled]], now: datetime) -> list[tuple[Work, gate.Verdict]]:
+    """Those that a provider's speed limit lets wait, each until its turn."""
+    limited = limits.by_domain()
+    if not limited:
+        return []
+    of: dict[int, list[Work]] = {}
+    for work, _made in ready:
+        throttle = limited.get(work.to.rpartition("@")[2].lower()) or limited.get(limits.EVERYBODY_ELSE)
+        if throttle is not None:
+            of.setdefault(throttle.pk, []).append(work)
+    by_pk = {one.pk: one for one in limited.values()}
+    answer = []
+    for pk, works in of.items():
+        turns = limits.take(
+            throttle=by_pk[pk],
+            booked=[one.pk for one in works if one.reason == Reason.THROTTLED],
+            fresh=[one.pk for one in works if one.reason != Reason.THROTTLED],
+            now=now,
+        )
+        evidence = {"provider": by_pk[pk].name, "per_minute": by_pk[pk].per_minute}
+        answer += [
+            (one, gate.Verdict(gate.HELD, Reason.THROTTLED, turns[one.pk], evidence))
+            for one in works
+            if one.pk in turns
+        ]
+    return answer
 
 
 def _keep(ready: list[tuple[Work, Filled]]) -> None:
@@ -282,6 +317,7 @@ def _send_one(
             Suppression.add(
                 email_key=work.candidate.email_key, reason=Suppression.Reason.BOUNCED, diagnostic=str(problem)
             )
+            deliveries.refused(message_id=work.pk, diagnostic=str(problem))
         return claims.settle(work, owner, State.FAILED, reason=Reason.REFUSED, error=str(problem))
     done.append(claims.Taken(work, answer, clock.now()))
     return State.SENT

@@ -36,6 +36,11 @@ def of_customer(customer_id: int, limit: int = 50) -> QuerySet[Message]:
     return messages().filter(customer_id=customer_id)[:limit]
 
 
+def out_already(run: Run) -> int:
+    """Messages of a run that left or may have left."""
+    return run.messages.filter(state__in=("sent", "sending", "in_doubt")).count()
+
+
 def outbox_counts() -> dict[str, Any]:
     """Messages per state over everything."""
     return dict(Message.objects.values_list("state").annotate(n=Count("id")).order_by())

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
+from campaigns import limits
 from campaigns.errors import NotNow
-from campaigns.models import Campaign, Message, Run
+from campaigns.models import Campaign, Message, Run, SendingRules, Slot
 from lifecycle_crm.lib import batches, bell, clock
 from lifecycle_crm.lib.moments import parameter
 
@@ -26,6 +28,10 @@ def begin(*, run: Run) -> bool:
 def confirm(*, run: Run, user: Any = None) -> Run:
     """A person says yes to a run that the audience guard stopped. Raises ``NotNow`` when it does not wait."""
     with transaction.atomic():
+        if run.guard.get("limit") and user is not None and user.pk == run.campaign.created_by_id:
+            raise NotNow(
+                "A send to so many people needs a second person. Ask somebody else to look and press the button."
+            )
         if (
             Run.objects.filter(pk=run.pk, state=Run.State.NEEDS_CONFIRMATION).update(
                 state=Run.State.SENDING, confirmed_by=user
@@ -69,7 +75,7 @@ def pause_campaign(*, campaign: Campaign) -> Campaign:
 def resume_campaign(*, campaign: Campaign) -> Campaign:
     with transaction.atomic():
         paused = Campaign.objects.filter(pk=campaign.pk, state=Campaign.State.PAUSED)
-        if paused.update(state=Campaign.State.ACTIVE) != 1:
+        if paused.update(state=Campaign.State.ACTIVE, alarm={}, fresh_from=clock.now()) != 1:
             raise NotNow("Only a paused campaign can be resumed.")
         for run in campaign.runs.filter(state=Run.State.SENDING):
             _make_due(run)
@@ -80,7 +86,9 @@ def resume_campaign(*, campaign: Campaign) -> Campaign:
 
 def _make_due(run: Run) -> None:
     now = clock.now()
-    Message.objects.filter(run=run, state__in=(State.QUEUED, State.RETRY), due_at__lt=now).update(due_at=now)
+    waiting = Message.objects.filter(run=run, state__in=(State.QUEUED, State.RETRY))
+    waiting.filter(Q(due_at__lt=now) | Q(reason=Reason.THROTTLED)).update(due_at=now)
+    limits.forget_turns()
 
 
 def cancel(*, run: Run) -> int:
@@ -95,8 +103,21 @@ def cancel(*, run: Run) -> int:
         count = Message.objects.filter(run=run, state__in=(State.QUEUED, State.RETRY, State.CLAIMED)).update(
             state=State.CANCELLED, reason=Reason.CANCELLED, owner="", lease_until=None
         )
+        Slot.objects.filter(message__run=run, message__state=State.CANCELLED).delete()
     run.refresh_from_db()
     return count
+
+
+def ask_when_large(run: Run) -> bool:
+    """Let a run wait for a second person if it is larger than one alone may send. True when it waits."""
+    limit = SendingRules.current().approve_above
+    if limit is None or run.audience <= limit:
+        return False
+    return bool(
+        Run.objects.filter(pk=run.pk, state=Run.State.PLANNED).update(
+            state=Run.State.NEEDS_CONFIRMATION, guard={"people": run.audience, "limit": limit}
+        )
+    )
 
 
 def finish_runs() -> int:

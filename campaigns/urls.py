@@ -9,6 +9,7 @@ urlpatterns = [
     path("p/u/<str:token>/", views.unsubscribe, name="unsubscribe"),
     path("campaigns/", views.campaign_list, name="list"),
     path("campaigns/new/", views.new, name="new"),
+    path("campaigns/lift/", views.lift, name="lift"),
     path("campaigns/outbox/", views.outbox_page, name="outbox"),
     path("campaigns/messages/<int:pk>/", views.message, name="message"),
     path("campaigns/messages/<int:pk>/html/", views.message_html, name="message-html"),

@@ -21,7 +21,7 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from campaigns import audience, gate, layout, letters, links, queries, reactivation, runs
+from campaigns import audience, gate, layout, letters, limits, links, queries, reactivation, runs
 from campaigns.errors import BrokenTemplate
 from campaigns.forms import BroadcastForm
 from campaigns.models import Campaign, Message, Rendering, Run
@@ -108,6 +108,7 @@ def campaign_list(request: HttpRequest) -> HttpResponse:
     context = {
         "lines": lines,
         "waiting": reactivation.runs_waiting(),
+        "hold": limits.standing(),
         "is_local": settings.EMAIL["kind"] == "local",
         "may_send": may_send(request),
     }
@@ -153,6 +154,8 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "campaign": campaign,
         "crumbs": _crumbs(campaign.name),
         "box_url": f"{reverse('campaigns:outbox')}?campaign={campaign.pk}&",
+        "hold": limits.standing(),
+        "alarm": _alarm(campaign),
         "runs": [_run_line(run, states.get(run.pk, {})) for run in runs],
         "sums": queries.sums(totals),
         "total": sum(totals.values()),
@@ -171,6 +174,31 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "may_send": may_send(request),
     }
     return page(request, "campaigns/detail.html", context)
+
+
+def _alarm(campaign: Campaign) -> dict[str, Any]:
+    """What the circuit breaker saw, as a sentence."""
+    seen = campaign.alarm
+    if not seen:
+        return {}
+    share = pct(seen["seen"] / seen["of"], 2)
+    numbers = {"n": num(seen["seen"]), "of": num(seen["of"]), "share": share, "hours": seen["hours"]}
+    sentences = {
+        "complaint": ngettext(
+            "Within %(hours)s hour, %(n)s of %(of)s messages were marked as spam (%(share)s).",
+            "Within %(hours)s hours, %(n)s of %(of)s messages were marked as spam (%(share)s).",
+            seen["hours"],
+        ),
+        "hard_bounce": ngettext(
+            "Within %(hours)s hour, %(n)s of %(of)s messages went to addresses that do not exist (%(share)s).",
+            "Within %(hours)s hours, %(n)s of %(of)s messages went to addresses that do not exist (%(share)s).",
+            seen["hours"],
+        ),
+    }
+    return {
+        "stopped": seen["level"] == "stop" and campaign.state == Campaign.State.PAUSED,
+        "sentence": sentences[seen["kind"]] % numbers,
+    }
 
 
 def _chosen(request: HttpRequest, examples: list[Customer]) -> Customer | None:
@@ -261,12 +289,30 @@ def act(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     if verb == "cancel":
         count = runs.cancel(run=run)
         said = ngettext("%(n)s message was called off.", "%(n)s messages were called off.", count)
-        messages.success(request, said % {"n": num(count)})
+        messages.success(request, f"{said % {'n': num(count)}} {_out(run)}")
     elif verb == "confirm":
         runs.confirm(run=run, user=request.user)
     else:
         {"pause": runs.pause, "resume": runs.resume}[verb](run=run)
+        if verb == "pause":
+            messages.success(request, _out(run))
     return redirect("campaigns:detail", run.campaign_id)
+
+
+def _out(run: Run) -> str:
+    """How many are out already, which nothing calls back."""
+    out = queries.out_already(run)
+    said = ngettext("%(n)s message is out already.", "%(n)s messages are out already.", out)
+    return said % {"n": num(out)}
+
+
+@_for_senders
+@require_POST
+def lift(request: HttpRequest) -> HttpResponse:
+    """Go on after everything was stopped."""
+    limits.lift(user=request.user)
+    messages.success(request, _("Sending goes on."))
+    return redirect("campaigns:list")
 
 
 @require_GET
@@ -297,6 +343,8 @@ def outbox_page(request: HttpRequest) -> HttpResponse:
         "tabs": _tabs(request, counts, state, kept),
         "total": sum(counts.values()),
         "is_narrow": bool(state or kept),
+        "hold": limits.standing(),
+        "may_send": may_send(request),
         "state": state,
         "is_local": settings.EMAIL["kind"] == "local",
     }

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import binascii
 import contextlib
+import hmac
 import re
 import select
 import smtplib
@@ -305,8 +306,10 @@ def host() -> str:
 
 
 def message_id(pk: int) -> str:
-    """The Message-ID of a message: the same however often it is built, so that a provider can tell a repeat."""
-    return f"<message-{pk}@{host()}>"
+    """The Message-ID of a message: the same however often it is built, so that a provider can tell a repeat; part of it
+    cannot be guessed, so that only who has the message can send a notice about it."""
+    proof = hmac.digest(settings.SECRET_KEY.encode(), f"message-id:{pk}".encode(), "sha256").hex()[:12]
+    return f"<message-{pk}-{proof}@{host()}>"
 
 
 def _header(text: str) -> str:

@@ -1,22 +1,31 @@
 """What we say to customers: texts, campaigns, and one row for every message anybody was ever meant to get."""
 
 from campaigns.models.campaign import Campaign, Run
+from campaigns.models.limits import DeliveryEvent, Hold, SendingRules, Throttle
 from campaigns.models.message import Message, Rendering, Slot
 from campaigns.models.sender import Sender, this_boot
 from campaigns.models.suppression import Suppression
 from campaigns.models.template import Channel, Purpose, Template, TemplateVariant
+from campaigns.models.tracking import Link, Visit, digest_of
 
 __all__ = [
     "Campaign",
     "Channel",
+    "DeliveryEvent",
+    "Hold",
+    "Link",
     "Message",
     "Purpose",
     "Rendering",
     "Run",
     "Sender",
+    "SendingRules",
     "Slot",
     "Suppression",
     "Template",
     "TemplateVariant",
+    "Throttle",
+    "Visit",
+    "digest_of",
     "this_boot",
 ]

@@ -50,6 +50,20 @@ class Campaign(models.Model):
     cap_per_week = models.PositiveSmallIntegerField(_("messages in seven days"), default=3)
     quiet_from = models.PositiveSmallIntegerField(_("quiet from"), default=21, help_text=_("Hour where they live."))
     quiet_until = models.PositiveSmallIntegerField(_("quiet until"), default=8)
+    calm_days = models.PositiveSmallIntegerField(
+        _("days without offers after a purchase"),
+        default=2,
+        help_text=_("Who just bought is left in peace for so many days; then the message goes out by itself."),
+    )
+    credit_days = models.PositiveSmallIntegerField(
+        _("days in which an order is credited"), default=7, help_text=_("Counted from the hour the message was sent.")
+    )
+    alarm = models.JSONField(
+        default=dict, blank=True, editable=False, help_text=_("What the circuit breaker saw, in numbers.")
+    )
+    fresh_from = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text=_("The breaker counts from here: a person looked and went on.")
+    )
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )

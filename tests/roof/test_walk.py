@@ -50,6 +50,7 @@ ACTIONS = {
     "campaigns:message-html",
     "campaigns:preview",
     "campaigns:send",
+    "campaigns:lift",
     "campaigns:switch",
     "campaigns:run-act",
     "feedback:link-create",
