@@ -532,6 +532,9 @@ def _real(document: Document, path: Path, number: Any, rules: Rules, as_of: date
     customer = Customer.objects.filter(pk=number).first() if is_number else None
     if customer is None:
         raise document.wrong(path, f"there is no customer {number!r}. Write the number of a customer.")
+    if as_of > clock.now():
+        last = clock.last_complete_day()
+        raise document.wrong(path, f"what customer {number} will do is not known. Choose an --as-of up to {last}.")
     if customer.known_since >= as_of:
         day = clock.business_date(as_of - timedelta(seconds=1))
         raise document.wrong(path, f"customer {number} was not known yet on {day}. Choose a later --as-of.")

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
+from django.db import transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from customers import segments
 from customers.models import CustomerFacts, Segment
 from lifecycle_crm import lifecycle_code
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Conflict
-from stages import presets
+from stages import presets, rulesets
 from stages.models import RuleSet, Stage
 from tests.dashboard.factories import move, noon, order, person, rules
 
@@ -79,6 +82,43 @@ def test_it_exports_imports_and_exports_the_same_bytes(shop, tmp_path):
     command("export", str(path))
     assert path.read_bytes() == first
     assert command("export", "-")[0].encode() == first
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
+NAME = TEXT.filter(lambda text: bool(text.strip()))
+
+
+@given(
+    goal=TEXT,
+    playbook=st.lists(TEXT, max_size=4),
+    name=NAME,
+    note=TEXT,
+    titles=st.lists(TEXT, min_size=8, max_size=8),
+    rhythm=st.integers(1, 400),
+    kind=st.sampled_from(presets.PRESETS),
+    segment=NAME,
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_it_carries_any_shop_into_an_empty_one_to_the_byte(goal, playbook, name, note, titles, rhythm, kind, segment):
+    with transaction.atomic():
+        Stage.objects.filter(key="retain").update(goal=goal, playbook=playbook)
+        data = presets.default_rules(rhythm, kind)
+        for rule, title in zip(data, titles, strict=True):
+            rule["name"], rule["note"] = title, title[::-1]
+        rulesets.publish(
+            rule_set=rulesets.draft(based_on=None, rules=data, actor=None, name=name, note=note), actor=None
+        )
+        inner = segments.create(name=segment, key="inner", note=note, condition={"tag": "vip"})
+        segments.create(name="Outer", key="aa", condition={"not": {"segment": inner.key}})
+        segments.create(name="By hand", key="by-hand", kind="static")
+        first = lifecycle_code.export()
+        transaction.set_rollback(True)
+    with transaction.atomic():
+        assert not RuleSet.objects.exists()
+        lifecycle_code.load(document=read(first), publish=True)
+        assert lifecycle_code.export() == first
+        assert lifecycle_code.diff(read(first)) == ""
+        transaction.set_rollback(True)
 
 
 def test_it_makes_new_segments_in_the_order_they_need(shop):
@@ -180,7 +220,9 @@ def test_it_names_file_line_and_fix_and_writes_nothing(shop, text, sentence):
     assert RuleSet.objects.count() == 1
 
 
-def test_it_says_when_there_is_no_such_file_or_version(tmp_path):
+def test_it_says_when_there_is_no_such_file_or_version_or_date(tmp_path):
+    with pytest.raises(CommandError, match=r"'2026-02-30' is no date\. Write it as 2026-11-20\."):
+        command("test", "-", "--as-of", "2026-02-30")
     with pytest.raises(CommandError, match=r"No such file or directory\. Check the path"):
         command("import", str(tmp_path / "nothing.yaml"))
     (tmp_path / "latin.yaml").write_bytes(b"\xe5\xe4")
@@ -241,6 +283,8 @@ def test_it_asks_about_real_customers_as_they_were_and_keeps_nothing(shop):
         [result] = lifecycle_code.examine(read(example.format(stage)), day)
         assert result.is_right, result
     assert CustomerFacts.objects.filter(pk=someone.pk).values().get() == before
+    with pytest.raises(lifecycle_code.BadFile, match=r"line 3: what customer .* Choose an --as-of up to 2026-03-10"):
+        lifecycle_code.examine(read(example.format("retain")), TODAY)
     with pytest.raises(lifecycle_code.BadFile, match="was not known yet on 2025-11-01"):
         lifecycle_code.examine(read(example.format("reach")), date(2025, 11, 1))
 

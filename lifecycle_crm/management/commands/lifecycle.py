@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,13 @@ from lifecycle_crm import lifecycle_code
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lifecycle_code import Document
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no date. Write it as 2026-11-20.") from None
 
 
 class Command(BaseCommand):
@@ -27,7 +34,7 @@ class Command(BaseCommand):
         load.add_argument("--publish", action="store_true", help="put the rules in force at once, quietly")
         load.add_argument("--confirm", default="", help="with --publish above the brake: how many customers would move")
         test = actions.add_parser("test", help="ask the rules about the examples in the file; exit 1 when one is wrong")
-        test.add_argument("--as-of", type=date.fromisoformat, help="default: the last complete day")
+        test.add_argument("--as-of", type=_day, help="default: the last complete day")
         for one in (export, diff, load, test):
             one.add_argument("file", metavar="FILE")
 
