@@ -29,6 +29,7 @@ from lifecycle_crm.accounts.models import User  # noqa: E402
 from lifecycle_crm.demo import shop  # noqa: E402
 from lifecycle_crm.lib import batches, clock  # noqa: E402
 from stages.models import Chunk  # noqa: E402
+from tests.bench import points  # noqa: E402
 from tests.bench import sending  # noqa: E402
 
 
