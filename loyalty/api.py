@@ -13,8 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from loyalty import callers, ledger, queries, rewards_api, wallet_api
-from loyalty.models import Account, Entry
+from loyalty import approvals, callers, ledger, liability_api, movements_api, queries, rewards_api, wallet_api
+from loyalty.models import Account, Approval, Entry
 
 
 class EntryOut(serializers.ModelSerializer):
@@ -53,12 +53,14 @@ class AccountOut(serializers.ModelSerializer):
             "customer",
             "balance",
             "pending",
+            "held",
             "debt",
             "earned",
             "adjusted",
             "spent",
             "expired",
             "reversed",
+            "moved",
             "is_frozen",
             "opened_at",
         ]
@@ -166,10 +168,14 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
 
     @extend_schema(
         summary="Give or take points by hand",
-        description="What is given expires like the points of an order of today; what is taken must be there.",
+        description=(
+            "What is given expires like the points of an order of today; what is taken must be there. Above the "
+            "programme's limit nothing moves yet: the answer is 202 with the approval that waits for a second person. "
+            "What a person with a goodwill allowance gives comes out of their budget of the month."
+        ),
         tags=["points"],
         request=AdjustIn,
-        responses=MOVED,
+        responses={**MOVED, 202: movements_api.PointsApprovalOut},
         parameters=[callers.IDEMPOTENCY],
         filters=False,
     )
@@ -180,9 +186,15 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         body.is_valid(raise_exception=True)
         given: dict[str, Any] = dict(body.validated_data)
         customer = callers.known_customer(given.pop("customer"))
-        return _answer(
-            ledger.adjust(customer=customer, key=key, actor=callers.person(request), **callers.source(request), **given)
+        made = approvals.adjust(
+            customer=customer, key=key, actor=callers.person(request), **callers.source(request), **given
         )
+        if isinstance(made, Approval):
+            told = movements_api.PointsApprovalOut(made).data
+            if made.replayed:
+                return Response(told, status=status.HTTP_202_ACCEPTED, headers={"Idempotency-Replayed": "true"})
+            return Response(told, status=status.HTTP_202_ACCEPTED)
+        return _answer(made)
 
     @extend_schema(
         summary="Undo a movement",
@@ -229,4 +241,6 @@ ROUTES: list[tuple[str, Any, str]] = [
     ("accounts", AccountViewSet, "account"),
     *rewards_api.ROUTES,
     *wallet_api.ROUTES,
+    *movements_api.ROUTES,
+    *liability_api.ROUTES,
 ]

@@ -9,7 +9,7 @@ from customers.models import Customer
 from lifecycle_crm.accounts.models import Role, User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
-from loyalty import ledger
+from loyalty import goodwill, ledger
 from loyalty.errors import AlreadyDecided, FourEyes, KeyReused, NoProgramme
 from loyalty.models import Approval, Entry, Programme
 
@@ -29,6 +29,9 @@ def adjust(
 ) -> Entry | Approval:
     """Give or take points by hand: at once up to the programme's limit, above it as a request for a second person.
 
+    What somebody with a goodwill allowance gives comes out of their budget of the month and stops at it, unless it needs
+    a second person anyway.
+
     The same request again returns what it made (``replayed``): the request, or once it is approved still the request, with
     its entry. Its key with another request raises ``KeyReused``.
     """
@@ -36,9 +39,10 @@ def adjust(
     if of is None:
         raise NoProgramme(_("No points programme is active. Switch one on under Admin, Programmes."))
     asked = Approval.objects.filter(programme=of, key=key).first()
-    if asked is None and not (
-        ledger.needs_approval(of, points) and not Entry.objects.filter(programme=of, key=key).exists()
-    ):
+    is_small = not ledger.needs_approval(of, points)
+    if asked is None and is_small and points > 0 and actor is not None and goodwill.has_allowance(actor):
+        return goodwill.give(customer=customer, points=points, key=key, actor=actor, reason=reason, programme=of)
+    if asked is None and (is_small or Entry.objects.filter(programme=of, key=key).exists()):
         return ledger.adjust(
             customer=customer, points=points, key=key, actor=actor, reason=reason, source_type=source_type,
             source_id=source_id, programme=of,

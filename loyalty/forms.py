@@ -10,7 +10,7 @@ from customers.models import Customer, email_key
 from loyalty.ledger import MOST_POINTS
 
 
-class _Movement(forms.Form):
+class Movement(forms.Form):
     """A form that moves points. Its hidden key makes a second press of the button the same request."""
 
     key = forms.RegexField(regex=r"^[A-Za-z0-9_-]{16,64}$", widget=forms.HiddenInput, initial=lambda: new_key())
@@ -23,23 +23,23 @@ def new_key() -> str:
     return secrets.token_urlsafe(18)
 
 
-def _reason(*, required: bool, help_text: Any = "") -> forms.CharField:
+def reason_field(*, required: bool, help_text: Any = "") -> forms.CharField:
     return forms.CharField(label=_("Reason"), required=required, max_length=300, help_text=help_text)
 
 
-class RedeemForm(_Movement):
+class RedeemForm(Movement):
     points = forms.IntegerField(label=_("Points"), min_value=1, max_value=MOST_POINTS)
-    reason = _reason(required=False, help_text=_("What they get for the points."))
+    reason = reason_field(required=False, help_text=_("What they get for the points."))
 
 
-class AdjustForm(_Movement):
+class AdjustForm(Movement):
     points = forms.IntegerField(
         label=_("Points"),
         min_value=-MOST_POINTS,
         max_value=MOST_POINTS,
         help_text=_("To give points write 50, to take points write -50."),
     )
-    reason = _reason(required=True, help_text=_("It stays in the customer's history."))
+    reason = reason_field(required=True, help_text=_("It stays in the customer's history."))
 
     def clean_points(self) -> int:
         points: int = self.cleaned_data["points"]
@@ -48,11 +48,11 @@ class AdjustForm(_Movement):
         return points
 
 
-class UndoForm(_Movement):
+class UndoForm(Movement):
     """``left`` is how many points can be taken back; without it the entry is given back as a whole."""
 
     points = forms.IntegerField(label=_("Points"), min_value=1)
-    reason = _reason(required=True, help_text=_("It stays in the customer's history."))
+    reason = reason_field(required=True, help_text=_("It stays in the customer's history."))
 
     def __init__(self, *args: Any, left: int = 0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

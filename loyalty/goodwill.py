@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils.translation import gettext as _
 
 from customers.models import Customer
@@ -36,6 +36,11 @@ def budget(user: User, *, day: date | None = None) -> Budget:
     month = (day or clock.today()).replace(day=1)
     used = GoodwillMonth.objects.filter(user=user, month=month).values_list("used", flat=True).first()
     return Budget(month, _allowed(user), used or 0)
+
+
+def has_allowance(user: User) -> bool:
+    """Whether what this person gives by hand comes out of a budget: theirs, or the one of their role."""
+    return Allowance.objects.filter(Q(user=user) | Q(role=user.role)).exists()
 
 
 def allow(*, points: int, role: str = "", user: User | None = None) -> Allowance:

@@ -19,7 +19,10 @@ from datetime import date, timedelta
 from math import sqrt
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.errors import InvalidInput
 from lifecycle_crm.lib.moments import epoch, from_seconds, parameter, seconds
 from loyalty.models import Programme
 
@@ -43,6 +46,19 @@ def first_of(day: date, back: int = 0) -> date:
     """The first day of the month ``back`` months before the one of ``day``."""
     year, month = divmod(day.year * 12 + day.month - 1 - back, 12)
     return date(year, month + 1, 1)
+
+
+def asked_day(text: str) -> date:
+    """The date a page or a request names; the last complete day where it names none. Raises ``InvalidInput``."""
+    if not text:
+        return clock.last_complete_day()
+    try:
+        found = date.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(_("Write the date as 2026-03-31."), code="invalid_date") from None
+    if not date(2000, 1, 1) <= found <= clock.today():
+        raise InvalidInput(_("Choose a date from 2000 to today."), code="invalid_date")
+    return found
 
 
 # --- Outstanding ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,19 @@ from customers.models import Customer
 from lifecycle_crm.lib import clock
 from lifecycle_crm.templatetags.crm import money, num
 from loyalty import sentences
-from loyalty.models import Account, Entry, Freeze, Lot, Posting, Programme
+from loyalty.models import (
+    Account,
+    Approval,
+    Entry,
+    Freeze,
+    Hold,
+    Household,
+    HouseholdMember,
+    Lot,
+    Merge,
+    Posting,
+    Programme,
+)
 
 SOON_DAYS = 30
 
@@ -150,6 +162,47 @@ def last_day(expires_at: datetime) -> date:
 def frozen() -> QuerySet[Freeze]:
     """Accounts that stand still because the proof failed, the longest first."""
     return Freeze.objects.filter(ended_at=None).select_related("account__customer", "account__programme").order_by("pk")
+
+
+def approvals() -> QuerySet[Approval]:
+    """Adjustments that wait or waited for a second person, the last first."""
+    return Approval.objects.select_related("customer", "requested_by", "decided_by", "programme", "entry").order_by(
+        "-pk"
+    )
+
+
+def holds() -> QuerySet[Hold]:
+    """Holds, the last first."""
+    return Hold.objects.select_related("customer", "programme", "actor").order_by("-pk")
+
+
+def household(customer: Customer) -> HouseholdMember | None:
+    """The household a customer is in now, in the current programme."""
+    return (
+        HouseholdMember.objects.filter(programme=Programme.current(), customer=customer, left_at=None)
+        .select_related("household")
+        .first()
+    )
+
+
+def members(household: Household) -> list[tuple[HouseholdMember, int]]:
+    """Who is in a household now, with their usable points."""
+    rows = list(household.members.filter(left_at=None).select_related("customer").order_by("joined_at", "pk"))
+    points = dict(
+        Account.objects.filter(
+            programme=household.programme_id, customer__in=[one.customer_id for one in rows]
+        ).values_list("customer", "balance")
+    )
+    return [(one, points.get(one.customer_id, 0)) for one in rows]
+
+
+def merges(customer: Customer) -> QuerySet[Merge]:
+    """Merges from or into a customer's accounts, the last first."""
+    return (
+        Merge.objects.filter(Q(from_account__customer=customer) | Q(into_account__customer=customer))
+        .select_related("from_account__customer", "into_account__customer", "programme")
+        .order_by("-pk")
+    )
 
 
 def oldest_freeze_seconds() -> float | None:
@@ -305,6 +358,10 @@ def explain(entry: Entry) -> str:
         }
     elif told.get("rule") == "cancelled":
         sentence = _("The order was cancelled.")
+    elif told.get("rule") in ("gift", "pool", "merge"):
+        return _moved(entry, told)
+    elif kind == Entry.Kind.RELEASE:
+        return entry.reason or _("Points that were held are free again.")
     elif kind == Entry.Kind.ACTIVATE:
         return _("The waiting time was over.")
     elif kind == Entry.Kind.EXPIRE:
@@ -320,6 +377,25 @@ def explain(entry: Entry) -> str:
             sentence += "."
         sentence = f"{sentence} {_('These points had been spent already.')}".strip()
     return sentence
+
+
+def _moved(entry: Entry, told: dict[str, Any]) -> str:
+    """Where points came from or went to, by the number of the other customer."""
+    to_us = entry.points > 0
+    other = {"number": told.get("customer", "")}
+    if told.get("back"):
+        said = _("A merge with customer #%(number)s was undone.")
+    elif told["rule"] == "merge":
+        said = _("Merged from customer #%(number)s.") if to_us else _("Merged into customer #%(number)s.")
+    elif told["rule"] == "pool":
+        said = (
+            _("From customer #%(number)s of the household.")
+            if to_us
+            else _("Used by customer #%(number)s of the household.")
+        )
+    else:
+        said = _("From customer #%(number)s.") if to_us else _("To customer #%(number)s.")
+    return f"{said % other} {entry.reason}".strip()
 
 
 def latest(*, limit: int = 15) -> list[tuple[Entry, str]]:

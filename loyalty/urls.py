@@ -1,6 +1,6 @@
 from django.urls import URLPattern, include, path
 
-from loyalty import reward_pages, views, voucher_pages, wallet_pages
+from loyalty import liability_pages, movement_pages, reward_pages, views, voucher_pages, wallet_pages
 
 app_name = "loyalty"
 staff = [
@@ -9,6 +9,21 @@ staff = [
     path("accounts/<int:customer_id>/redeem/", views.redeem, name="points-redeem"),
     path("accounts/<int:customer_id>/adjust/", views.adjust, name="points-adjust"),
     path("accounts/<int:customer_id>/entries/<int:entry_id>/undo/", views.undo, name="points-undo"),
+    path("accounts/<int:customer_id>/move/", movement_pages.move, name="points-move"),
+    path("accounts/<int:customer_id>/transfer/", movement_pages.transfer, name="points-transfer"),
+    path("accounts/<int:customer_id>/household/join/", movement_pages.household_join, name="household-join"),
+    path("accounts/<int:customer_id>/household/leave/", movement_pages.household_leave, name="household-leave"),
+    path("accounts/<int:customer_id>/merge/", movement_pages.merge, name="points-merge"),
+    path("accounts/<int:customer_id>/merges/<int:pk>/undo/", movement_pages.unmerge, name="points-unmerge"),
+    path("accounts/<int:customer_id>/holds/<int:pk>/void/", movement_pages.hold_void, name="hold-void"),
+    path("approvals/", movement_pages.approval_list, name="approvals"),
+    path("approvals/<int:pk>/decide/", movement_pages.approval_decide, name="approval-decide"),
+    path("goodwill/", movement_pages.goodwill_page, name="goodwill"),
+    path("frozen/", movement_pages.frozen_list, name="frozen"),
+    path("frozen/<int:pk>/", movement_pages.unfreeze, name="unfreeze"),
+    path("liability/", liability_pages.overview, name="liability"),
+    path("liability/<str:name>.csv", liability_pages.table, name="liability-csv"),
+    path("liability/people/<str:which>/", liability_pages.people, name="liability-people"),
     path("accounts/<int:customer_id>/rewards/", reward_pages.counter, name="counter"),
     path("accounts/<int:customer_id>/rewards/<int:pk>/redeem/", reward_pages.counter_redeem, name="counter-redeem"),
     path("rewards/", reward_pages.reward_list, name="rewards"),

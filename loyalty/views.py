@@ -17,12 +17,12 @@ from customers.models import Customer
 from lifecycle_crm.lib import http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.templatetags.crm import day, money, month, num, pct
-from loyalty import ledger, queries, sentences
+from loyalty import approvals, goodwill, ledger, queries, sentences
 from loyalty import rules as earning_rules
 from loyalty.callers import customer as find_customer
 from loyalty.callers import for_those_who_act, may_act, person
 from loyalty.forms import AdjustForm, FindForm, RedeemForm, UndoForm
-from loyalty.models import Entry, Posting
+from loyalty.models import Approval, Entry, Limits, Posting, Programme
 
 # --- The programme ----------------------------------------------------------------------------------------------------
 
@@ -142,15 +142,25 @@ def _account_page(request: HttpRequest, customer: Customer, status: int = 200, *
         "redeem_form": RedeemForm(prefix="redeem"),
         "adjust_form": AdjustForm(prefix="adjust"),
         "may_act": may_act(request),
+        **_limits(request),
         "crumbs": [{"label": _("Loyalty"), "url": reverse("loyalty:overview")}, {"label": str(customer)}],
         **bound,
     }
     return http.page(request, "loyalty/account.html", context, status=status)
 
 
+def _limits(request: HttpRequest) -> dict[str, Any]:
+    """How far the person before us may go alone."""
+    user, programme = person(request), Programme.current()
+    return {
+        "budget": goodwill.budget(user) if user and goodwill.has_allowance(user) else None,
+        "approve_above": Limits.of(programme).approve_above if programme else 0,
+    }
+
+
 def _account_metrics(view: queries.AccountView) -> list[dict[str, Any]]:
     held = view.account
-    cards = [
+    cards: list[dict[str, Any]] = [
         {
             "name": _("To spend now"),
             "value": num(view.spendable),
@@ -170,6 +180,15 @@ def _account_metrics(view: queries.AccountView) -> list[dict[str, Any]]:
             else _("nothing expires"),
         },
     ]
+    if held.held:
+        cards.append(
+            {
+                "name": _("Held"),
+                "value": num(held.held),
+                "url": reverse("loyalty:points-move", args=[view.customer.pk]),
+                "sample": _("for purchases that are not finished"),
+            }
+        )
     if held.debt:
         cards.append(
             {
@@ -182,7 +201,9 @@ def _account_metrics(view: queries.AccountView) -> list[dict[str, Any]]:
     return cards
 
 
-def _act(request: HttpRequest, customer_id: int, name: str, form: Any, verb: Callable[..., Entry]) -> HttpResponse:
+def _act(
+    request: HttpRequest, customer_id: int, name: str, form: Any, verb: Callable[..., Entry | Approval]
+) -> HttpResponse:
     """Parse, call, and back to the account; a refusal is shown at its form."""
     customer = find_customer(customer_id)
     if form.is_valid():
@@ -196,7 +217,9 @@ def _act(request: HttpRequest, customer_id: int, name: str, form: Any, verb: Cal
     return _account_page(request, customer, 422, **{f"{name}_form": form})
 
 
-def _said(entry: Entry) -> str:
+def _said(entry: Entry | Approval) -> str:
+    if isinstance(entry, Approval):
+        return _("So many points need a second person. An owner or an admin finds your request under Approvals.")
     points = {"points": num(abs(entry.points))}
     if entry.kind == Entry.Kind.SPEND:
         return ngettext("%(points)s point redeemed.", "%(points)s points redeemed.", abs(entry.points)) % points
@@ -214,7 +237,7 @@ def redeem(request: HttpRequest, customer_id: int) -> HttpResponse:
 @require_POST
 @for_those_who_act
 def adjust(request: HttpRequest, customer_id: int) -> HttpResponse:
-    return _act(request, customer_id, "adjust", AdjustForm(request.POST, prefix="adjust"), ledger.adjust)
+    return _act(request, customer_id, "adjust", AdjustForm(request.POST, prefix="adjust"), approvals.adjust)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -37,9 +37,10 @@ from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.lib.http import page
 from lifecycle_crm.lib.moments import DAY, seconds
 from lifecycle_crm.templatetags.crm import NOTHING, day, num, stage_name
-from loyalty import ledger
+from loyalty import approvals
 from loyalty import queries as points_queries
 from loyalty import wallet as points_wallet
+from loyalty.models import Approval
 from stages import engine, evidence
 from stages.models import Pin, RuleSet, StageKey, StageTransition
 
@@ -550,7 +551,7 @@ def give_points(request: HttpRequest, customer: Customer) -> HttpResponse:
         limit = ngettext("%(n)s point", "%(n)s points", SUPPORT_POINTS) % {"n": num(SUPPORT_POINTS)}
         messages.error(request, _("Your role may give or take up to %(limit)s at once.") % {"limit": limit})
         return _back(request, customer, "dashboard:customer-points")
-    ledger.adjust(
+    made = approvals.adjust(
         customer=customer,
         points=amount,
         key=f"hand:{request.POST.get('key', '')[:64] or uuid.uuid4().hex}",
@@ -558,7 +559,9 @@ def give_points(request: HttpRequest, customer: Customer) -> HttpResponse:
         reason=form.cleaned_data["reason"],
     )
     n = num(abs(amount))
-    if amount > 0:
+    if isinstance(made, Approval):
+        text = _("So many points need a second person. An owner or an admin finds your request under Approvals.")
+    elif amount > 0:
         text = ngettext("%(n)s point given.", "%(n)s points given.", amount) % {"n": n}
     else:
         text = ngettext("%(n)s point taken.", "%(n)s points taken.", abs(amount)) % {"n": n}

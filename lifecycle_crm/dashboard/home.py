@@ -28,6 +28,7 @@ from lifecycle_crm.lib import clock, http
 from lifecycle_crm.lib.errors import NotFound
 from lifecycle_crm.lib.money import from_minor
 from lifecycle_crm.templatetags.crm import day, money_round, num, pct, signed, stage_name, ticks
+from loyalty import queries as points_queries
 from stages import queries as stage_queries
 from stages.models import Night, StageKey
 from stages.queries import NEW, Flows
@@ -144,6 +145,13 @@ def _today(night: Night | None, report: ReportDay) -> list[Line]:
             missing,
         )
         lines.append(Line(text % {"n": missing}, reverse("stages:night-list"), "warn"))
+    if stopped := points_queries.frozen().count():
+        text = ngettext(
+            "%(n)s points account does not equal its entries and is frozen.",
+            "%(n)s points accounts do not equal their entries and are frozen.",
+            stopped,
+        )
+        lines.append(Line(text % {"n": num(stopped)}, reverse("loyalty:frozen"), "bad"))
     for run in reactivation.runs_waiting()[:1]:
         text = _("“%(campaign)s” waits for your word: it would write to more people than usual.")
         lines.append(

@@ -1,0 +1,81 @@
+"""Forms of the less common movements: gifts, households, merges, decisions, budgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from customers.models import Customer
+from lifecycle_crm.accounts.models import Role, User
+from loyalty.forms import FindForm, Movement, reason_field
+from loyalty.ledger import MOST_POINTS
+
+
+class _Other(FindForm):
+    """Finds the other customer by address or number."""
+
+    customer = forms.CharField(
+        label=_("Other customer"), max_length=254, help_text=_("Their e-mail address, or their number such as #812.")
+    )
+
+
+class TransferForm(Movement, _Other):
+    points = forms.IntegerField(label=_("Points"), min_value=1, max_value=MOST_POINTS)
+    reason = reason_field(required=False)
+    field_order = ("customer", "points", "reason")
+
+    def verb(self, giver: Customer) -> dict[str, Any]:
+        given = dict(self.cleaned_data)
+        return {"to": given.pop("customer"), "customer": giver, **given}
+
+
+class MergeForm(Movement, _Other):
+    reason = reason_field(required=True, help_text=_("It stays in the history of both."))
+
+    def verb(self, gone: Customer) -> dict[str, Any]:
+        given = dict(self.cleaned_data)
+        return {"into": given.pop("customer"), "customer": gone, **given}
+
+
+class HouseholdForm(_Other):
+    """Starts a household with a second customer, or adds somebody to the one there is (then without a name)."""
+
+    name = forms.CharField(label=_("Name of the household"), max_length=80)
+    field_order = ("name", "customer")
+
+    def __init__(self, *args: Any, is_new: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not is_new:
+            del self.fields["name"]
+
+
+class ReasonForm(forms.Form):
+    reason = reason_field(required=True)
+
+
+class UnfreezeForm(ReasonForm):
+    is_rebuilt = forms.BooleanField(
+        label=_("First rebuild the account from its entries"),
+        required=False,
+        help_text=_("The entries are the truth. Tick this where a balance or a lot was changed past the ledger."),
+    )
+
+
+class AllowanceForm(forms.Form):
+    whose = forms.ChoiceField(label=_("For"))
+    points = forms.IntegerField(label=_("Points a month"), min_value=0, max_value=MOST_POINTS)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        people = User.objects.filter(is_active=True).order_by("name", "email")[:200]
+        self.fields["whose"].choices = [  # type: ignore[attr-defined]
+            (_("Each person with the role"), [(f"role:{value}", label) for value, label in Role.choices]),
+            (_("One person"), [(f"user:{one.pk}", str(one)) for one in people]),
+        ]
+
+    def verb(self) -> dict[str, Any]:
+        kind, _colon, which = self.cleaned_data["whose"].partition(":")
+        whose = {"role": which} if kind == "role" else {"user": User.objects.get(pk=which)}
+        return {**whose, "points": self.cleaned_data["points"]}
