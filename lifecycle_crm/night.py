@@ -39,6 +39,10 @@ WIDTH = {"postgresql": 50_000, "sqlite": 10_000}[connection.vendor]
 fixed cost; on SQLite it is also how long other writers wait."""
 LEASE_SECONDS = 300
 TRIES = 3
+MOST_SET_ASIDE = 50
+"""More than so many customers set aside in one night are no poison: something is wrong with everybody, and it stops."""
+TRY_AGAIN = timedelta(minutes=15)
+"""A night that stopped is tried again after so long, because a full disk or a lost server may have come back."""
 
 Result = dict[str, int]
 Progress = Callable[[str], None]
@@ -279,7 +283,10 @@ def _split_or_give_up(chunk: Chunk) -> None:
         width = chunk.high - chunk.low
         mine = Chunk.objects.filter(pk=chunk.pk, attempts=chunk.attempts).exclude(state=Chunk.State.DONE)
         if width <= 1:
-            mine.update(state=Chunk.State.FAILED)
+            mine.update(state=Chunk.State.FAILED, error=chunk.error or "its process ended without a word, three times")
+            mates = Chunk.objects.filter(night_id=chunk.night_id)
+            if mates.filter(state=Chunk.State.FAILED).count() > MOST_SET_ASIDE:
+                mates.exclude(state=Chunk.State.DONE).update(state=Chunk.State.FAILED)
             return
         middle = chunk.low + width // 2
         if mine.update(high=middle, attempts=0, state=Chunk.State.WAITING, owner=""):
@@ -295,14 +302,19 @@ def _finish(night: Night) -> bool:
     failed = list(night.chunks.filter(state=Chunk.State.FAILED))
     whole = [c for c in failed if _BY_NAME[c.step].is_whole]
     counts["set_aside"] = len(failed)
-    state = Night.State.FAILED if whole else Night.State.DONE
-    error = "; ".join(f"{c.step}: {c.error}" for c in failed)[:500]
+    state = Night.State.FAILED if whole or len(failed) > MOST_SET_ASIDE else Night.State.DONE
+    error = "; ".join(f"{c.step}{_of(c)}: {c.error}" for c in failed if c.error)[:500]
     Night.objects.filter(pk=night.pk, state=Night.State.RUNNING).update(
         state=state, counts=dict(counts), finished_at=clock.now(), error=error
     )
     night.refresh_from_db()
     bell.ring("campaigns.tasks.send_due")
     return True
+
+
+def _of(chunk: Chunk) -> str:
+    """Whom a part that was given up is about, when it is one customer."""
+    return f" of customer #{chunk.low}" if chunk.high == chunk.low + 1 else ""
 
 
 # --- The doors' verbs -------------------------------------------------------------------------------------------------
@@ -383,8 +395,11 @@ def pending(now: datetime | None = None) -> list[date]:
     """Business dates whose night is due and not finished, oldest first."""
     local = (now or clock.now()).astimezone(ZoneInfo(settings.SHOP_TIME_ZONE))
     last = local.date() - timedelta(days=1 if local.hour >= settings.NIGHT_HOUR else 2)
+    stopped = Night.objects.filter(state=Night.State.FAILED)
+    if stopped.filter(finished_at__gt=(now or clock.now()) - TRY_AGAIN).exists():
+        return []  # nights go in order, and this one waits
     unfinished = list(
-        Night.objects.filter(state=Night.State.RUNNING)
+        (stopped | Night.objects.filter(state=Night.State.RUNNING))
         .order_by("business_date")
         .values_list("business_date", flat=True)
     )

@@ -1,0 +1,277 @@
+"""Real processes that work on a night, and may be killed: one loads the product, and forks a worker for each order.
+
+``python -m tests.chaos.actors`` reads one JSON object a line: ``{"do": "start", …}`` answers ``{"pid": …}``, and
+``{"do": "poll", "pid": …}`` answers ``{"status": null}`` while it lives. A worker's own order:
+
+``role``      ``night`` (run the night of ``day``), ``tick`` (what beat does, until nothing is due), ``join``
+``width``, ``lease``, ``tries``   in place of the product's
+``is_full``
+``die_at``    SIGKILL itself before its n-th statement: a crash at a place that a seed can name
+``hold``      in this step, once the chunk is claimed: write the file ``mark`` and wait until ``go`` exists
+``nap``       seconds to wait before each part: work that takes a while
+``poison``    a customer whose facts end the process (``os._exit``), as one that eats all memory would
+``unsafe``    which guard to take away (``UNSAFE``)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+# --- In the test ------------------------------------------------------------------------------------------------------
+
+
+class Stage:
+    """The test's end of the process that forks workers."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        self.folder = folder
+        self.pids: set[int] = set()
+        self.ended: dict[int, int] = {}
+        self.said = folder / "actors.log"
+        with self.said.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.chaos.actors"],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def _ask(self, **order: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, self.said.read_text(errors="replace")[-3000:]
+        return dict(json.loads(line))
+
+    def start(self, role: str, **order: Any) -> int:
+        pid = int(self._ask(do="start", role=role, **order)["pid"])
+        self.pids.add(pid)
+        return pid
+
+    def status(self, pid: int) -> int | None:
+        """``None`` while it lives, the exit code, or minus the signal that ended it."""
+        if pid not in self.ended and (found := self._ask(do="poll", pid=pid)["status"]) is not None:
+            self.ended[pid] = int(found)
+            self.pids.discard(pid)
+        return self.ended.get(pid)
+
+    def wait(self, pid: int, seconds: float = 120) -> int:
+        deadline = time.monotonic() + seconds
+        while (found := self.status(pid)) is None:
+            assert time.monotonic() < deadline, f"Worker {pid} did not end within {seconds:g} s."
+            time.sleep(0.005)
+        return found
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        self.wait(pid)
+
+    def stop(self) -> None:
+        for pid in list(self.pids):
+            if self.status(pid) is None:
+                self.kill(pid)
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(10)
+
+
+# --- In the processes -------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    import django
+
+    django.setup()
+    from lifecycle_crm import celery, night, tasks  # noqa: F401  loaded once, so that a fork is at work at once
+
+    for line in sys.stdin:
+        order = json.loads(line)
+        if order.pop("do") == "start":
+            pid = os.fork()
+            if pid == 0:
+                _be(order)
+            answer = {"pid": pid}
+        else:
+            pid, status = os.waitpid(order["pid"], os.WNOHANG)
+            answer = {"status": os.waitstatus_to_exitcode(status) if pid else None}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+def _be(order: dict[str, Any]) -> None:
+    code = 1
+    try:
+        os.close(0)
+        _work(order)
+        code = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _work(order: dict[str, Any]) -> None:
+    from datetime import date
+
+    from django.db import connection
+
+    from lifecycle_crm import night
+    from stages.models import Night
+
+    night.WIDTH = order.get("width", night.WIDTH)
+    night.LEASE_SECONDS = order.get("lease", night.LEASE_SECONDS)
+    night.TRIES = order.get("tries", night.TRIES)
+    if unsafe := order.get("unsafe"):
+        UNSAFE[unsafe]()
+    if seconds := order.get("nap"):
+        _nap(seconds)
+    if held := order.get("hold"):
+        _hold(held, Path(order["mark"]), Path(order["go"]))
+    if poison := order.get("poison"):
+        _poison(poison)
+    if count := order.get("die_at"):
+        connection.execute_wrappers.append(_Death(count))
+    if order["role"] == "tick":
+        while night.pending():
+            night.tick(seconds=60)
+        return
+    day = date.fromisoformat(order["day"])
+    if order["role"] == "join":
+        night.work(Night.objects.get(business_date=day))
+    else:
+        night.run(day, is_full=order.get("is_full", False))
+
+
+class _Death:
+    """Before the n-th statement: everything up to the one before it has happened, committed or not."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def __call__(self, execute: Callable[..., Any], *statement: Any) -> Any:
+        self.left -= 1
+        if self.left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return execute(*statement)
+
+
+def _nap(seconds: float) -> None:
+    from lifecycle_crm import night
+
+    inner = night._do
+
+    def slow(run: Any, chunk: Any, owner: str) -> None:
+        time.sleep(seconds)
+        inner(run, chunk, owner)
+
+    night._do = slow
+
+
+def _hold(step: str, mark: Path, go: Path) -> None:
+    from lifecycle_crm import night
+
+    inner = night._do
+
+    def slow(run: Any, chunk: Any, owner: str) -> None:
+        if chunk.step == step and not mark.exists():
+            mark.write_text(str(chunk.pk))
+            while not go.exists():
+                time.sleep(0.01)
+        inner(run, chunk, owner)
+
+    night._do = slow
+
+
+def _poison(customer: int) -> None:
+    from customers import facts
+    from lifecycle_crm import reactions
+    from lifecycle_crm.lib import batches
+
+    inner = reactions.hand_down
+
+    def trips(*, as_of: Any) -> None:
+        if (customer,) in batches.rows(f"SELECT customer_id FROM {facts.PICKED}"):
+            os._exit(9)
+        inner(as_of=as_of)
+
+    reactions.hand_down = trips
+
+
+# --- Guards that can be taken away ------------------------------------------------------------------------------------
+
+
+def _done_before_work() -> None:
+    """A part is called done in one transaction and worked in the next, as a queue does that acknowledges early."""
+    from django.db import transaction
+
+    from lifecycle_crm import night
+    from stages.models import Chunk
+
+    def early(run: Any, chunk: Any, owner: str) -> None:
+        Chunk.objects.filter(pk=chunk.pk).update(state=Chunk.State.DONE)
+        with transaction.atomic():
+            result = night._BY_NAME[chunk.step].work(run, chunk.low, chunk.high)
+            Chunk.objects.filter(pk=chunk.pk).update(result=result)
+
+    night._do = early
+
+
+def _no_fence() -> None:
+    """What was worked counts, whoever has the part by now."""
+    from django.db import transaction
+
+    from lifecycle_crm import night
+    from stages.models import Chunk
+
+    def careless(run: Any, chunk: Any, owner: str) -> None:
+        with transaction.atomic():
+            result = night._BY_NAME[chunk.step].work(run, chunk.low, chunk.high)
+            Chunk.objects.filter(pk=chunk.pk).update(state=Chunk.State.DONE, result=result)
+
+    night._do = careless
+
+
+def _no_claim() -> None:
+    """The first open part is taken without asking whether somebody has it."""
+    from lifecycle_crm import night
+    from stages.models import Chunk
+
+    def take(chunks: list[Any], owner: str) -> Any:
+        from django.db.models import F
+
+        chunk = chunks[0]
+        Chunk.objects.filter(pk=chunk.pk).update(state=Chunk.State.RUNNING, owner=owner, attempts=F("attempts") + 1)
+        return chunk
+
+    night._claim = take
+    _no_fence()
+
+
+UNSAFE: dict[str, Callable[[], None]] = {
+    "done_before_work": _done_before_work,
+    "no_fence": _no_fence,
+    "no_claim": _no_claim,
+}
+
+
+if __name__ == "__main__":
+    main()

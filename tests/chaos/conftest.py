@@ -1,0 +1,47 @@
+"""What every proof may ask for, and how a long run learns what each of them did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos import plan
+from tests.chaos.actors import Stage
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """``tell(kills=20)``: numbers that stand in the table of ``make chaos``."""
+
+    def say(**numbers: Any) -> None:
+        for name, value in numbers.items():
+            record_property(name, value)
+
+    return say
+
+
+@pytest.fixture
+def stage(environment: Callable[..., dict[str, str]], tmp_path: Path) -> Iterator[Stage]:
+    """Processes of their own on the test's database: ``stage.start(…)``, ``stage.wait(…)``."""
+    one = Stage(environment(LOG_LEVEL="ERROR", CELERY_BROKER_URL="memory://"), tmp_path)
+    yield one
+    one.stop()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """One line for each proof that has run."""
+    is_outcome = report.when == "call" or (report.when == "setup" and report.outcome != "passed")
+    if not plan.OUT or not is_outcome:
+        return
+    line = {
+        "test": report.nodeid,
+        "outcome": report.outcome,
+        "seconds": round(report.duration, 1),
+        "told": dict(report.user_properties),
+    }
+    with Path(plan.OUT).open("a", encoding="utf-8") as out:
+        out.write(json.dumps(line, default=str) + "\n")
