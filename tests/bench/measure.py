@@ -159,7 +159,7 @@ def main(size: int, out: Path) -> None:
             f"{counts['evaluated']:,} looked at, {took / max(counts['evaluated'], 1) * 1e6:,.0f} µs each",
         )
     DirtyCustomer.objects.all().delete()
-    rows += sending.rows() + pages()
+    rows += sending.rows() + pages() + points.rows(max(size, 100_000))
     result = {
         "orders": Order.objects.count(),
         "events": Event.objects.count(),
