@@ -3,6 +3,7 @@
 #   make run  [PORT=8000] [HOST=127.0.0.1] [EMPTY=1]   the whole product on this machine, Ctrl-C stops it
 #   make test [ARGS="-k ledger"]                       everything CI runs, on SQLite and PostgreSQL
 #   make bench [SIZES="10000 100000"]                  timings as ratios to a plain scan, on both databases
+#   make chaos [SEED=1 ROUNDS=25 DATABASES=sqlite]     the proofs of the night under faults, long; WRITE=1 keeps the table
 #   make lint                                          only the gates: lint, format, imports, templates, types
 #   make format                                        let ruff and djade mend what they can
 #   make clean                                         remove what was built (your data in var/ stays)
@@ -24,7 +25,7 @@ define environment
 	"$$found" lifecycle_crm/environment.py $(VENV) $(1)
 endef
 
-.PHONY: run test bench lint format clean
+.PHONY: run test bench chaos lint format clean
 
 run:
 	$(call environment,requirements.txt)
@@ -56,3 +57,9 @@ clean:
 bench:
 	$(call environment,tests/requirements.txt)
 	@exec $(PY) -m tests.bench $(if $(SIZES),--sizes $(SIZES)) $(if $(DATABASES),--databases $(DATABASES))
+
+# The proofs under faults, long: make chaos SEED=7 ROUNDS=100 DATABASES=postgresql ONLY=kills WRITE=1
+chaos:
+	$(call environment,tests/requirements.txt)
+	@exec $(PY) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(DATABASES),--databases $(DATABASES)) $(if $(ONLY),--only "$(ONLY)") $(if $(WRITE),--write)
