@@ -438,12 +438,24 @@ def what_if(rules: Rules, as_of: datetime, *, sample: int = SAMPLE) -> WhatIf:
     standing = {(source or NEW, to or NEW): count for source, to, count in grouped}
     if not sample:
         return WhatIf(as_of, standing, [])
+    return WhatIf(as_of, standing, movers(rules, as_of, pair=None, limit=sample))
+
+
+def movers(
+    rules: Rules, as_of: datetime, *, pair: tuple[str, str] | None, limit: int = SAMPLE, offset: int = 0
+) -> list[Mover]:
+    """Who would move, who spent most first; with a ``pair`` only from that stage (``new``: without one) to that one."""
+    everybody, params = _everybody(rules, as_of)
+    only = ""
+    if pair is not None:
+        only = "AND e.stage = %s AND e.target = %s"
+        params = [*params, "" if pair[0] == NEW else pair[0], pair[1]]
     found = batches.rows(
-        f"SELECT e.customer_id, e.stage, e.target, e.rule FROM ({everybody}) e WHERE e.target <> e.stage "
-        f"ORDER BY e.spend_minor DESC, e.customer_id LIMIT {int(sample)}",
+        f"SELECT e.customer_id, e.stage, e.target, e.rule FROM ({everybody}) e WHERE e.target <> e.stage {only} "
+        f"ORDER BY e.spend_minor DESC, e.customer_id LIMIT {int(limit)} OFFSET {int(offset)}",
         params,
     )
-    return WhatIf(as_of, standing, _movers(rules, found, as_of))
+    return _movers(rules, found, as_of)
 
 
 def _movers(rules: Rules, found: list[tuple[Any, ...]], as_of: datetime) -> list[Mover]:

@@ -13,6 +13,7 @@ urlpatterns = [
     path("stages/rules/draft/", rules.make_draft, name="rules-draft"),
     path("stages/rules/<int:version>/", rules.rules, name="rules"),
     path("stages/rules/<int:version>/numbers/", rules.numbers, name="rules-numbers"),
+    path("stages/rules/<int:version>/movers/", rules.movers, name="rules-movers"),
     path("stages/rules/<int:version>/changes/", rules.changes, name="rules-changes"),
     path("stages/rules/<int:version>/publish/", rules.publish, name="rules-publish"),
     path("stages/rules/<int:version>/approve/", rules.approve, name="rules-approve"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -18,15 +20,19 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from customers.queries import shown_name
 from customers.sentences import say
 from lifecycle_crm.lib import clock, http
-from lifecycle_crm.lib.errors import Conflict, DomainError, NotFound
+from lifecycle_crm.lib.errors import Conflict, DomainError, InvalidInput, NotFound
 from lifecycle_crm.templatetags.crm import num, pct, signed
 from stages import backtest, checks, presets, queries, rulesets, thresholds
 from stages import rules as rulebook
 from stages.forms import RulesForm, ThresholdForm
 from stages.models import Backtest, RuleSet, StageKey
+from stages.queries import NEW
 from stages.rules import Rules
-from stages.rulesets import may_publish
+from stages.rulesets import Mover, may_publish
 from stages.views.parts import crumbs, for_publishers, matrix, roof_url, told
+
+MOVERS = 50
+"""People on one page of those who would move."""
 
 
 def get_rule_set(version: int) -> RuleSet:
@@ -211,7 +217,7 @@ def _rules_page(request: HttpRequest, rule_set: RuleSet, form: RulesForm, edit: 
         edit_groups = edit.groups()
         last = len(in_words) - 1
         here = {rule.key for rule in parsed}
-        context |= _preview(parsed, request.user) | {
+        context |= _preview(rule_set.version, parsed, request.user) | {
             "edit": edit,
             "edit_rules": [
                 {**one, "lines": edit_groups[i], "first": i == 0, "last": i == last, "lowest": i == last - 1}
@@ -246,7 +252,12 @@ def _test_line(test: Backtest) -> dict[str, Any]:
     }
 
 
-def _preview(rules: Rules, user: Any) -> dict[str, Any]:
+def _preview(version: int, rules: Rules, user: Any) -> dict[str, Any]:
+    def movers_url(source: str, target: str) -> str:
+        if source == target:
+            return queries.people_url(stage=source)
+        return f"{reverse('stages:rules-movers', args=[version])}?{urlencode({'from': source, 'to': target})}"
+
     now = clock.whole_now()
     then = rulesets.what_if(rules, now)
     current = queries.published()
@@ -254,11 +265,11 @@ def _preview(rules: Rules, user: Any) -> dict[str, Any]:
     before, after = then.before(), then.after()
     return {
         "what_if": then,
-        "sample": [{"mover": mover, "name": shown_name(mover.customer, user)} for mover in then.sample],
+        "sample": _named(then.sample, user),
         "share": pct(then.moving / then.total, 1) if then.total else "",
         "tonight": tonight,
         "brake": rulesets.needs_brake(then),
-        "matrix": matrix(then.standing, stays=True),
+        "matrix": matrix(then.standing, movers_url, stays=True),
         "counts": [
             {
                 "stage": stage,
@@ -270,6 +281,41 @@ def _preview(rules: Rules, user: Any) -> dict[str, Any]:
             for stage in StageKey.values
         ],
     }
+
+
+def _named(movers: list[Mover], user: Any) -> list[dict[str, Any]]:
+    return [{"mover": mover, "name": shown_name(mover.customer, user)} for mover in movers]
+
+
+@require_GET
+def movers(request: HttpRequest, version: int) -> HttpResponse:
+    """Everybody behind a number of the what-if, with both reasons: all movers, or those ``from`` one stage ``to`` another."""
+    rule_set = get_rule_set(version)
+    source, target = request.GET.get("from", ""), request.GET.get("to", "")
+    pair = (source, target) if source or target else None
+    if pair is not None and (source not in (NEW, *StageKey.values) or target not in StageKey.values):
+        raise InvalidInput(_("Say between which two stages, such as ?from=retain&to=dormant."))
+    parsed, now = rulebook.parse(rule_set.rules), clock.whole_now()
+    then = rulesets.what_if(parsed, now, sample=0)
+    count = then.moves.get(pair, 0) if pair else then.moving
+    page = Paginator(range(count), MOVERS).get_page(request.GET.get("page"))
+    found = rulesets.movers(parsed, now, pair=pair, limit=MOVERS, offset=MOVERS * (page.number - 1))
+    return http.page(
+        request,
+        "stages/movers.html",
+        {
+            "crumbs": crumbs(
+                (_("Version %(version)d") % {"version": version}, reverse("stages:rules", args=[version])),
+                (_("Who would move"), ""),
+            ),
+            "rule_set": rule_set,
+            "source": source,
+            "target": target,
+            "page": page,
+            "count": count,
+            "sample": _named(found, request.user),
+        },
+    )
 
 
 @require_GET

@@ -149,6 +149,7 @@ def crm(settings: Any) -> dict[str, str]:
         "customers:segment": {"key": "quiet"},
         "customers:segment-edit": {"key": "quiet"},
         "stages:rules": {"version": RuleSet.objects.get(state="published").version},
+        "stages:rules-movers": {"version": RuleSet.objects.get(state="published").version},
         "stages:rules-changes": {"version": RuleSet.objects.get(state="published").version},
         "stages:backtest": {"pk": _replayed().pk},
         "stages:night": {"day": str(last)},

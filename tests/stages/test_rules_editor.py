@@ -255,6 +255,28 @@ def test_the_brake_wants_the_number_or_a_second_person(marketer) -> None:
     assert rulesets.release(rule_set=made, actor=None, confirm=1).state == "published"
 
 
+def test_every_number_of_the_what_if_leads_to_its_people_with_both_reasons(marketer, monkeypatch) -> None:
+    published()
+    rich = [person("reach", 9000 + n) for n in range(3)]
+    gone, poor = person("dormant", 6000), person("retain", 10)
+    person("reach", 10)
+    made = drafted(RICH)
+    page = marketer.get(reverse("stages:rules", args=[made.version])).content.decode()
+    url = reverse("stages:rules-movers", args=[made.version])
+    assert f'href="{url}?from=reach&amp;to=advocate">3</a>' in page
+    listed = marketer.get(url, {"from": "reach", "to": "advocate"})
+    assert [line["mover"].customer for line in listed.context["sample"]] == rich[::-1]
+    assert "3 customers at this moment" in listed.content.decode()
+    assert "spend: $90.02 (at least $50.00)" in listed.content.decode()
+    [only] = marketer.get(url, {"from": "dormant", "to": "advocate"}).context["sample"]
+    assert only["mover"].customer == gone
+    monkeypatch.setattr("stages.views.rules.MOVERS", 3)
+    everybody = [marketer.get(url, {"page": n}).context["sample"] for n in (1, 2)]
+    assert [line["mover"].customer for sample in everybody for line in sample] == [*rich[::-1], gone, poor]
+    assert marketer.get(url, {"from": "retain", "to": "dormant"}).context["sample"] == []
+    assert marketer.get(url, {"from": "heaven", "to": "dormant"}).status_code == 422
+
+
 def test_below_the_brake_nothing_is_typed() -> None:
     published()
     for _n in range(25):
