@@ -124,12 +124,12 @@ def ways(first: date, last: date, within: Within | None = None, rules: tuple[str
 
 
 def shifted(known: Ways, old: tuple[date, date], new: tuple[date, date]) -> Ways:
-    """The ways of the period ``new``, from those of ``old``: only who moved on a date that is in one of the two and not in
-    the other is looked at again. Both ends of ``new`` lie on or after those of ``old``."""
+    """The ways of the period ``new``, from those of ``old``: only who moved on a date that may be in one of the two and
+    not in the other is looked at again. The nearer the two, the fewer those are."""
     touched: Within = (
         f"SELECT c.customer_id FROM {TABLE} c "
         "WHERE (c.business_date > %s AND c.business_date <= %s) OR (c.business_date > %s AND c.business_date <= %s)",
-        [_date(old[0]), _date(new[0]), _date(old[1]), _date(new[1])],
+        [_date(end) for pair in zip(old, new, strict=True) for end in sorted(pair)],
     )
     rules = reasons()
     if rules[: len(known.rules)] != known.rules:

@@ -96,7 +96,7 @@ def _ways(periods: set[tuple[date, date]], within: Within | None) -> dict[tuple[
                 people, rules = remembered[key]
                 found[period] = Ways(people, rules)
             else:
-                found[period] = flows.ways(*period)
+                found[period] = flow_rollups.ways(*period)
                 cache.set(key, (dict(found[period].people), found[period].rules), CACHE_SECONDS)
     return found
 

@@ -21,6 +21,9 @@ PERIODS = (30, 90, 180, 365)
 MONTHS = 12
 """So many whole months are kept ready for charts with several dates."""
 
+KEPT_DAYS = 92
+"""For so many dates every night's periods are kept, and those of month ends for ever."""
+
 NOTE = "rollups"
 VERSION = 2
 """What the rows mean. When it grows, the next night writes all dates anew."""
@@ -107,10 +110,28 @@ def prepare(last: date) -> None:
         ways = flows.shifted(kept(row), (row.since, row.until), (since, until)) if row else flows.ways(since, until)
         made.append(FlowPeriod(since=since, until=until, ways=dict(ways.people), rules=list(ways.rules)))
     FlowPeriod.objects.bulk_create(made)
+    old = FlowPeriod.objects.filter(until__lt=last - timedelta(days=KEPT_DAYS)).order_by()
+    ends = set(old.values_list("until", flat=True).distinct())
+    old.filter(until__in={until for until in ends if (until + _ONE).day != 1}).delete()
 
 
 def kept(row: FlowPeriod) -> Ways:
     return Ways(row.ways, tuple(row.rules))
+
+
+def ways(since: date, until: date) -> Ways:
+    """The ways of a period that no night prepared: from a kept one that is near, else counted from all of its moves."""
+
+    def distance(one: tuple[date, date]) -> int:
+        return abs((one[0] - since).days) + abs((one[1] - until).days)
+
+    pairs = FlowPeriod.objects.values_list("since", "until")
+    nearest = min(pairs.iterator(chunk_size=5000), key=distance, default=None)
+    # Who moved in the difference is looked at twice, so it pays only where that is much less than the period.
+    if nearest is None or 3 * distance(nearest) > (until - since).days:
+        return flows.ways(since, until)
+    row = FlowPeriod.objects.get(since=nearest[0], until=nearest[1])
+    return flows.shifted(kept(row), nearest, (since, until))
 
 
 def months(last: date) -> list[tuple[date, date]]:

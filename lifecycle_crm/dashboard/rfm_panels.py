@@ -17,7 +17,7 @@ from customers.models import RfmCuts, RfmGroup
 from customers.rfm import NONE, Cell, Moved
 from customers.trails import Way
 from lifecycle_crm.lib.money import from_minor
-from lifecycle_crm.templatetags.crm import day, money_round, num, pct, signed
+from lifecycle_crm.templatetags.crm import money_round, num, pct, signed
 from stages.flows import ways_url
 from stages.queries import people_url
 
@@ -274,7 +274,7 @@ def past(since: date, until: date) -> dict[str, Any]:
         "columns": [
             {"label": _("Group")},
             {"label": _("Customers"), "num": True},
-            {"label": _("Change since %(since)s") % {"since": day(since)}, "num": True},
+            {"label": _("Change"), "num": True},
             {"label": _("Had spent"), "num": True},
         ],
     }
@@ -284,8 +284,7 @@ def moved(of: Shown) -> dict[str, Any]:
     """Who changed groups between the two dates: first those who cooled down, the most money first."""
     rows = [
         [
-            f"{group_name(one.source)} → {group_name(one.target)}",
-            _way(one),
+            {"text": f"{group_name(one.source)} → {group_name(one.target)}", "sub": _way(one)},
             {"text": num(one.people), "url": of.url(one), "num": True},
             {"text": _money(one.spend_minor), "num": True},
         ]
@@ -298,7 +297,6 @@ def moved(of: Shown) -> dict[str, Any]:
         "rows": rows,
         "columns": [
             {"label": _("Move")},
-            {"label": _("Direction")},
             {"label": _("People"), "num": True},
             {"label": _("Spent so far"), "num": True},
         ],

@@ -13,6 +13,7 @@ from django.db.models import Sum
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from customers import segments
 from lifecycle_crm.dashboard import rollups
 from lifecycle_crm.dashboard.models import StageDay
 from tests.api.factories import caller
@@ -44,14 +45,14 @@ def a_shop(people: int = 40) -> None:
         someone = person()
         move(someone, "", "nurture", LAST - timedelta(days=0 if n % 10 == 9 else 60))
         if n % 10 == 0:
-            move(someone, "nurture", "dormant", LAST - timedelta(days=3))
+            move(someone, "nurture", "dormant", LAST - timedelta(days=3), rule="goes_quiet")
         if n % 10 == 1:
             order(someone, LAST - timedelta(days=60))
             someone.facts.orders, someone.facts.first_order_at = 1, noon(LAST - timedelta(days=60))
             someone.facts.save(update_fields=["orders", "first_order_at"])
             move(someone, "nurture", "retain", LAST - timedelta(days=5))
         if n % 10 == 2:
-            move(someone, "nurture", "dormant", LAST - timedelta(days=20))
+            move(someone, "nurture", "dormant", LAST - timedelta(days=20), rule="goes_quiet")
             move(someone, "dormant", "nurture", LAST - timedelta(days=2))
     rollups.roll(LAST)
 
@@ -179,3 +180,57 @@ def test_it_refuses_a_program_that_asks_for_no_period(db, query):
     a_shop(10)
     assert caller("stages:read").get(f"/api/v1/flows/?{query}").status_code == 400
     assert caller("orders:read").get("/api/v1/flows/").status_code == 403
+
+
+def test_it_says_why_people_left_and_how_long_they_stayed(staff):
+    a_shop()
+    answer = staff.get(reverse("dashboard:flow"))
+    [leak] = answer.context["leaks"]
+    assert (leak["stage"], [(row["label"], row["value"]) for row in leak["rows"]]) == ("nurture", [("Goes quiet", "8")])
+    assert staff.get(leak["rows"][0]["url"]).context["count"].value == 8
+    stays = {row["stage"]: row for row in answer.context["stays"]}
+    # Of 44 stays 12 ended: 4 after 40 days, 4 after 55, 4 after 57; the others still run.
+    assert (stays["nurture"]["stays"], stays["nurture"]["running"]) == ("44", "32")
+    assert stays["nurture"]["days"] == ["40 days", "more than 60 days", "more than 60 days"]
+    assert stays["nurture"]["strip"] == {"low": "131.3", "middle": "", "high": "194.0", "open": "open"}
+    assert stays["reach"]["strip"] is None
+    assert 'class="strip"' in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("panel", "line"),
+    [
+        ("matrix", "2026-02-08,2026-03-10,nurture,dormant,4,0.1111"),
+        ("steps", "2026-02-28,2026-03-10,dormant,nurture,4,1.0"),
+        ("funnel", "2026-02-08,2026-03-10,nurture,40,4,8"),
+        ("reasons", "2026-02-08,2026-03-10,nurture,goes_quiet,8"),
+        ("stays", "2026-03-10,dormant,18,18,18,18,8,8,4"),
+        ("speed", "2026-02-08,2026-03-10,retain,4,55"),
+        ("ways", "2026-02-08,2026-03-10,nurture > dormant > nurture,4"),
+    ],
+)
+def test_it_gives_every_panel_to_a_spreadsheet(staff, panel, line):
+    a_shop()
+    asked = {"columns": 3} if panel == "steps" else {}
+    lines = staff.get(reverse("dashboard:flow-csv", args=[panel]), asked).content.decode().splitlines()
+    assert line in lines
+    page = staff.get(reverse("dashboard:flow")).content.decode()
+    assert f'href="{reverse("dashboard:flow-csv", args=[panel])}"' in page
+    assert staff.get(reverse("dashboard:flow-csv", args=["else"])).status_code == 404
+
+
+def test_it_tells_the_flow_of_a_segment_and_lists_its_people(staff):
+    a_shop()
+    condition = {"all": [{"fact": "orders", "op": "gte", "value": 1}]}
+    segments.create(name="Buyers", condition=condition)
+    answer = staff.get(reverse("dashboard:flow"), {"segment": "buyers"})
+    assert answer.context["segment"] == "Buyers"
+    matrix = {row["stage"]: row for row in answer.context["matrix"]["rows"]}
+    assert [cell["text"] for cell in matrix["nurture"]["cells"]] == ["–", "–", "–", "4", "–", "–"]
+    found = links(answer.content.decode())
+    assert len(found) > 5
+    for url, text in found:
+        assert "segment=buyers" in url
+        if number := re.search(r"\d+", text):
+            assert staff.get(url).context["count"].value == int(number[0]), (url, text)
+    assert staff.get(reverse("dashboard:flow"), {"segment": "nobody"}).status_code == 400

@@ -191,6 +191,22 @@ def test_it_moves_prepared_periods_on_instead_of_counting_them_anew():
     assert len(months) == flow_rollups.MONTHS
 
 
+def test_it_answers_from_a_near_period_and_lets_old_ones_go():
+    for n in range(30):
+        someone = person()
+        move(someone, "", "nurture", LAST - timedelta(days=4 * n))
+        move(someone, "nurture", "dormant", LAST - timedelta(days=n))
+    rollups.roll(LAST)
+    for shift in (0, 3, 12):  # the last one is nearer to nothing than to a prepared one
+        since, until = LAST - timedelta(days=30 + shift), LAST - timedelta(days=shift)
+        assert flow_rollups.ways(since, until) == flows.ways(since, until)
+    FlowPeriod.objects.create(since=date(2025, 11, 1), until=date(2025, 12, 5))
+    FlowPeriod.objects.create(since=date(2025, 10, 1), until=date(2025, 11, 30))
+    flow_rollups.prepare(LAST)
+    assert not FlowPeriod.objects.filter(until=date(2025, 12, 5)).exists()
+    assert FlowPeriod.objects.filter(until=date(2025, 11, 30), since=date(2025, 10, 1)).exists()
+
+
 def test_it_writes_all_dates_anew_when_the_rows_mean_something_else(client):
     someone = person()
     move(someone, "", "nurture", LAST - timedelta(days=9))

@@ -200,10 +200,10 @@ def test_it_counts_moves_without_undone_ones(history):
         assert listed(moved_url(source, target, FIRST, LAST)) == count
 
 
-@pytest.mark.parametrize("days", [1, 7, 60])
-def test_it_moves_a_period_on_as_if_counted_anew(history, days):
+@pytest.mark.parametrize("ends", [(1, 1), (7, 7), (60, 60), (-9, 4), (5, -8), (0, 3)])
+def test_it_moves_a_period_on_as_if_counted_anew(history, ends):
     old = (FIRST - timedelta(days=3), LAST - timedelta(days=25))
-    new = (old[0] + timedelta(days=days), old[1] + timedelta(days=days))
+    new = (old[0] + timedelta(days=ends[0]), old[1] + timedelta(days=ends[1]))
     assert flows.shifted(flows.ways(*old), old, new) == flows.ways(*new)
 
 
