@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -40,6 +40,7 @@ class Work:
     attempt: int
     tries: int
     run_id: int
+    campaign: Campaign
     prepared: rendering.Prepared | None
     language: str
     context: dict[str, Any]
@@ -52,6 +53,7 @@ class Work:
     reason: str = ""
     to: str = ""
     way_out: str = ""
+    links: dict[str, int] = field(default_factory=dict)
     verdict: gate.Verdict | None = None
 
 

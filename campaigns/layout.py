@@ -243,12 +243,12 @@ class Filled:
     way_out: str
 
     def html(self, link: Callable[[str], str] = str, extra: str = "") -> str:
-        """The page, with each address led through ``link`` and ``extra`` before its end."""
+        """The page, with each address led through ``link`` and ``extra`` behind the rows."""
         inner = "".join(
             html.escape(link(part)) if isinstance(part, Url) else part for row in self.rows for part in row.html
         )
         f = self.frame
-        return f"{f.top}{html.escape(self.subject)}{f.middle}{inner}{f.foot}{html.escape(self.way_out)}{f.end}{extra}"
+        return f"{f.top}{html.escape(self.subject)}{f.middle}{inner}{extra}{f.foot}{html.escape(self.way_out)}{f.end}"
 
     def text(self, link: Callable[[str], str] = str) -> str:
         inner = "".join(link(part) if isinstance(part, Url) else part for row in self.rows for part in row.text)
@@ -271,7 +271,7 @@ class Filled:
                 (known[part] if "&" not in part else quoted(html.escape(link(part)))) if isinstance(part, Url) else part
                 for part in one.html_wire
             ]
-        pages += [foot, way_out, end]
         if extra:
             pages.append(quoted(extra))
+        pages += [foot, way_out, end]
         return joined([*texts, text_end, way_out, text_after]), joined(pages)

@@ -27,6 +27,51 @@ _PURPOSES = {"m": Purpose.MARKETING, "s": Purpose.SURVEY}
 _LETTERS = {purpose: letter for letter, purpose in _PURPOSES.items()}
 
 
+_VISIT = "campaigns.visit"
+
+
+def _short(salt: str, value: str) -> str:
+    """Half a signature: 128 bits, so that a link stays short."""
+    proof = hmac.digest(_salted(salt, settings.SECRET_KEY), value.encode(), "sha256")[:16]
+    return base64.urlsafe_b64encode(proof).rstrip(b"=").decode()
+
+
+@lru_cache(maxsize=16)
+def _salted(salt: str, secret: str) -> bytes:
+    return hashlib.sha256(f"{salt}:{secret}".encode()).digest()
+
+
+@lru_cache(maxsize=16)
+def _before(_urlconf: str, site: str, name: str) -> str:
+    return site + reverse(f"campaigns:{name}", args=["TOKEN"]).removesuffix("TOKEN/")
+
+
+def click_url(*, message_id: int, link_id: int) -> str:
+    """The tracked address of a stored link in one message."""
+    value = f"{message_id:x}-{link_id:x}"
+    return f"{_before(settings.ROOT_URLCONF, settings.SITE_URL, 'click')}{value}~{_short(_VISIT, value)}/"
+
+
+def open_url(*, message_id: int) -> str:
+    """The address of the picture that says that a message was opened."""
+    value = f"{message_id:x}-0"
+    return f"{_before(settings.ROOT_URLCONF, settings.SITE_URL, 'opened')}{value}~{_short(_VISIT, value)}/"
+
+
+def unsign_visit(token: str) -> tuple[int, int] | None:
+    """(message id, link id or 0) of a token that we wrote; ``None`` for any other."""
+    value, _sep, proof = token.partition("~")
+    if not hmac.compare_digest(proof.encode(), _short(_VISIT, value).encode()):
+        return None
+    message_id, _sep, link_id = value.partition("-")
+    return int(message_id, 16), int(link_id, 16)
+
+
+def place_of(ip: str) -> str:
+    """Stands for an address on the network for one day: enough to see a burst, not enough to find a person."""
+    return hmac.digest(_salted(f"place:{clock.today()}", settings.SECRET_KEY), ip.encode(), "sha256").hex()[:16]
+
+
 @dataclass(frozen=True)
 class WayOut:
     """What an unsubscribe link names."""

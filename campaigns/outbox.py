@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 
 from django.db import InterfaceError, OperationalError, transaction
 
-from campaigns import breaker, claims, deliveries, gate, letters, limits, links, rendering, runs
+from campaigns import breaker, claims, deliveries, gate, letters, limits, links, rendering, runs, tracking
 from campaigns.channels import email
 from campaigns.claims import Reason, State, Work
 from campaigns.errors import BrokenTemplate
@@ -74,6 +74,7 @@ def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
             attempt=row[1],
             tries=row[2],
             run_id=row[3],
+            campaign=runs_at_hand[row[3]].campaign,
             prepared=prepared.get(letters.variant_for(runs_at_hand[row[3]].variants, row[5])),
             language=row[5],
             context=json.loads(row[6]) if isinstance(row[6], str) else row[6],
@@ -167,6 +168,7 @@ def _send_batch(ids: list[int], owner: str, session: email.Session, counts: Coun
             counts[claims.look_again(work, owner)] += 1
         if late:
             ready = [(work, made) for work, made in ready if work not in late]
+        _lead(ready)
         _keep(ready)
     done: list[claims.Taken] = []
     taken: list[claims.Taken] = []
@@ -212,12 +214,29 @@ def _too_fast(ready: list[tuple[Work, Filled]], now: datetime) -> list[tuple[Wor
     return answer
 
 
+def _lead(ready: list[tuple[Work, Filled]]) -> None:
+    """Give every address in these messages its tracked link. Service notices are not tracked."""
+    of: dict[int, list[tuple[Work, Filled]]] = {}
+    for work, made in ready:
+        if work.way_out:
+            of.setdefault(work.campaign.pk, []).append((work, made))
+    for some in of.values():
+        campaign = some[0][0].campaign
+        known = tracking.addresses(campaign, dict.fromkeys(url for _work, made in some for url in made.urls()))
+        for work, _made in some:
+            work.links = known
+
+
 def _keep(ready: list[tuple[Work, Filled]]) -> None:
     """What they will see, written before it leaves."""
     batches.execute_many(
-        "INSERT INTO campaigns_rendering (message_id, subject, html, text) VALUES (%s, %s, %s, %s) ON CONFLICT (message_id) "
-        "DO UPDATE SET subject = excluded.subject, html = excluded.html, text = excluded.text",
-        [(work.pk, made.subject, made.html(), made.text()) for work, made in ready],
+        "INSERT INTO campaigns_rendering (message_id, subject, html, text, links) VALUES (%s, %s, %s, %s, %s) "
+        "ON CONFLICT (message_id) DO UPDATE SET subject = excluded.subject, html = excluded.html, text = excluded.text, "
+        "links = excluded.links",
+        [
+            (work.pk, made.subject, made.html(), made.text(), sum(url in work.links for url in made.urls()))
+            for work, made in ready
+        ],
     )
 
 
@@ -274,7 +293,16 @@ def _bytes(work: Work, made: Filled) -> bytes:
             "List-Unsubscribe": f"<{work.way_out}>",
             "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
         }
-    text, page = made.wire()
+    known = work.links
+
+    def link(url: str) -> str:
+        pk = known.get(url)
+        return url if pk is None else links.click_url(message_id=work.pk, link_id=pk)
+
+    picture = ""
+    if work.way_out:
+        picture = f'<img src="{links.open_url(message_id=work.pk)}" width="1" height="1" alt="">'
+    text, page = made.wire(link, picture)
     return email.build(
         to=work.to,
         to_name=rendering.one_line(str(work.values.get("customer", {}).get("name", "")))[:60],

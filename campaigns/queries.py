@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from django.db import connection
 from django.db.models import Count, Min, QuerySet
 
 from campaigns.models import Campaign, Message, Run
-from lifecycle_crm.lib import clock
+from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.moments import DAY, epoch
 
 
 def states_of(runs: Iterable[int]) -> dict[int, dict[str, int]]:
@@ -79,6 +81,51 @@ def states_of_campaigns(campaigns: Iterable[int]) -> dict[int, dict[str, int]]:
     for campaign_id, state, n in rows:
         answer.setdefault(campaign_id, {})[state] = n
     return answer
+
+
+def visits_of_campaign(campaign: Campaign) -> dict[tuple[str, str], int]:
+    """People per ("click" or "open", human / machine / unknown / ""), each counted once in each."""
+    rows = batches.rows(
+        """
+        SELECT CASE WHEN v.link_id IS NULL THEN 'open' ELSE 'click' END AS what, v.kind, count(DISTINCT m.customer_id)
+        FROM campaigns_visit v JOIN campaigns_message m ON m.id = v.message_id JOIN campaigns_run r ON r.id = m.run_id
+        WHERE r.campaign_id = %s GROUP BY CASE WHEN v.link_id IS NULL THEN 'open' ELSE 'click' END, v.kind
+        """,
+        [campaign.pk],
+    )
+    return {(what, kind): n for what, kind, n in rows}
+
+
+def links_of_campaign(campaign: Campaign) -> list[tuple[str, int]]:
+    """(address, people who pressed it), most pressed first; machines are not counted."""
+    rows = batches.rows(
+        """
+        SELECT k.url, count(DISTINCT m.customer_id) AS n FROM campaigns_link k
+        JOIN campaigns_visit v ON v.link_id = k.id AND v.kind = 'human' JOIN campaigns_message m ON m.id = v.message_id
+        WHERE k.campaign_id = %s GROUP BY k.url ORDER BY n DESC, k.url LIMIT 20
+        """,
+        [campaign.pk],
+    )
+    return [(url, n) for url, n in rows]
+
+
+def orders_after(campaign: Campaign) -> dict[str, int]:
+    """What people ordered within the campaign's days of credit after a message of it was sent: ``people``, ``orders``,
+    ``revenue_minor`` in the shop's currency. Credited, not caused: the holdout says what was caused. Each order counts once."""
+    is_counted = "o.is_counted" if connection.vendor == "postgresql" else "o.is_counted = 1"
+    [(people, orders, revenue)] = batches.rows(
+        f"""
+        SELECT count(DISTINCT x.customer_id), count(*), coalesce(sum(x.base_minor), 0) FROM (
+            SELECT DISTINCT o.id, o.customer_id, o.base_minor
+            FROM campaigns_run r JOIN campaigns_message m ON m.run_id = r.id AND m.state = 'sent'
+            JOIN customers_order o ON o.customer_id = m.customer_id AND o.placed_at >= m.sent_at AND {is_counted}
+                 AND {epoch("o.placed_at")} < {epoch("m.sent_at")} + %s
+            WHERE r.campaign_id = %s
+        ) x
+        """,
+        [campaign.credit_days * DAY, campaign.pk],
+    )
+    return {"people": people, "orders": orders, "revenue_minor": int(revenue)}
 
 
 def reasons_of_campaign(campaign: Campaign) -> list[tuple[str, str, int]]:

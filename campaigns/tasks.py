@@ -4,7 +4,7 @@ import logging
 
 from celery import shared_task
 
-from campaigns import outbox
+from campaigns import outbox, tracking
 
 logger = logging.getLogger(__name__)
 
@@ -15,3 +15,9 @@ def send_due() -> None:
     counts = outbox.send_due()
     if counts:
         logger.info("outbox: %s", counts)
+
+
+@shared_task(name="campaigns.tasks.judge_visits")  # type: ignore[untyped-decorator]
+def judge_visits() -> None:
+    """Say of the visits that have waited long enough who they were."""
+    tracking.judge()

@@ -2,11 +2,13 @@
 
 from django.urls import path, re_path
 
-from campaigns import views
+from campaigns import public, views
 
 app_name = "campaigns"
 urlpatterns = [
-    path("p/u/<str:token>/", views.unsubscribe, name="unsubscribe"),
+    path("p/u/<str:token>/", public.unsubscribe, name="unsubscribe"),
+    path("p/c/<str:token>/", public.click, name="click"),
+    path("p/o/<str:token>/", public.opened, name="opened"),
     path("campaigns/", views.campaign_list, name="list"),
     path("campaigns/new/", views.new, name="new"),
     path("campaigns/lift/", views.lift, name="lift"),

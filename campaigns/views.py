@@ -12,21 +12,18 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
-from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.clickjacking import xframe_options_sameorigin
-from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from campaigns import audience, gate, layout, letters, limits, links, queries, reactivation, runs
+from campaigns import audience, gate, layout, letters, limits, queries, reactivation, runs
 from campaigns.errors import BrokenTemplate
 from campaigns.forms import BroadcastForm
 from campaigns.models import Campaign, Message, Rendering, Run
 from customers.models import Customer
-from lifecycle_crm.accounts.middleware import public
 from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.http import page
@@ -52,26 +49,6 @@ def _for_senders(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespons
         return view(request, *args, **kwargs)
 
     return checked
-
-
-# --- The customer's way out -------------------------------------------------------------------------------------------
-
-
-@public
-@csrf_exempt  # The signed token in the address is the proof; a mail program brings no cookie.
-@require_http_methods(["GET", "HEAD", "POST"])
-def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
-    """GET shows one button and changes nothing, because mail scanners press every link. POST is the button, and what a
-    mail program sends by itself (RFC 8058): no cookie, no sign-in, and the same answer however often."""
-    way = links.find(token)
-    if request.method == "POST":
-        links.unsubscribe(token=token, ip=request.META.get("REMOTE_ADDR") or None)
-    with translation.override(way.customer.speaks()):
-        has_left = request.method == "POST" or links.has_left(way)
-        response = render(request, "campaigns/unsubscribe.html", {"way": way, "has_left": has_left})
-    response["Cache-Control"] = "no-store"
-    response["X-Robots-Tag"] = "noindex, nofollow"
-    return response
 
 
 # --- Staff ------------------------------------------------------------------------------------------------------------
@@ -165,6 +142,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
             for state, reason, n in queries.reasons_of_campaign(campaign)
             if (label := dict(Message.Reason.choices).get(reason))
         ],
+        "after": None if is_draft else _after(campaign),
         "effect": None if is_draft else _effect(campaign),
         "examples": examples,
         "chosen": chosen,
@@ -174,6 +152,26 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "may_send": may_send(request),
     }
     return page(request, "campaigns/detail.html", context)
+
+
+def _after(campaign: Campaign) -> dict[str, Any]:
+    """Who opened and pressed, told apart from machines, and what was ordered in the days of credit."""
+    seen = queries.visits_of_campaign(campaign)
+    names = {"click": _("Pressed a link"), "open": _("Opened")}
+    return {
+        "visits": [
+            {
+                "label": label,
+                "human": seen.get((what, "human"), 0),
+                "machine": seen.get((what, "machine"), 0),
+                "unknown": seen.get((what, "unknown"), 0) + seen.get((what, ""), 0),
+            }
+            for what, label in names.items()
+        ],
+        "links": queries.links_of_campaign(campaign),
+        "orders": queries.orders_after(campaign),
+        "currency": settings.SHOP_CURRENCY,
+    }
 
 
 def _alarm(campaign: Campaign) -> dict[str, Any]:

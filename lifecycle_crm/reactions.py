@@ -18,6 +18,7 @@ from typing import Any
 
 from django.db import models, transaction
 
+from campaigns import tracking
 from customers import facts
 from customers.models import DirtyCustomer, Event, Order, Refund
 from feedback import cases, scores
@@ -56,12 +57,13 @@ ONLY: dict[type[models.Model], Callable[[], models.Q | None]] = {
     Event: lambda: models.Q(name__in=names) if (names := earning.event_names()) else None,
 }
 
-HAND_DOWNS: list[Callable[..., Any]] = [points_standing.hand_down, scores.hand_down]
+HAND_DOWNS: list[Callable[..., Any]] = [points_standing.hand_down, scores.hand_down, tracking.hand_down]
 """Numbers of the higher floors on their way into the customer's facts."""
 
 HANDED_FROM: list[str] = [
     "SELECT customer_id, answered_at AS moment FROM feedback_answer",
     "SELECT customer_id, created_at AS moment FROM feedback_casenote",
+    tracking.HANDED_FROM,
 ]
 """The rows whose moments those numbers follow: who was touched on a past date. Points are known as of now only."""
 

@@ -142,6 +142,7 @@ class Rendering(models.Model):
     subject = models.CharField(_("subject"), max_length=400)
     html = models.TextField()
     text = models.TextField()
+    links = models.PositiveSmallIntegerField(_("tracked links"), default=0)
 
     class Meta:
         verbose_name = _("rendered message")

@@ -57,6 +57,7 @@ class Visit(models.Model):
     why = models.CharField(_("why we think so"), max_length=60, blank=True)
     method = models.CharField(max_length=8)
     agent = models.CharField(_("program"), max_length=200, blank=True)
+    origin = models.CharField(max_length=16, blank=True, help_text=_("Stands for where it came from; says not where."))
     has_language = models.BooleanField(default=False, help_text=_("It said which languages it reads, as browsers do."))
 
     class Meta:
@@ -66,6 +67,7 @@ class Visit(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["message", "occurred_at"], name="campaigns_visit_message"),
             models.Index(fields=["occurred_at"], condition=Q(kind=""), name="campaigns_visit_waiting"),
+            models.Index(fields=["origin", "occurred_at"], name="campaigns_visit_origin"),
         ]
 
     def __str__(self) -> str:

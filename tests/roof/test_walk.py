@@ -50,6 +50,8 @@ ACTIONS = {
     "campaigns:message-html",
     "campaigns:preview",
     "campaigns:send",
+    "campaigns:click",
+    "campaigns:opened",
     "campaigns:lift",
     "campaigns:switch",
     "campaigns:run-act",
