@@ -27,7 +27,7 @@ from lifecycle_crm.dashboard import rollups
 from lifecycle_crm.lib import clock, leases
 from lifecycle_crm.lib.models import SetAside
 from lifecycle_crm.lib.moments import parameter
-from loyalty import earning, tally
+from loyalty import earning, referrals, tally
 from loyalty import standing as points_standing
 from stages import engine, presets
 
@@ -46,8 +46,8 @@ def _reward_answers(ids: Sequence[int]) -> None:
 
 AFTER: dict[type[models.Model], tuple[str, list[Verb]]] = {
     # fact: (when it happened, what follows). In this order: a refund follows the order it gives back.
-    Order: ("placed_at", [earning.award_for_orders, rollups.late_orders]),
-    Refund: ("occurred_at", [earning.reverse_for_refunds, rollups.late_refunds]),
+    Order: ("placed_at", [earning.award_for_orders, referrals.reward_for_orders, rollups.late_orders]),
+    Refund: ("occurred_at", [earning.reverse_for_refunds, referrals.take_back_for_refunds, rollups.late_refunds]),
     Event: ("occurred_at", [earning.award_for_events]),
     Response: ("answered_at", [cases.open_for_responses, _reward_answers]),
 }

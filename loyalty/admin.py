@@ -15,6 +15,9 @@ from loyalty.models import (
     Programme,
     Redemption,
     RedemptionStep,
+    Referral,
+    ReferralCode,
+    ReferralOffer,
     Reward,
     RewardPrice,
     RewardUse,
@@ -180,3 +183,30 @@ class WalletCardAdmin(ReadOnly):
     raw_id_fields = ["customer"]
     search_fields = ["=number", "=customer__email_key", "=customer__id"]
     search_help_text = "Number of the card, or e-mail or number of the customer"
+
+
+@admin.register(ReferralOffer)
+class ReferralOfferAdmin(ReadOnly):
+    list_display = ["programme", "advocate_points", "friend_points", "min_order_minor", "most_per_month", "is_active"]
+    list_select_related = ["programme"]
+    search_fields = ["=id"]
+    search_help_text = "Number of the offer"
+
+
+@admin.register(ReferralCode)
+class ReferralCodeAdmin(ReadOnly):
+    list_display = ["code", "customer", "created_at"]
+    list_select_related = ["customer"]
+    raw_id_fields = ["customer"]
+    search_fields = ["=code", "=customer__email_key", "=customer__id"]
+    search_help_text = "Code, or e-mail or number of the customer"
+
+
+@admin.register(Referral)
+class ReferralAdmin(ReadOnly):
+    list_display = ["id", "advocate", "friend", "state", "doubts", "created_at", "decided_at", "decided_by"]
+    list_select_related = ["advocate", "friend", "decided_by"]
+    list_filter = ["state"]
+    raw_id_fields = ["advocate", "friend", "order", "decided_by"]
+    search_fields = ["=advocate__email_key", "=advocate__id"]
+    search_help_text = "E-mail or number of who recommends"

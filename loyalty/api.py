@@ -13,7 +13,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from loyalty import approvals, callers, ledger, liability_api, movements_api, queries, rewards_api, wallet_api
+from loyalty import (
+    approvals,
+    callers,
+    ledger,
+    liability_api,
+    movements_api,
+    queries,
+    referrals_api,
+    rewards_api,
+    wallet_api,
+)
 from loyalty.models import Account, Approval, Entry
 
 
@@ -243,4 +253,5 @@ ROUTES: list[tuple[str, Any, str]] = [
     *wallet_api.ROUTES,
     *movements_api.ROUTES,
     *liability_api.ROUTES,
+    *referrals_api.ROUTES,
 ]

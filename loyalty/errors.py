@@ -108,3 +108,13 @@ class VoucherNotUsable(Conflict):
 
 class DuplicateCodes(InvalidInput):
     code = "duplicate_codes"
+
+
+class UnknownCode(NotFound):
+    code = "unknown_referral_code"
+
+
+class NoReferrals(Conflict):
+    """The shop offers nothing for friends now."""
+
+    code = "no_referrals"

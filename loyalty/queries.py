@@ -341,6 +341,10 @@ def explain(entry: Entry) -> str:
     kind = entry.kind
     if told.get("lines"):
         return sentences.earned(told)
+    if told.get("rule") == "referral_advocate":
+        return _("A friend you recommended us to has ordered.")
+    if told.get("rule") == "referral_friend":
+        return _("Welcome: a friend recommended us to you.")
     if told.get("rule") == "per_unit":
         return ngettext(
             "%(points)s point for each whole %(currency)s of an order of %(amount)s.",

@@ -1,6 +1,6 @@
 from django.urls import URLPattern, include, path
 
-from loyalty import liability_pages, movement_pages, reward_pages, views, voucher_pages, wallet_pages
+from loyalty import liability_pages, movement_pages, referral_pages, reward_pages, views, voucher_pages, wallet_pages
 
 app_name = "loyalty"
 staff = [
@@ -33,6 +33,10 @@ staff = [
     path("redemptions/<int:pk>/prepare/", reward_pages.redemption_prepare, name="redemption-prepare"),
     path("redemptions/<int:pk>/hand-out/", reward_pages.redemption_hand_out, name="redemption-hand-out"),
     path("redemptions/<int:pk>/cancel/", reward_pages.redemption_cancel, name="redemption-cancel"),
+    path("referrals/", referral_pages.referral_list, name="referrals"),
+    path("referrals/offer/", referral_pages.offer_edit, name="referral-offer"),
+    path("referrals/<int:pk>/approve/", referral_pages.referral_approve, name="referral-approve"),
+    path("referrals/<int:pk>/refuse/", referral_pages.referral_refuse, name="referral-refuse"),
     path("vouchers/", voucher_pages.series_list, name="vouchers"),
     path("vouchers/new/", voucher_pages.series_new, name="voucher-new"),
     path("vouchers/<int:pk>/", voucher_pages.series_detail, name="voucher-series"),
@@ -44,6 +48,7 @@ public: list[URLPattern] = [
     path("w/<str:token>/", wallet_pages.show, name="wallet"),
     path("w/<str:token>/rewards/<int:pk>/", wallet_pages.redeem, name="wallet-redeem"),
     path("w/<str:token>/redemptions/<int:pk>/undo/", wallet_pages.undo, name="wallet-undo"),
+    path("r/<slug:code>/", referral_pages.landing, name="referral-public"),
     path("programmes/<slug:key>/", wallet_pages.programme, name="programme-public"),
 ]
 """For customers: no sign-in, the address itself is the proof."""

@@ -23,7 +23,7 @@ from customers.models import Customer
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Gone
 from lifecycle_crm.templatetags.crm import money, num
-from loyalty import catalogue, queries, rewards, rules, sentences
+from loyalty import catalogue, queries, rewards, rules, sentences, tiers
 from loyalty import programme as programmes
 from loyalty.models import Account, Entry, Ladder, Lot, Membership, Programme, Redemption, Tier, WalletCard
 
@@ -170,6 +170,7 @@ def view(customer: Customer, *, key: str = "", before: int | None = None, as_of:
         value_minor=spendable * one.value_minor_per_100 // 100,
         offers=rewards.offers(customer=customer, programme=one, spendable=spendable, as_of=moment),
         taken=[each for each in catalogue.of_customer(customer) if each.reward.programme_id == one.pk],
+        progress=tiers.progress(customer, one, as_of=moment),
         stay=stay,
         plain=in_plain_words(one),
         others=[each for each in mine if each.pk != one.pk],

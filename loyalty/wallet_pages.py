@@ -22,7 +22,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from lifecycle_crm.accounts.middleware import public
 from lifecycle_crm.lib.errors import DomainError, NotFound
-from loyalty import catalogue, codes, marks, queries, rewards, vouchers, wallet
+from loyalty import catalogue, codes, marks, queries, referrals, rewards, vouchers, wallet
 from loyalty.models import Programme, Redemption, Reward, WalletCard
 from loyalty.reward_forms import OrderRewardForm
 
@@ -78,6 +78,8 @@ def show(request: HttpRequest, card: WalletCard, token: str) -> HttpResponse:
     is_scanned = len(number) == 13 and number.isdigit()
     done = request.GET.get("done", "")
     taken = [_taken(one) for one in view.taken]
+    holds = referrals.offer()
+    own = referrals.code(card.customer) if holds else None
     context = _context(
         request, card, token,
         view=view,
@@ -90,6 +92,9 @@ def show(request: HttpRequest, card: WalletCard, token: str) -> HttpResponse:
         percent=round(100 * view.progress.share) if view.progress else 0,
         steps=_steps(view.progress),
         is_later_page=before is not None,
+        offer=holds,
+        friend_code=codes.shown(own.code) if own else "",
+        friend_url=referrals.url(own) if own else "",
     )  # fmt: skip
     return render(request, "loyalty/wallet.html", context)
 

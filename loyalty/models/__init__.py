@@ -6,6 +6,7 @@ from loyalty.models.freeze import Freeze
 from loyalty.models.hold import Hold
 from loyalty.models.ledger import Account, Entry, Lot, LotSpend, Posting
 from loyalty.models.programme import Membership, Programme
+from loyalty.models.referral import Referral, ReferralCode, ReferralOffer
 from loyalty.models.reward import Redemption, RedemptionStep, Reward, RewardPrice, RewardUse
 from loyalty.models.rules import EarningRule, RuleUse
 from loyalty.models.tier import Ladder, Tier, TierChange, TierStanding
@@ -33,6 +34,9 @@ __all__ = [
     "Programme",
     "Redemption",
     "RedemptionStep",
+    "Referral",
+    "ReferralCode",
+    "ReferralOffer",
     "Reward",
     "RewardPrice",
     "RewardUse",

@@ -13,9 +13,9 @@ from customers.models import Customer
 from lifecycle_crm.accounts.models import ApiKey
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Gone
-from loyalty import codes, ledger, marks, rewards, rules, vouchers, wallet
+from loyalty import codes, ledger, marks, rewards, rules, tiers, vouchers, wallet
 from loyalty import programme as programmes
-from loyalty.models import Account, Entry, Ladder, Programme, Redemption, Reward, Tier, Voucher, WalletCard
+from loyalty.models import Account, Entry, Programme, Redemption, Reward, Voucher, WalletCard
 from tests.factories import UserFactory
 from tests.loyalty.factories import CustomerFactory, give
 from tests.loyalty.test_api import get, post
@@ -233,8 +233,7 @@ def test_rules_are_said_from_the_programme_and_those_for_a_segment_are_not() -> 
     programmes.edit(programme=programme, pending_days=7, expiry_months=12)
     rules.create(programme=programme, name="Sundays", kind="multiplier", percent=200, weekdays="7")
     rules.create(programme=programme, name="Secret", kind="order", points=5, stages=["dormant"])
-    Ladder.objects.create(programme=programme)
-    Tier.objects.create(programme=programme, key="gold", name="Gold", threshold=1000, benefits=["Free delivery"])
+    tiers.set_ladder(programme=programme, steps=[tiers.Step("Gold", 1000, ["Free delivery"])])
     page = text(Client().get(reverse("loyalty:programme-public", args=[programme.key])))
     for words in (
         "2 times the points of orders, on Sunday.",
@@ -248,6 +247,15 @@ def test_rules_are_said_from_the_programme_and_those_for_a_segment_are_not() -> 
     programmes.stop(programme=programme)
     assert Client().get(reverse("loyalty:programme-public", args=[programme.key])).status_code == 404
     assert Client().get(reverse("loyalty:programme-public", args=["nothing"])).status_code == 404
+
+
+def test_it_shows_the_way_to_the_next_tier(ada: Customer) -> None:
+    programme = Programme.current()
+    assert programme is not None
+    tiers.set_ladder(programme=programme, steps=[tiers.Step("Gold", 2000, ["Free delivery"])])
+    page = text(Client().get(address(ada)))
+    assert "to Gold." in page
+    assert "On the way to Gold" in page
 
 
 def test_several_programmes_stand_side_by_side(ada: Customer) -> None:

@@ -9,8 +9,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from lifecycle_crm.lib import clock
-from loyalty import ledger, rewards, vouchers, wallet
-from loyalty.models import Account, Ladder, Programme, Redemption, Tier
+from loyalty import ledger, rewards, tiers, vouchers, wallet
+from loyalty.models import Account, Programme, Redemption
 from tests.loyalty.factories import CustomerFactory, give
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -28,8 +28,7 @@ def opened() -> str:
     give(ada, 700, "soon", expires_at=clock.day_end(clock.today() + timedelta(days=20)))
     give(ada, 600, "later")
     give(ada, 50, "waits", active_at=clock.now() + timedelta(days=3))
-    Ladder.objects.create(programme=programme)
-    Tier.objects.create(programme=programme, key="gold", name="Gold", threshold=2000, benefits=["Free delivery"])
+    tiers.set_ladder(programme=programme, steps=[tiers.Step("Gold", 2000, ["Free delivery"])])
     series = vouchers.create(name="Ten", worth="percent", percent=10, valid_days=30)
     off = rewards.create(programme=programme, name="Ten off", kind="discount", points=100, series=series)
     rewards.create(

@@ -24,8 +24,8 @@ from lifecycle_crm import night, reactions
 from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.demo import shop
 from lifecycle_crm.lib import clock
-from loyalty import ledger, rewards, vouchers, wallet
-from loyalty.models import Programme, Redemption, Voucher
+from loyalty import ledger, referrals, rewards, vouchers, wallet
+from loyalty.models import Programme, Redemption, Referral, ReferralCode, Voucher
 from stages import backtest, rulesets
 from stages.models import Backtest, RuleSet
 from tests.factories import PASSWORD, UserFactory
@@ -75,6 +75,7 @@ ACTIONS = {
     "loyalty:counter-redeem",
     "loyalty:voucher-upload",
     "loyalty:wallet-undo",
+    "loyalty:referral-approve",
     "loyalty:voucher-generate",
     "loyalty:voucher-issue",
     "loyalty:redemption-prepare",
@@ -161,6 +162,8 @@ def crm(settings: Any) -> dict[str, str]:
         "loyalty:points-move": {"customer_id": person.pk},
         "loyalty:liability-people": {"which": "never"},
         "loyalty:counter": {"customer_id": person.pk},
+        "loyalty:referral-public": {"code": _recommended(person).code},
+        "loyalty:referral-refuse": {"pk": Referral.objects.get(email="friend@shop.example").pk},
         "loyalty:wallet": {"token": wallet.token(wallet.card(person))},
         "loyalty:wallet-redeem": {"token": wallet.token(wallet.card(person)), "pk": redeemed.reward_id},
         "loyalty:programme-public": {"key": redeemed.reward.programme.key},
@@ -191,6 +194,16 @@ def _given(person: Customer) -> Voucher:
     series = vouchers.create(name="Ten off", worth="percent", percent=10, valid_days=30, is_endless=False)
     vouchers.generate(series=series, count=3)
     return vouchers.issue(series=series, customer=person, key="walk")
+
+
+def _recommended(person: Customer) -> ReferralCode:
+    """The code of somebody who brought a friend."""
+    programme = Programme.current()
+    assert programme is not None
+    referrals.set_offer(programme=programme, advocate_points=100, friend_points=50)
+    of = referrals.code(person)
+    referrals.claim(code=of.code, email="friend@shop.example")
+    return of
 
 
 def _replayed() -> Backtest:
