@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import time_machine
+from django.db import connection
 from django.urls import reverse
 
 from campaigns.models import Campaign, Message, Run
@@ -220,6 +222,35 @@ def test_it_gives_the_same_in_parts_and_after_its_worker_died(monkeypatch: pytes
     for name in whole.result.keys() - {"flapped", "seconds"}:
         assert done.result[name] == whole.result[name], name
     assert len(done.result["flapped"]) == len(whole.result["flapped"]) > 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_shop_writes_while_a_replay_works() -> None:
+    shop(5, days=40)
+    night.run(clock.last_complete_day())
+    asked = backtest.request(rule_set=quick(), months=3, actor=None)
+    stood = picture()
+    done: list[int] = []
+
+    def writes() -> None:
+        # Another connection: the rows that are being replayed, and the replay's own.
+        done.append(CustomerFacts.objects.update(clicked_at=clock.now()))
+        done.append(Backtest.objects.filter(pk=asked.pk, state="running").update(error="still here"))
+        connection.close()
+
+    def hand_down(*, as_of: Any) -> None:
+        if not done:
+            other = threading.Thread(target=writes)
+            other.start()
+            other.join(timeout=3)
+            assert done == [5, 1], "the replay holds a lock that the shop waits for"
+        reactions.hand_down(as_of=as_of)
+
+    finished = backtest.work_due(hand_down=hand_down, happened=reactions.HANDED_FROM)
+    assert finished is not None
+    assert (finished.state, finished.customers) == ("done", 5)
+    CustomerFacts.objects.update(clicked_at=None)
+    assert picture() == stood
 
 
 def test_a_person_stops_a_replay_and_what_it_did_is_thrown_away(client) -> None:
