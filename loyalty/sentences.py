@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 
 from lifecycle_crm.lib import clock
 from lifecycle_crm.templatetags.crm import day, money, num, stage_name
-from loyalty.models import EarningRule, Programme, Tier
+from loyalty.models import EarningRule, Ladder, Programme, Tier
 
 Kind = EarningRule.Kind
 
@@ -189,6 +189,41 @@ def programme(one: Programme) -> list[str]:
             said.append(_("It costs %(fee)s once.") % {"fee": money(one.fee_minor, settings.SHOP_CURRENCY)})
         else:
             said.append(_("It is free to join."))
+    return said
+
+
+def ladder(one: Ladder) -> list[str]:
+    """How tiers are decided, a sentence each."""
+    what = {
+        Ladder.Measure.POINTS: _("points earned"),
+        Ladder.Measure.SPEND: _("money spent"),
+        Ladder.Measure.ORDERS: _("orders"),
+    }[Ladder.Measure(one.measure)]
+    if one.window == Ladder.Window.ROLLING:
+        first = ngettext(
+            "Tiers count %(what)s in the last %(n)s month.", "Tiers count %(what)s in the last %(n)s months.",
+            one.window_months,
+        ) % {"what": what, "n": num(one.window_months)}  # fmt: skip
+    elif one.window == Ladder.Window.CALENDAR:
+        first = _("Tiers count %(what)s in the calendar year.") % {"what": what}
+    else:
+        first = _("Tiers count %(what)s since the beginning.") % {"what": what}
+    said = [first, _("A tier is reached at once.")]
+    if one.window != Ladder.Window.LIFETIME:
+        if one.grace_days:
+            said.append(
+                ngettext(
+                    "Who has too little keeps the tier for %(n)s day more.",
+                    "Who has too little keeps the tier for %(n)s days more.",
+                    one.grace_days,
+                )
+                % {"n": num(one.grace_days)}
+            )
+        said.append(
+            _("Then it goes down one tier at a time.")
+            if one.step_down == Ladder.StepDown.ONE
+            else _("Then it goes down to the tier they still reach.")
+        )
     return said
 
 

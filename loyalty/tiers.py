@@ -89,6 +89,19 @@ def set_ladder(
     return ladder
 
 
+def check(*, programme: Programme, steps: Sequence[Step], **values: Any) -> None:
+    """Raises ``BadTiers`` where ``set_ladder`` would; nothing is saved."""
+    _checked(
+        programme,
+        steps,
+        values.get("measure", Ladder.Measure.POINTS),
+        values.get("window", Ladder.Window.ROLLING),
+        values.get("window_months", 12),
+        values.get("grace_days", 0),
+        values.get("step_down", Ladder.StepDown.BALANCE),
+    )
+
+
 def _checked(
     programme: Programme,
     steps: Sequence[Step],

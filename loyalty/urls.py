@@ -1,6 +1,15 @@
 from django.urls import URLPattern, include, path
 
-from loyalty import liability_pages, movement_pages, referral_pages, reward_pages, views, voucher_pages, wallet_pages
+from loyalty import (
+    liability_pages,
+    movement_pages,
+    programme_pages,
+    referral_pages,
+    reward_pages,
+    views,
+    voucher_pages,
+    wallet_pages,
+)
 
 app_name = "loyalty"
 staff = [
@@ -26,6 +35,16 @@ staff = [
     path("liability/people/<str:which>/", liability_pages.people, name="liability-people"),
     path("accounts/<int:customer_id>/rewards/", reward_pages.counter, name="counter"),
     path("accounts/<int:customer_id>/rewards/<int:pk>/redeem/", reward_pages.counter_redeem, name="counter-redeem"),
+    path("programmes/", programme_pages.programme_list, name="programmes"),
+    path("programmes/new/", programme_pages.programme_new, name="programme-new"),
+    path("programmes/presets/<slug:key>/install/", programme_pages.preset_install, name="preset-install"),
+    path("programmes/<slug:key>/", programme_pages.programme, name="programme"),
+    path("programmes/<slug:key>/edit/", programme_pages.programme_edit, name="programme-edit"),
+    path("programmes/<slug:key>/switch/", programme_pages.programme_switch, name="programme-switch"),
+    path("programmes/<slug:key>/tiers/", programme_pages.tier_edit, name="tiers"),
+    path("programmes/<slug:key>/rules/new/<slug:kind>/", programme_pages.rule_new, name="rule-new"),
+    path("rules/<int:pk>/", programme_pages.rule_edit, name="rule"),
+    path("rules/<int:pk>/stop/", programme_pages.rule_stop, name="rule-stop"),
     path("rewards/", reward_pages.reward_list, name="rewards"),
     path("rewards/new/", reward_pages.reward_new, name="reward-new"),
     path("rewards/<int:pk>/", reward_pages.reward_edit, name="reward"),

@@ -35,10 +35,11 @@ class _Undo(Exception):
 
 @dataclass(frozen=True)
 class Draft:
-    """A programme as it could be: rules (none of them stored) and tiers, each as ``tiers.Step``; ``None``: as today."""
+    """A programme as it could be: rules, tiers as steps, and how they are decided, none of it stored; ``None``: as today."""
 
     rules: Sequence[EarningRule] | None = None
     steps: Sequence[tiers.Step] | None = None
+    ladder: Ladder | None = None
     value_minor_per_100: int | None = None
 
 
@@ -97,13 +98,15 @@ def ask(*, programme: Programme, draft: Draft, until: datetime | None = None, da
             steps = [tiers.Step(one.name, one.threshold, (), one.key) for one in programme.tiers.order_by("threshold")]
             drafted = steps if draft.steps is None else sorted(draft.steps, key=lambda one: one.threshold)
             sides = []
-            for name, some, ways, value in (
-                ("today", today, steps, programme.value_minor_per_100),
-                ("draft", changed, drafted, draft.value_minor_per_100 or programme.value_minor_per_100),
+            other = draft.ladder or ladder
+            ranks = []
+            for name, some, how, ways, value in (
+                ("today", today, ladder, steps, programme.value_minor_per_100),
+                ("draft", changed, other, drafted, draft.value_minor_per_100 or programme.value_minor_per_100),
             ):
                 _replay(name, programme, some, start, end)
-                sides.append(_side(name, ladder, ways, value, share, everybody / max(asked, 1), start, end))
-            ranks = [_rank(ladder, name, ways, start, end) for name, ways in (("today", steps), ("draft", drafted))]
+                ranks.append(_rank(how, name, ways, start, end))
+                sides.append(_side(name, ranks[-1], ways, value, share, everybody / max(asked, 1)))
             up, down, fallen = _moves(ranks, everybody / max(asked, 1))
             answer = Answer(programme, start, end, sides[0], sides[1], up, down, fallen, asked, everybody, share)
             raise _Undo
@@ -183,25 +186,17 @@ def _replay(side: str, programme: Programme, some: Sequence[EarningRule], start:
 
 
 def _side(
-    name: str,
-    ladder: Ladder | None,
-    steps: Sequence[tiers.Step],
-    value: int,
-    share: float,
-    scale: float,
-    start: datetime,
-    end: datetime,
+    name: str, ranks: Mapping[int, int], steps: Sequence[tiers.Step], value: int, share: float, scale: float
 ) -> Side:
     [(points, earners)] = batches.rows(
         f"SELECT coalesce(sum(points), 0), count(DISTINCT customer_id) FROM {WORTH} WHERE side = %s AND points > 0",
         [name],
     )
     points = round(int(points) * scale)
-    per_tier: dict[str, int] = {}
-    if ladder is not None and steps:
-        found = _rank(ladder, name, steps, start, end)
-        for place, step in enumerate(steps, 1):
-            per_tier[step.name] = round(sum(1 for rank in found.values() if rank == place) * scale)
+    per_tier = {
+        step.name: round(sum(1 for rank in ranks.values() if rank == place) * scale)
+        for place, step in enumerate(steps, 1)
+    }
     return Side(
         points=points,
         earners=round(earners * scale),

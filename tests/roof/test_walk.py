@@ -25,7 +25,7 @@ from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.demo import shop
 from lifecycle_crm.lib import clock
 from loyalty import ledger, referrals, rewards, vouchers, wallet
-from loyalty.models import Programme, Redemption, Referral, ReferralCode, Voucher
+from loyalty.models import EarningRule, Programme, Redemption, Referral, ReferralCode, Voucher
 from stages import backtest, rulesets
 from stages.models import Backtest, RuleSet
 from tests.factories import PASSWORD, UserFactory
@@ -63,6 +63,9 @@ ACTIONS = {
     "loyalty:points-redeem",
     "loyalty:points-adjust",
     "loyalty:points-undo",
+    "loyalty:preset-install",
+    "loyalty:programme-switch",
+    "loyalty:rule-stop",
     "loyalty:points-transfer",
     "loyalty:points-merge",
     "loyalty:points-unmerge",
@@ -159,6 +162,11 @@ def crm(settings: Any) -> dict[str, str]:
         "night-undo": {"day": str(last)},
         "night-preview": {"day": str(last)},
         "loyalty:account": {"customer_id": person.pk},
+        "loyalty:programme": {"key": "points"},
+        "loyalty:programme-edit": {"key": "points"},
+        "loyalty:tiers": {"key": "points"},
+        "loyalty:rule-new": {"key": "points", "kind": "amount"},
+        "loyalty:rule": {"pk": EarningRule.objects.get(programme__key="points").pk},
         "loyalty:points-move": {"customer_id": person.pk},
         "loyalty:liability-people": {"which": "never"},
         "loyalty:counter": {"customer_id": person.pk},
