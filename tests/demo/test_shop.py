@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Max, Min
 
 from customers.models import Consent, Customer, CustomerFacts, Event, Order, OrderLine
 from feedback.models import Response
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.demo import histories, shop
+from lifecycle_crm.demo import club, histories, shop
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.models import Note
+from loyalty import audit, earning, ledger, referrals
+from loyalty.models import Redemption, Referral, Reward, Voucher
 from stages.models import Night
 
 pytestmark = pytest.mark.django_db
@@ -129,3 +131,26 @@ def test_it_refuses_a_shop_in_another_currency(settings: Any) -> None:
     with pytest.raises(CommandError, match="SHOP_CURRENCY is SEK"):
         demo("--no-nights")
     assert not Customer.objects.exists()
+
+
+def test_it_has_invented_rewards_redemptions_vouchers_and_friends_and_a_second_run_adds_none() -> None:
+    shop.build(customers=300)
+    assert Reward.objects.count() == 7
+    brought = Referral.objects.count()
+    assert brought >= 4
+    assert not Redemption.objects.exists()
+    orders = list(Order.objects.values_list("pk", flat=True))
+    earning.award_for_orders(orders)
+    referrals.reward_for_orders(orders)
+    assert set(Referral.objects.values_list("state", flat=True)) <= {"rewarded", "review", "refused"}
+    ends = Customer.objects.aggregate(low=Min("pk"), high=Max("pk"))
+    ledger.activate_due(as_of=clock.now(), low=ends["low"], high=ends["high"] + 1)
+    ledger.expire_due(as_of=clock.now(), low=ends["low"], high=ends["high"] + 1)
+    made = club.redeem_some(seed=shop.SEED)
+    assert made > 10
+    assert {"ordered", "handed_out"} <= set(Redemption.objects.values_list("state", flat=True))
+    assert Voucher.objects.exclude(state="free").exists()
+    assert (club.redeem_some(seed=shop.SEED), club.bring_friends(seed=shop.SEED)) == (made, brought)
+    club.install()
+    assert (Reward.objects.count(), Referral.objects.count(), Redemption.objects.count()) == (7, brought, made)
+    assert audit.problems() == []

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from customers.models import Customer
 from lifecycle_crm import night
-from lifecycle_crm.demo import shop
+from lifecycle_crm.demo import club, shop
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.models import Note
 
@@ -60,3 +60,5 @@ class Command(BaseCommand):
         count = night.replay(first, last, progress=lambda text: self._say(f"nights replayed up to {text}", began))
         Note.objects.filter(name=shop.NOTE).update(value={**note, "nights": True})
         self._say(f"{count} nights are replayed", began)
+        began = time.monotonic()
+        self._say(f"{club.redeem_some(seed=note['seed'])} invented redemptions", began)
