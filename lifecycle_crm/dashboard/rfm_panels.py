@@ -351,6 +351,30 @@ def _grid_rows(of: Shown) -> Rows:
                cell.reachable)  # fmt: skip
 
 
+def _group_rows(of: Shown) -> Rows:
+    yield "group", "customers", "spend", "currency", "nps", "answers", "reachable"
+    for group in RfmGroup.values:
+        mine = [of.cells[place] for place in groups.cells(group)]
+        answers = sum(cell.answers for cell in mine)
+        balance = sum(cell.promoters - cell.detractors for cell in mine)
+        spend = _amount(sum(cell.revenue_minor for cell in mine))
+        yield (group, sum(cell.customers for cell in mine), spend, settings.SHOP_CURRENCY,
+               round(100 * balance / answers, 1) if answers else "", answers, sum(cell.reachable for cell in mine))  # fmt: skip
+
+
+def _score_rows(of: Shown) -> Rows:
+    """The highest value that still gets a score; empty where there is no limit."""
+    yield "score", "recency_days_up_to", "orders_up_to", "spend_up_to", "currency"
+    cuts = groups.cuts()
+    if cuts is None:
+        return
+    for score in range(5, 0, -1):
+        days = "" if score == 1 else cuts.recency_days[5 - score]
+        orders = "" if score == 5 else cuts.frequency[score - 1]
+        spend = "" if score == 5 else _amount(cuts.monetary_minor[score - 1])
+        yield score, days, orders, spend, settings.SHOP_CURRENCY
+
+
 def _size_rows(of: Shown) -> Rows:
     yield "business_date", "group", "customers", "had_spent", "currency"
     for day_of in (of.since, of.until):
@@ -365,4 +389,10 @@ def _move_rows(of: Shown) -> Rows:
         yield of.since, of.until, one.source, one.target, one.people, _amount(one.spend_minor), settings.SHOP_CURRENCY
 
 
-TABLES: dict[str, Callable[[Shown], Rows]] = {"grid": _grid_rows, "sizes": _size_rows, "moves": _move_rows}
+TABLES: dict[str, Callable[[Shown], Rows]] = {
+    "grid": _grid_rows,
+    "groups": _group_rows,
+    "sizes": _size_rows,
+    "moves": _move_rows,
+    "scores": _score_rows,
+}

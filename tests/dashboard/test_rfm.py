@@ -7,6 +7,8 @@ from html import unescape
 
 import pytest
 import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from customers import rfm
@@ -150,6 +152,8 @@ def test_it_shows_whom_it_can_reach_and_which_groups_grow(staff, shop):
         ("grid", {"recency,frequency,group,customers,spend,currency,nps,answers,reachable",
                   "5,5,champions,4,200.00,USD,100.0,4,0", "1,1,lost,1,10.00,USD,,0,0"}),
         ("sizes", {"2026-03-10,champions,4,200.00,USD", "2026-02-08,champions,6,300.00,USD"}),
+        ("groups", {"champions,4,200.00,USD,100.0,4,0", "lost,1,10.00,USD,,0,0", "loyal,0,0.00,USD,,0,0"}),
+        ("scores", {"5,10,,,USD", "4,30,5,0.04,USD", "1,,1,0.01,USD"}),
         ("moves", {"2026-02-08,2026-03-10,champions,cannot_lose,2,100.00,USD", "2026-02-08,2026-03-10,none,new,3,30.00,USD"}),
     ],
 )  # fmt: skip
@@ -228,3 +232,16 @@ def test_it_gives_the_groups_to_a_program(shop):
     assert caller("customers:read").get("/api/v1/rfm/?on=2020-01-01").status_code == 404
     assert caller("customers:read").get("/api/v1/rfm/?on=soon").status_code == 400
     assert caller("stages:read").get("/api/v1/rfm/").status_code == 403
+
+
+def test_it_asks_the_same_number_of_questions_for_any_number_of_people(staff, shop):
+    asked = {"layer": "net", "cell": "5-5"}
+    staff.get(reverse("dashboard:rfm"), asked)
+    with CaptureQueriesContext(connection) as few:
+        staff.get(reverse("dashboard:rfm"), asked)
+    for score in ((4, 4), (3, 3), (2, 2)):
+        buyers(score, 30)
+    with CaptureQueriesContext(connection) as many:
+        answer = staff.get(reverse("dashboard:rfm"), asked)
+    assert answer.context["buyers"] == 100
+    assert len(many) == len(few) <= 18
