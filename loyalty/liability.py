@@ -6,7 +6,8 @@ tomorrow, unless something from before it is recorded later; how much that was i
 Breakage is what ends unused. The forecast takes lots whose life is over: of the points that were still there at the same
 share of their life (in tenths), which share ended unused; and applies it to the points outstanding now. The interval is a
 delete-a-group jackknife over twenty groups of customers (Kott, "The Delete-a-Group Jackknife", Journal of Official
-Statistics 17, 2001), because the points of one customer end together. IFRS 15, B44-B47 says when such an estimate may be
+Statistics 17, 2001), because the points of one customer end together. Where all of them did the same, it is the rule of three
+(Hanley and Lippman-Hand, JAMA 249, 1983): of n customers none did otherwise, so at most 3/n do. IFRS 15, B44-B47 says when such an estimate may be
 booked; this is the estimate.
 """
 
@@ -294,6 +295,8 @@ def breakage(programme: Programme, day: date) -> Breakage:
     mean = sum(without) / GROUPS
     reach = STUDENT * sqrt((GROUPS - 1) / GROUPS * sum((one - mean) ** 2 for one in without))
     most = sum(open_now.values())
+    if reach == 0.0:  # everybody did the same, so groups cannot tell how sure that is
+        reach = most * 3 / people
     return Breakage(
         programme,
         day,

@@ -154,7 +154,7 @@ def _metrics(owed: Any, unused: Any, months: list[Any], currency: str) -> list[d
                 "definition": _(
                     "Of points that were still there at the same tenth of their life, the share that ended unused, learnt "
                     "from lots that ended in the two years before. Interval: delete-a-group jackknife over 20 groups of "
-                    "customers (Kott 2001)."
+                    "customers (Kott 2001); where all did the same, the rule of three."
                 ),
             }
         )

@@ -1,0 +1,223 @@
+"""Redemptions by fifty clients at once over HTTP, and the proof of the ledger over many entries, with its growth.
+
+``BENCH_LEDGER_ENTRIES`` sets how many entries are proved (default: ten per customer); a quarter of them is proved first.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection, transaction
+
+from customers.models import Customer
+from lifecycle_crm.accounts.models import ApiKey
+from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.moments import parameter
+from loyalty import audit, ledger
+from loyalty.models import Account, Entry, Programme
+
+CLIENTS = 50
+EACH = 10
+WORKERS = 4
+
+
+def timed(work: Any) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def row(what: str, seconds: list[float], ratio: float | None, note: str) -> dict[str, Any]:
+    return {
+        "what": what, "median_s": statistics.median(seconds), "min_s": min(seconds), "max_s": max(seconds),
+        "ratio": ratio, "note": note,
+    }  # fmt: skip
+
+
+# --- Redemptions ------------------------------------------------------------------------------------------------------
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def redemptions() -> list[dict[str, Any]]:
+    """Each client redeems for a customer of its own; then all of them for the same one. Answers other than 201 fail."""
+    people = list(Customer.objects.order_by("pk")[:CLIENTS])
+    ledger.earn_many(
+        [
+            ledger.Earning(
+                one.pk, 10**6, f"bench:{one.pk}", clock.now() - timedelta(days=1), clock.now() - timedelta(days=1)
+            )
+            for one in people
+        ]
+    )
+    secret = ApiKey.issue(name="Bench", scopes=["points:write"])[1]
+    alone = [timed(lambda n=n: ledger.redeem(customer=people[0], points=1, key=f"bench:alone:{n}")) for n in range(100)]
+    port = _free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "lifecycle_crm.wsgi", "-b", f"127.0.0.1:{port}", "-w", str(WORKERS)],
+        env=os.environ | {"SITE_URL": f"http://127.0.0.1:{port}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait(port)
+        found = []
+        for name, whose in (
+            ("a customer each", lambda n: people[n].pk),
+            ("all the same customer", lambda n: people[0].pk),
+        ):
+            took: list[float] = []
+            codes: set[int] = set()
+            wall = timed(
+                lambda whose=whose, took=took, codes=codes, name=name: _storm(port, secret, whose, took, codes, name)
+            )
+            assert codes == {201}, codes
+            ordered = sorted(took)
+            found.append(
+                row(
+                    f"redeem over HTTP, {CLIENTS} clients, {name}",
+                    ordered,
+                    statistics.median(ordered) / statistics.median(alone),
+                    f"{len(ordered) / wall:,.0f}/s, p95 {ordered[int(len(ordered) * 0.95)] * 1000:,.0f} ms, n = {len(ordered)}, "
+                    f"{WORKERS} workers; ratio to the verb alone ({statistics.median(alone) * 1000:.1f} ms)",
+                )
+            )
+        return found
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _wait(port: int) -> None:
+    for _try in range(150):
+        try:
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            client.request("GET", "/health/")
+            client.getresponse().read()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError("The server did not come up.")
+
+
+def _storm(port: int, secret: str, whose: Any, took: list[float], codes: set[int], name: str) -> None:
+    start = threading.Barrier(CLIENTS)
+
+    def run(n: int) -> None:
+        start.wait(60)
+        for turn in range(EACH):
+            body = json.dumps({"customer": whose(n), "points": 1})
+            headers = {
+                "Authorization": f"Bearer {secret}",
+                "Idempotency-Key": f"{name}:{n}:{turn}",
+                "Content-Type": "application/json",
+            }
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+            began = time.perf_counter()
+            client.request("POST", "/api/v1/points/redeem/", body, headers)
+            answer = client.getresponse()
+            answer.read()
+            took.append(time.perf_counter() - began)
+            codes.add(answer.status)
+            client.close()
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(CLIENTS)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+
+
+# --- The proof --------------------------------------------------------------------------------------------------------
+
+
+def grow(count: int, turn: int) -> None:
+    """So many more earnings of one point, with postings and lots, spread over all accounts, set-based."""
+    programme = Programme.current()
+    assert programme is not None
+    accounts = Account.objects.filter(programme=programme).count()
+    if accounts < count // 10:
+        missing = Customer.objects.exclude(points_accounts__programme=programme)
+        Account.objects.bulk_create((Account(programme=programme, customer=one) for one in missing), batch_size=2000)
+        accounts = Account.objects.filter(programme=programme).count()
+    each = max(1, count // accounts)
+    now = parameter(clock.now())
+    newest = Entry.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    with transaction.atomic():
+        document = "'{}'::jsonb" if connection.vendor == "postgresql" else "'{}'"
+        batches.execute(
+            f"""
+            WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %s)
+            INSERT INTO loyalty_entry (programme_id, account_id, customer_id, key, kind, points, effective_at, recorded_at,
+                                       reason, explanation, source_type, source_id)
+            SELECT a.programme_id, a.id, a.customer_id, 'bench:' || a.id || ':' || {int(turn)} || ':' || n.i, 'earn', 1, %s, %s,
+                   '', {document}, '', ''
+            FROM loyalty_account a CROSS JOIN n WHERE a.programme_id = %s
+            """,
+            [each, now, now, programme.pk],
+        )
+        batches.execute(
+            "INSERT INTO loyalty_posting (entry_id, account_id, ledger, points) "
+            "SELECT id, account_id, 'available', 1 FROM loyalty_entry WHERE id > %s "
+            "UNION ALL SELECT id, account_id, 'issued', -1 FROM loyalty_entry WHERE id > %s",
+            [newest, newest],
+        )
+        batches.execute(
+            "INSERT INTO loyalty_lot (entry_id, account_id, customer_id, amount, remaining, active_at, activated_at) "
+            "SELECT id, account_id, customer_id, 1, 1, effective_at, effective_at FROM loyalty_entry WHERE id > %s",
+            [newest],
+        )
+        batches.execute(
+            "UPDATE loyalty_account SET balance = balance + %s, earned = earned + %s WHERE programme_id = %s",
+            [each, each, programme.pk],
+        )
+
+
+def proof(size: int) -> list[dict[str, Any]]:
+    """``verify`` of the ledger and the nightly proof; the ratio is to reading each posting once."""
+    goal = int(os.environ.get("BENCH_LEDGER_ENTRIES") or size * 10)
+    found, before = [], 0.0
+    for turn, target in enumerate((goal // 4, goal)):
+        grow(max(target - Entry.objects.count(), 1), turn)
+        batches.execute("ANALYZE" if connection.vendor == "sqlite" else "VACUUM ANALYZE")
+        entries = Entry.objects.count()
+        floor = min(
+            timed(
+                lambda: batches.rows("SELECT account_id, sum(points) FROM loyalty_posting GROUP BY account_id LIMIT 1")
+            )
+            for _time in range(2)
+        )
+        nightly = timed(lambda: ledger.prove())
+        said: list[str] = []
+        whole = [timed(lambda said=said: said.extend(audit.problems())) for _time in range(2)]
+        assert said == [], said[:3]
+        each = min(whole) / entries * 1e6
+        growth = f", {each / before:.2f} times that of a quarter" if before else ""
+        before = each
+        found.append(
+            row(
+                f"verify the ledger, {entries:,} entries",
+                whole,
+                min(whole) / floor,
+                f"{each:.2f} µs per entry{growth}; the night's proof {nightly:.1f} s",
+            )
+        )
+    return found
+
+
+def rows(size: int) -> list[dict[str, Any]]:
+    return redemptions() + proof(size)
