@@ -29,8 +29,7 @@ from lifecycle_crm.accounts.models import User  # noqa: E402
 from lifecycle_crm.demo import shop  # noqa: E402
 from lifecycle_crm.lib import batches, clock  # noqa: E402
 from stages.models import Chunk  # noqa: E402
-from tests.bench import points  # noqa: E402
-from tests.bench import sending  # noqa: E402
+from tests.bench import ledger, points, sending  # noqa: E402
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -160,6 +159,7 @@ def main(size: int, out: Path) -> None:
         )
     DirtyCustomer.objects.all().delete()
     rows += sending.rows() + pages() + points.rows(max(size, 100_000))
+    rows += ledger.rows(size)
     result = {
         "orders": Order.objects.count(),
         "events": Event.objects.count(),
