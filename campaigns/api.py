@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import django_filters
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ReadOnlyModelViewSet
 
-from campaigns import audience, queries, runs
+from campaigns import audience, gate, queries, runs
 from campaigns.models import Campaign, Message, Run, Template
+from customers.models import Customer
+from lifecycle_crm.lib import clock
+from lifecycle_crm.lib.errors import InvalidInput
 
 
 class TemplateOut(serializers.ModelSerializer):
@@ -75,6 +79,25 @@ class MessageOut(serializers.ModelSerializer):
         ]  # fmt: skip
 
 
+class VerdictOut(serializers.Serializer):
+    outcome = serializers.CharField(help_text="sent, held_until or skipped.")
+    reason = serializers.CharField()
+    at = serializers.DateTimeField(allow_null=True, help_text="Held until.")
+    evidence = serializers.JSONField()
+
+
+class AskedOut(serializers.Serializer):
+    check = serializers.CharField(help_text="The reason it asks about.")
+    verdict = VerdictOut(allow_null=True, help_text="Null when it does nothing to the message.")
+
+
+class GateOut(serializers.Serializer):
+    """The verdict, and every check in order; the first that does something decides."""
+
+    verdict = VerdictOut()
+    asked = AskedOut(many=True)
+
+
 class CampaignFilter(django_filters.FilterSet):
     class Meta:
         model = Campaign
@@ -123,6 +146,21 @@ class CampaignViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericV
         user = request.user if request.user.is_authenticated else None
         campaign = audience.draft(**body.validated_data, user=user)
         return Response(CampaignOut(campaign).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(
+        parameters=[OpenApiParameter("customer", int, required=True, description="Id of the customer.")],
+        responses={200: GateOut},
+    )
+    @action(detail=True, methods=["get"], pagination_class=None, filter_backends=[])
+    def gate(self, request: Request, pk: Any = None) -> Response:
+        """What the gate would say of one customer now, and everything it asks."""
+        wanted = request.query_params.get("customer", "")
+        if not wanted.isdigit() or len(wanted) > 18:
+            raise InvalidInput("Name the customer: ?customer= and their id.", code="no_customer")
+        campaign = self.get_object()
+        customer = get_object_or_404(Customer, pk=int(wanted))
+        verdict, asked = gate.answers(customer.pk, campaign, clock.now())
+        return Response(GateOut({"verdict": verdict, "asked": asked}).data)
 
     @extend_schema(request=None, responses={202: RunOut})
     @action(detail=True, methods=["post"])

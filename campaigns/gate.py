@@ -1,8 +1,9 @@
 """The one gate every message passes: sent, held until, or skipped because.
 
 ``verdict`` is pure: it takes what is known about a candidate, the limits of the campaign and an instant, and says what
-happens and on what evidence. ``candidates`` loads what is known, for a batch, in four queries. ``standing_sql`` says the
-part that does not depend on the hour in SQL, for planning a million; a test holds the two together.
+happens and on what evidence. ``candidates`` loads what is known, for a batch, in a fixed number of queries.
+``standing_sql`` says the part that does not depend on the hour in SQL, for planning a million; a test holds the two
+together.
 
 Everybody is judged twice: when planned, and again just before ``sending``.
 """
@@ -10,7 +11,7 @@ Everybody is judged twice: when planned, and again just before ``sending``.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -20,7 +21,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from django.conf import settings
 
 from campaigns.models import Campaign, Message, Purpose, Suppression
-from customers.models import Customer
+from customers.models import Customer, Refund
 from lifecycle_crm.lib import batches
 from lifecycle_crm.lib.moments import moment, parameter
 
@@ -34,6 +35,11 @@ STALE_AFTER = timedelta(hours=48)
 """A win-back that should have gone out this long ago stays in: nobody wants last week's "we miss you" in one heap."""
 RECHECK = timedelta(hours=6)
 WEEK = timedelta(days=7)
+REFUND_ASKED, REFUND_OVER, DELAYED, DELIVERED = "refund_requested", "refund_declined", "delivery_delayed", "delivered"
+TROUBLES = (REFUND_ASKED, REFUND_OVER, DELAYED, DELIVERED)
+"""Names of events by which a shop says that something went wrong for a customer, and that it is over. A refund that was
+given ends the wait for one too."""
+TROUBLE_LASTS = timedelta(days=30)
 
 Reason = Message.Reason
 
@@ -50,6 +56,7 @@ class Policy:
     cap_per_week: int = 3
     quiet_from: int = 21
     quiet_until: int = 8
+    calm_days: int = 0
 
     @classmethod
     def of(cls, campaign: Campaign, *, is_live: bool = True) -> Policy:
@@ -62,6 +69,7 @@ class Policy:
             cap_per_week=campaign.cap_per_week,
             quiet_from=campaign.quiet_from,
             quiet_until=campaign.quiet_until,
+            calm_days=campaign.calm_days,
         )
 
     @property
@@ -86,6 +94,9 @@ class Candidate:
     nps_score: int | None = None
     answered_at: datetime | None = None
     stage: str = ""
+    last_order_at: datetime | None = None
+    refund_since: datetime | None = None
+    delayed_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +180,29 @@ def verdict(
     due_at: datetime | None = None,
 ) -> Verdict:
     """What happens to this candidate at this instant, why, and on what evidence; of a message, if its times are given."""
+    for _check, found in checks(candidate, policy, as_of, planned_at=planned_at, due_at=due_at):
+        if found is not None:
+            return found
+    evidence: dict[str, Any] = {"consent": candidate.consent_id}
+    zone = zone_of(candidate.time_zone)
+    if policy.is_promotion:
+        evidence["day"] = as_of.astimezone(zone).date().isoformat()
+    return Verdict(SEND, "", None, {**evidence, "zone": zone.key})
+
+
+def checks(
+    candidate: Candidate,
+    policy: Policy,
+    as_of: datetime,
+    *,
+    planned_at: datetime | None = None,
+    due_at: datetime | None = None,
+) -> Iterator[tuple[str, Verdict | None]]:
+    """Everything the gate asks, in order: the reason it asks about, and what that does to the message, or ``None``.
+
+    The first that does something is the verdict. What service state holds back is judged again by itself and lifts when it
+    is over; what waits for longer than two weeks has lost its moment.
+    """
     evidence: dict[str, Any] = {"consent": candidate.consent_id}
 
     def skipped(reason: str, **more: Any) -> Verdict:
@@ -179,58 +213,80 @@ def verdict(
             return skipped(reason, **more)
         return Verdict(HELD, reason, until, {**evidence, **more})
 
-    if not policy.is_live:
-        return skipped(Reason.INACTIVE)
-    if not candidate.email_key:
-        return skipped(Reason.NO_ADDRESS)
-    if reason := _suppressed(candidate, policy):
-        return skipped(reason)
-    if policy.purpose != Purpose.SERVICE and not candidate.consent_granted:
-        return skipped(Reason.NO_CONSENT)
+    yield Reason.INACTIVE, None if policy.is_live else skipped(Reason.INACTIVE)
+    yield Reason.NO_ADDRESS, None if candidate.email_key else skipped(Reason.NO_ADDRESS)
+    stopped = _suppressed(candidate, policy)
+    yield Reason.UNSUBSCRIBED, skipped(stopped) if stopped else None
+    if policy.purpose != Purpose.SERVICE:
+        yield Reason.NO_CONSENT, None if candidate.consent_granted else skipped(Reason.NO_CONSENT)
     if policy.is_reactivation:
-        if candidate.stage != "dormant":
-            return skipped(Reason.CAME_BACK, stage=candidate.stage)
-        if due_at is not None and as_of - due_at > STALE_AFTER:
-            return skipped(Reason.STALE, due=due_at.isoformat())
+        came_back = candidate.stage != "dormant"
+        yield Reason.CAME_BACK, skipped(Reason.CAME_BACK, stage=candidate.stage) if came_back else None
+        is_stale = due_at is not None and as_of - due_at > STALE_AFTER
+        yield Reason.STALE, skipped(Reason.STALE, due=due_at.isoformat()) if is_stale and due_at else None
 
     zone = zone_of(candidate.time_zone)
     if policy.is_promotion:
-        if candidate.open_cases > 0:
-            return held(Reason.OPEN_CASE, as_of + RECHECK, open_cases=candidate.open_cases)
-        if candidate.nps_score is not None and candidate.nps_score <= DETRACTOR_SCORE and candidate.answered_at:
-            calm = candidate.answered_at + timedelta(days=DETRACTOR_DAYS)
-            if as_of < calm:
-                return held(Reason.DETRACTOR, calm, nps_score=candidate.nps_score)
-    if policy.purpose != Purpose.SERVICE and is_quiet(as_of, zone, policy.quiet_from, policy.quiet_until):
-        until = end_of_quiet(as_of, zone, policy.quiet_from, policy.quiet_until)
-        return held(Reason.QUIET_HOURS, until, zone=zone.key)
+        cases = candidate.open_cases
+        yield Reason.OPEN_CASE, held(Reason.OPEN_CASE, as_of + RECHECK, open_cases=cases) if cases > 0 else None
+        yield Reason.DETRACTOR, _after_a_bad_answer(candidate, as_of, held)
+        for reason, since in ((Reason.REFUND, candidate.refund_since), (Reason.DELAYED, candidate.delayed_since)):
+            yield reason, held(reason, as_of + RECHECK, since=since.isoformat()) if since else None
+        calm = candidate.last_order_at and candidate.last_order_at + timedelta(days=policy.calm_days)
+        yield Reason.JUST_BOUGHT, held(Reason.JUST_BOUGHT, calm) if calm and as_of < calm else None
+    if policy.purpose != Purpose.SERVICE:
+        until = None
+        if is_quiet(as_of, zone, policy.quiet_from, policy.quiet_until):
+            until = end_of_quiet(as_of, zone, policy.quiet_from, policy.quiet_until)
+        yield Reason.QUIET_HOURS, held(Reason.QUIET_HOURS, until, zone=zone.key) if until else None
     if policy.is_promotion:
         today = as_of.astimezone(zone).date()
         on_day = sum(day == today for day, _at in candidate.slots)
         in_week = sum(at > as_of - WEEK for _day, at in candidate.slots)
-        if on_day >= policy.cap_per_day or in_week >= policy.cap_per_week:
-            return skipped(Reason.CAPPED, on_day=on_day, in_seven_days=in_week)
-        evidence["day"] = today.isoformat()
-    return Verdict(SEND, "", None, {**evidence, "zone": zone.key})
+        is_capped = on_day >= policy.cap_per_day or in_week >= policy.cap_per_week
+        yield Reason.CAPPED, skipped(Reason.CAPPED, on_day=on_day, in_seven_days=in_week) if is_capped else None
+
+
+def _after_a_bad_answer(candidate: Candidate, as_of: datetime, held: Callable[..., Verdict]) -> Verdict | None:
+    if candidate.nps_score is None or candidate.nps_score > DETRACTOR_SCORE or not candidate.answered_at:
+        return None
+    calm = candidate.answered_at + timedelta(days=DETRACTOR_DAYS)
+    return held(Reason.DETRACTOR, calm, nps_score=candidate.nps_score) if as_of < calm else None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One thing the gate asks. ``check`` is the reason it asks about; ``verdict`` is None when it does nothing."""
+
+    check: str
+    verdict: Verdict | None
+
+
+def answers(customer_id: int, campaign: Campaign, as_of: datetime) -> tuple[Verdict, list[Answer]]:
+    """What the gate says of one customer and campaign at this instant, and everything it asks, in order."""
+    policy = Policy.of(campaign)
+    candidate = candidates([customer_id], policy, as_of)[customer_id]
+    return verdict(candidate, policy, as_of), [Answer(str(k), found) for k, found in checks(candidate, policy, as_of)]
 
 
 # --- What is known ----------------------------------------------------------------------------------------------------
 
 
-Person = tuple[int, str, str | None, str, int | None, int | None, datetime | None, str | None]
-"""Id, address, its key, time zone, open cases, last NPS answer, when, stage: the columns of ``PERSON``."""
+Person = tuple[int, str, str | None, str, int | None, int | None, datetime | None, str | None, datetime | None]
+"""Id, address, its key, time zone, open cases, last NPS answer, when, stage, last order: the columns of ``PERSON``."""
 PERSON = (
-    "pk", "email", "email_key", "time_zone", "facts__open_cases", "facts__nps_score", "facts__answered_at", "facts__stage"
+    "pk", "email", "email_key", "time_zone", "facts__open_cases", "facts__nps_score", "facts__answered_at",
+    "facts__stage", "facts__last_order_at",
 )  # fmt: skip
 
 
 def candidates(customers: Collection[int], policy: Policy, as_of: datetime) -> dict[int, Candidate]:
-    """Candidates by customer id, for a batch of at most a few thousand, in four queries."""
+    """Candidates by customer id, for a batch of at most a few thousand, in a fixed number of queries."""
     return judgeable(Customer.objects.filter(pk__in=customers).values_list(*PERSON), policy, as_of)
 
 
 def judgeable(people: Iterable[Person], policy: Policy, as_of: datetime) -> dict[int, Candidate]:
-    """The same for people whose own row is at hand, in three queries."""
+    """The same for people whose own row is at hand, in a fixed number of queries."""
     people = list(people)
     customers = sorted({row[0] for row in people})
     ids = ", ".join(str(pk) for pk in customers) or "NULL"
@@ -262,7 +318,9 @@ def judgeable(people: Iterable[Person], policy: Policy, as_of: datetime) -> dict
     for of, reason, since in stopped:
         stops[of].append((reason, moment(since)))
     answer = {}
-    for pk, email, key, zone, open_cases, nps_score, answered_at, stage in people:
+    troubles = _troubles(ids, as_of) if policy.is_promotion and customers else {}
+    for pk, email, key, zone, open_cases, nps_score, answered_at, stage, last_order_at in people:
+        refund_since, delayed_since = troubles.get(pk, (None, None))
         consent_id, is_granted, said_at = statements.get(pk, (None, False, None))
         answer[pk] = Candidate(
             customer_id=pk,
@@ -278,7 +336,38 @@ def judgeable(people: Iterable[Person], policy: Policy, as_of: datetime) -> dict
             nps_score=nps_score,
             answered_at=answered_at,
             stage=stage or "",
+            last_order_at=last_order_at,
+            refund_since=refund_since,
+            delayed_since=delayed_since,
         )
+    return answer
+
+
+def _troubles(ids: str, as_of: datetime) -> dict[int, tuple[datetime | None, datetime | None]]:
+    """(waiting for a refund since, for a late delivery since) of those who do. Both are over when the shop says so, or
+    when it has said nothing for a month."""
+    said: dict[int, dict[str, datetime]] = defaultdict(dict)
+    rows = batches.rows(
+        f"SELECT customer_id, name, max(occurred_at) FROM customers_event WHERE customer_id IN ({ids}) AND name IN "
+        f"({', '.join(['%s'] * len(TROUBLES))}) AND occurred_at > %s AND occurred_at <= %s GROUP BY customer_id, name",
+        [*TROUBLES, parameter(as_of - TROUBLE_LASTS), parameter(as_of)],
+    )
+    for pk, name, at in rows:
+        said[pk][name] = moment(at)
+    asked = sorted(pk for pk, names in said.items() if REFUND_ASKED in names)
+    if asked:
+        given = Refund.objects.filter(order__customer_id__in=asked, occurred_at__lte=as_of).order_by("occurred_at")
+        for pk, at in given.values_list("order__customer_id", "occurred_at"):
+            said[pk][REFUND_OVER] = max(at, said[pk].get(REFUND_OVER, at))
+    answer = {}
+    for pk, names in said.items():
+        pairs = ((REFUND_ASKED, REFUND_OVER), (DELAYED, DELIVERED))
+        since = [
+            names[begun] if begun in names and names.get(over, names[begun] - WEEK) < names[begun] else None
+            for begun, over in pairs
+        ]
+        if any(since):
+            answer[pk] = (since[0], since[1])
     return answer
 
 

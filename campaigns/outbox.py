@@ -56,7 +56,8 @@ def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
     by_campaign: dict[int, list[gate.Person]] = {}
     for row in rows:
         answered_at = None if row[13] is None else from_seconds(row[13])
-        person = (row[4], row[17], row[9], row[10], row[11], row[12], answered_at, row[14])
+        bought_at = None if row[22] is None else from_seconds(row[22])
+        person = (row[4], row[17], row[9], row[10], row[11], row[12], answered_at, row[14], bought_at)
         by_campaign.setdefault(runs_at_hand[row[3]].campaign_id, []).append(person)
     named = {pk for run in runs_at_hand.values() for pk in run.variants.values()}
     variants = TemplateVariant.objects.select_related("template").filter(pk__in=named)

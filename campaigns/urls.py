@@ -16,6 +16,7 @@ urlpatterns = [
     path("campaigns/messages/<int:pk>/", views.message, name="message"),
     path("campaigns/messages/<int:pk>/html/", views.message_html, name="message-html"),
     path("campaigns/<int:pk>/", views.detail, name="detail"),
+    path("campaigns/<int:pk>/gate/", views.gate_page, name="gate"),
     path("campaigns/<int:pk>/preview/", views.preview, name="preview"),
     path("campaigns/<int:pk>/send/", views.send, name="send"),
     re_path(r"^campaigns/(?P<pk>\d{1,18})/(?P<verb>pause|resume)/$", views.switch, name="switch"),

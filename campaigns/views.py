@@ -25,6 +25,7 @@ from campaigns.forms import BroadcastForm
 from campaigns.models import Campaign, Message, Rendering, Run
 from customers.models import Customer
 from lifecycle_crm.accounts.models import Role
+from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.http import page
 from lifecycle_crm.templatetags.crm import num, pct, stage_name
@@ -262,6 +263,39 @@ def _effect(campaign: Campaign) -> dict[str, Any] | None:
     return {"rows": shares, "have": have, "need": ENOUGH, "is_enough": have >= ENOUGH}
 
 
+@require_GET
+def gate_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """What the gate would say of one customer now, and everything it asks."""
+    campaign = get_object_or_404(Campaign, pk=pk)
+    examples = audience.examples(campaign)
+    chosen = _chosen(request, examples)
+    names = dict(Message.Reason.choices)
+    words = {gate.SEND: _("Would be sent now"), gate.HELD: _("Would wait"), gate.SKIPPED: _("Would be skipped")}
+    verdict, asked = gate.answers(chosen.pk, campaign, clock.now()) if chosen else (None, [])
+    rows = [
+        {
+            "asks": names.get(one.check, one.check),
+            "words": words[one.verdict.outcome] if one.verdict else _("No"),
+            "until": one.verdict.at if one.verdict else None,
+            "mark": {gate.HELD: "warn", gate.SKIPPED: "bad"}.get(one.verdict.outcome, "ok") if one.verdict else "ok",
+            "evidence": _facts(one.verdict.evidence) if one.verdict else [],
+        }
+        for one in asked
+    ]
+    crumbs = [*_crumbs(campaign.name)[:1], {"label": campaign.name, "url": reverse("campaigns:detail", args=[pk])}]
+    context = {
+        "campaign": campaign,
+        "crumbs": [*crumbs, {"label": _("The gate")}],
+        "examples": examples,
+        "chosen": chosen,
+        "words": words[verdict.outcome] if verdict else "",
+        "reason": names.get(verdict.reason, "") if verdict else "",
+        "until": verdict.at if verdict else None,
+        "rows": rows,
+    }
+    return page(request, "campaigns/gate.html", context)
+
+
 @_for_senders
 @require_POST
 def send(request: HttpRequest, pk: int) -> HttpResponse:
@@ -379,13 +413,13 @@ def message(request: HttpRequest, pk: int) -> HttpResponse:
         "crumbs": crumbs,
         "message": row,
         "rendering": getattr(row, "rendering", None),
-        "evidence": _evidence(row),
+        "evidence": _facts(row.verdict),
         "is_local": row.transport == "local" or (not row.transport and settings.EMAIL["kind"] == "local"),
     }
     return page(request, "campaigns/message.html", context)
 
 
-def _evidence(row: Message) -> list[tuple[str, str]]:
+def _facts(verdict: dict[str, Any]) -> list[tuple[str, str]]:
     """What the gate looked at, in words."""
     names = {
         "zone": _("Their time zone"),
@@ -396,10 +430,13 @@ def _evidence(row: Message) -> list[tuple[str, str]]:
         "nps_score": _("Last NPS answer"),
         "stage": _("Stage"),
         "due": _("Was due"),
+        "since": _("Since"),
+        "provider": _("Mail provider"),
+        "per_minute": _("Messages a minute"),
     }
     answer = []
     for key, label in names.items():
-        if (value := row.verdict.get(key)) not in (None, ""):
+        if (value := verdict.get(key)) not in (None, ""):
             answer.append((label, stage_name(value) if key == "stage" else str(value)))
     return answer
 

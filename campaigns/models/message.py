@@ -51,6 +51,7 @@ class Message(models.Model):
         OPEN_CASE = "open_case", _("has a complaint that is being handled")
         DETRACTOR = "recent_detractor", _("was unhappy with us lately")
         REFUND = "pending_refund", _("is waiting for a refund")
+        DELAYED = "late_delivery", _("is waiting for a late delivery")
         JUST_BOUGHT = "just_bought", _("bought something a few days ago")
         THROTTLED = "throttled", _("waits for its turn with this mail provider")
         CAME_BACK = "came_back", _("came back before it was sent")

@@ -7,13 +7,17 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+import time_machine
+from django.urls import reverse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from campaigns import gate
+from campaigns import gate, outbox
 from campaigns.gate import HELD, SEND, SKIPPED, Candidate, Policy, verdict
 from campaigns.models import Message, Suppression
+from customers.models import Event, Order, Refund
 from tests.campaigns.factories import NOON, CampaignFactory, agree, person, planned
+from tests.factories import UserFactory
 
 AGREED = datetime(2026, 1, 1, tzinfo=UTC)
 FINE = Candidate(
@@ -199,3 +203,87 @@ def test_it_says_the_same_in_sql_when_planning_as_in_python_when_sending():
         }
         assert sql == python
         assert {"no_address", "bounced", ""} <= set(sql.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "until"),
+    [
+        ({"refund_since": NOON - timedelta(days=1)}, "pending_refund", NOON + timedelta(hours=6)),
+        ({"delayed_since": NOON - timedelta(days=1)}, "late_delivery", NOON + timedelta(hours=6)),
+        ({"last_order_at": NOON - timedelta(days=1)}, "just_bought", NOON + timedelta(days=1)),
+        ({"last_order_at": NOON - timedelta(days=2)}, "", None),
+    ],
+)
+def test_it_holds_promotion_back_while_service_is_owed(change, reason, until):
+    policy = replace(PLAIN, calm_days=2)
+    answer = verdict(replace(FINE, **change), policy, NOON)
+    assert (answer.outcome, answer.reason, answer.at) == (HELD if reason else SEND, reason, until)
+    for purpose in ("service", "survey"):
+        assert verdict(replace(FINE, **change), replace(policy, purpose=purpose), NOON).outcome == SEND
+
+
+def happened(customer, name, at):
+    Event.objects.create(customer=customer, name=name, occurred_at=at, source="t", source_id=f"{name}-{at}")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("events", "refunded", "reason"),
+    [
+        ([("refund_requested", 3)], None, "pending_refund"),
+        ([("refund_requested", 3), ("refund_declined", 2)], None, ""),
+        ([("refund_requested", 3), ("refund_declined", 4)], None, "pending_refund"),
+        ([("refund_requested", 3)], 1, ""),
+        ([("refund_requested", 3)], 5, "pending_refund"),
+        ([("refund_requested", 31)], None, ""),
+        ([("delivery_delayed", 3)], None, "late_delivery"),
+        ([("delivery_delayed", 3), ("delivered", 1)], None, ""),
+        ([("delivered", 3), ("delivery_delayed", 1)], None, "late_delivery"),
+    ],
+)
+def test_it_lifts_what_it_holds_when_the_shop_has_put_it_right(events, refunded, reason):
+    customer = person()
+    for name, days in events:
+        happened(customer, name, NOON - timedelta(days=days))
+    if refunded is not None:
+        order = Order.objects.create(
+            customer=customer, source="t", source_id="1", placed_at=NOON - timedelta(days=20), currency="USD",
+            amount_minor=100, base_minor=100,
+        )  # fmt: skip
+        Refund.objects.create(
+            order=order, source="t", source_id="1", occurred_at=NOON - timedelta(days=refunded), amount_minor=100
+        )
+    candidate = gate.candidates([customer.pk], PLAIN, NOON)[customer.pk]
+    assert verdict(candidate, PLAIN, NOON).reason == reason
+
+
+@pytest.mark.django_db
+def test_it_sends_by_itself_once_the_calm_after_a_purchase_is_over():
+    with time_machine.travel(NOON, tick=False) as clock:
+        run = planned([person(facts={"last_order_at": NOON - timedelta(days=1)})], CampaignFactory(calm_days=2))
+        assert outbox.send_due() == {"held": 1}
+        message = Message.objects.get(run=run)
+        assert (message.reason, message.due_at) == ("just_bought", NOON + timedelta(days=1))
+        clock.move_to(NOON + timedelta(days=1))
+        assert outbox.send_due() == {"sent": 1}
+
+
+@pytest.mark.django_db
+def test_it_lists_every_verdict_on_a_page_and_an_endpoint(client):
+    with time_machine.travel(NOON, tick=False):
+        campaign = CampaignFactory()
+        one = person(facts={"open_cases": 1, "last_order_at": NOON}, agrees=False)
+        client.force_login(UserFactory(role="marketer"))
+        page = client.get(reverse("campaigns:gate", args=[campaign.pk]), {"customer": one.pk}).content.decode()
+        assert "Would be skipped" in page
+        assert "has not agreed to this" in page
+        assert "Has a complaint that is being handled" in page
+        answer = client.get(f"/api/v1/campaigns/{campaign.pk}/gate/", {"customer": one.pk}).json()
+        assert (answer["verdict"]["outcome"], answer["verdict"]["reason"]) == ("skipped", "no_consent")
+        says = {row["check"]: row["verdict"] and row["verdict"]["outcome"] for row in answer["asked"]}
+        assert says == {
+            "inactive": None, "no_address": None, "unsubscribed": None, "no_consent": "skipped", "open_case": "held_until",
+            "recent_detractor": None, "pending_refund": None, "late_delivery": None, "just_bought": "held_until",
+            "quiet_hours": None, "capped": None,
+        }  # fmt: skip
+        assert client.get(f"/api/v1/campaigns/{campaign.pk}/gate/").json()["code"] == "no_customer"

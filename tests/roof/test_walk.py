@@ -181,6 +181,7 @@ def crm(settings: Any) -> dict[str, str]:
         "feedback:case": {"pk": Case.objects.get().pk},
         "feedback:survey": {"token": links.token(invitation)},
         "campaigns:detail": {"pk": campaign.pk},
+        "campaigns:gate": {"pk": campaign.pk},
         "campaigns:message": {"pk": message.pk},
         "campaigns:unsubscribe": {"token": _way_out(person, message)},
     }
