@@ -545,10 +545,10 @@ def _real(document: Document, path: Path, number: Any, rules: Rules, as_of: date
             facts.score(as_of=as_of)
             found = conditions.snapshots([number], rules.conditions(), as_of)
         transaction.set_rollback(True)
-    last = StageTransition.objects.filter(customer=number, occurred_at__lte=as_of).order_by("-pk").first()
+    move = StageTransition.objects.filter(customer=number, occurred_at__lte=as_of).order_by("-pk").first()
     stood = (
-        {"stage": last.to_stage, "stage_since": seconds(last.occurred_at)}
-        if last
+        {"stage": move.to_stage, "stage_since": seconds(move.occurred_at)}
+        if move
         else {"stage": "", "stage_since": None}
     )
     return found[number] | stood
