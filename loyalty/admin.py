@@ -7,10 +7,19 @@ from django.http import HttpRequest
 
 from loyalty.models import (
     Account,
+    Allowance,
+    Approval,
     Entry,
+    Freeze,
+    GoodwillMonth,
+    Hold,
+    Household,
+    HouseholdMember,
+    Limits,
     Lot,
     LotSpend,
     Membership,
+    Merge,
     Posting,
     Programme,
     Redemption,
@@ -21,6 +30,7 @@ from loyalty.models import (
     Reward,
     RewardPrice,
     RewardUse,
+    Transfer,
     Voucher,
     VoucherSeries,
     WalletCard,
@@ -65,7 +75,18 @@ class MembershipAdmin(ReadOnly):
 
 @admin.register(Account)
 class AccountAdmin(ReadOnly):
-    list_display = ["id", "customer", "programme", "balance", "pending", "debt", "spent", "expired", "frozen_at"]
+    list_display = [
+        "id",
+        "customer",
+        "programme",
+        "balance",
+        "pending",
+        "held",
+        "debt",
+        "spent",
+        "expired",
+        "frozen_at",
+    ]
     list_select_related = ["customer", "programme"]
     raw_id_fields = ["customer"]
     search_fields = ["=customer__email_key", "=customer__id"]
@@ -210,3 +231,105 @@ class ReferralAdmin(ReadOnly):
     raw_id_fields = ["advocate", "friend", "order", "decided_by"]
     search_fields = ["=advocate__email_key", "=advocate__id"]
     search_help_text = "E-mail or number of who recommends"
+
+
+# --- Around the ledger ------------------------------------------------------------------------------------------------
+
+
+@admin.register(Limits)
+class LimitsAdmin(admin.ModelAdmin):
+    list_display = ["programme", "approve_above", "hold_hours"]
+    list_select_related = ["programme"]
+    show_full_result_count = False
+
+
+@admin.register(Allowance)
+class AllowanceAdmin(ReadOnly):
+    """Set on the goodwill page."""
+
+    list_display = ["id", "role", "user", "points"]
+    list_select_related = ["user"]
+    raw_id_fields = ["user"]
+
+
+@admin.register(GoodwillMonth)
+class GoodwillMonthAdmin(ReadOnly):
+    list_display = ["id", "user", "month", "points", "used"]
+    list_select_related = ["user"]
+    raw_id_fields = ["user"]
+    search_fields = ["=user__email"]
+    search_help_text = "E-mail of the person"
+
+
+@admin.register(Approval)
+class ApprovalAdmin(ReadOnly):
+    list_display = ["id", "customer", "points", "state", "requested_by", "requested_at", "decided_by", "decided_at"]
+    list_select_related = ["customer", "requested_by", "decided_by"]
+    list_filter = ["state"]
+    raw_id_fields = ["customer", "requested_by", "decided_by", "entry"]
+    search_fields = ["=customer__email_key", "=customer__id"]
+    search_help_text = "E-mail or number of the customer"
+
+
+@admin.register(Freeze)
+class FreezeAdmin(ReadOnly):
+    list_display = ["id", "account", "what", "frozen_at", "ended_at", "ended_by", "reason"]
+    list_select_related = ["account", "ended_by"]
+    raw_id_fields = ["account", "ended_by"]
+    search_fields = ["=account__customer__email_key", "=account__customer__id"]
+    search_help_text = "E-mail or number of the customer"
+
+
+@admin.register(Hold)
+class HoldAdmin(ReadOnly):
+    list_display = ["id", "customer", "points", "state", "expires_at", "created_at", "resolved_at", "actor"]
+    list_select_related = ["customer", "actor"]
+    list_filter = ["state"]
+    raw_id_fields = ["account", "customer", "actor", "entry", "spend", "release", "moved_to"]
+    search_fields = ["=customer__email_key", "=customer__id"]
+    search_help_text = "E-mail or number of the customer"
+
+
+@admin.register(Transfer)
+class TransferAdmin(ReadOnly):
+    list_display = ["id", "kind", "from_account", "to_account", "points", "effective_at", "actor", "reason"]
+    list_select_related = ["from_account", "to_account", "actor"]
+    list_filter = ["kind"]
+    raw_id_fields = ["from_account", "to_account", "actor"]
+    search_fields = ["=from_account__customer__id", "=to_account__customer__id"]
+    search_help_text = "Number of either customer"
+
+
+@admin.register(Household)
+class HouseholdAdmin(ReadOnly):
+    list_display = ["id", "name", "programme", "created_at", "actor"]
+    list_select_related = ["programme", "actor"]
+    raw_id_fields = ["actor"]
+
+
+@admin.register(HouseholdMember)
+class HouseholdMemberAdmin(ReadOnly):
+    list_display = ["id", "household", "customer", "joined_at", "left_at"]
+    list_select_related = ["household", "customer"]
+    raw_id_fields = ["household", "customer"]
+    search_fields = ["=customer__email_key", "=customer__id"]
+    search_help_text = "E-mail or number of the customer"
+
+
+@admin.register(Merge)
+class MergeAdmin(ReadOnly):
+    list_display = [
+        "id",
+        "from_account",
+        "into_account",
+        "points",
+        "pending",
+        "held",
+        "debt",
+        "recorded_at",
+        "undone_at",
+    ]
+    list_select_related = ["from_account", "into_account"]
+    raw_id_fields = ["from_account", "into_account", "actor", "undone_by"]
+    search_fields = ["=from_account__customer__id", "=into_account__customer__id"]
+    search_help_text = "Number of either customer"

@@ -6,9 +6,9 @@ tomorrow, unless something from before it is recorded later; how much that was i
 Breakage is what ends unused. The forecast takes lots whose life is over: of the points that were still there at the same
 share of their life (in tenths), which share ended unused; and applies it to the points outstanding now. The interval is a
 delete-a-group jackknife over twenty groups of customers (Kott, "The Delete-a-Group Jackknife", Journal of Official
-Statistics 17, 2001), because the points of one customer end together. Where all of them did the same, it is the rule of three
-(Hanley and Lippman-Hand, JAMA 249, 1983): of n customers none did otherwise, so at most 3/n do. IFRS 15, B44-B47 says when such an estimate may be
-booked; this is the estimate.
+Statistics 17, 2001), because the points of one customer end together. Where all of them did the same, it is the rule of
+three (Hanley and Lippman-Hand, JAMA 249, 1983): of n customers none did otherwise, so at most 3/n do. IFRS 15, B44-B47 says
+when such an estimate may be booked; this is the estimate.
 """
 
 from __future__ import annotations
