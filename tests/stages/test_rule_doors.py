@@ -66,7 +66,7 @@ BAD = {
     ),
     "a segment": (
         [rule("a", "retain", {"segment": "vip"}), LAST],
-        "Rule 1 (a), when:",
+        "Rule 1 (a), when: another segment can be used in segments only. Use a fact instead.",
     ),
     "nobody is caught": (
         [rule("a", "retain", BUYS)],
