@@ -220,22 +220,31 @@ def refresh(*, as_of: datetime) -> int:
 def mark_later(*, as_of: datetime) -> int:
     """Mark those of the batch to whom something happened at ``as_of`` or after, for the next batch to see.
 
-    A night that runs late refreshes facts as of its day; what a customer did since must not be forgotten by that.
+    A night that runs late refreshes facts as of its day; what a customer did since must not be forgotten by that. Asked
+    per customer: a range of dates would be read again by every batch.
     """
+    counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
+    moment = parameter(as_of)
+    asked: list[str] = []
+    for table, column, only in (
+        ("customers_order", "placed_at", counted),
+        ("customers_event", "occurred_at", bool_literal(True)),
+        ("customers_consent", "occurred_at", bool_literal(True)),
+    ):
+        if batches.rows(f"SELECT 1 FROM {table} WHERE {column} >= %s LIMIT 1", [moment]):
+            asked.append(
+                f"SELECT p.customer_id, (SELECT {epoch(f'max(h.{column})')} FROM {table} h "
+                f"WHERE h.customer_id = p.customer_id AND h.{column} >= %s AND {only}) AS at FROM {PICKED} p"
+            )
+    if not asked:
+        return 0
     return batches.execute(
         f"""
         INSERT INTO customers_dirtycustomer (customer_id, occurred_at, is_history)
-        SELECT p.customer_id, later.at, {bool_literal(False)}
-        FROM {PICKED} p JOIN (
-            SELECT customer_id, {epoch("max(moment)")} AS at FROM (
-                SELECT customer_id, placed_at AS moment FROM customers_order WHERE placed_at >= %s
-                UNION ALL SELECT customer_id, occurred_at FROM customers_event WHERE occurred_at >= %s
-                UNION ALL SELECT customer_id, occurred_at FROM customers_consent WHERE occurred_at >= %s
-            ) AS happened
-            WHERE customer_id IN (SELECT customer_id FROM {PICKED}) GROUP BY customer_id
-        ) later ON later.customer_id = p.customer_id
+        SELECT customer_id, max(at), {bool_literal(False)} FROM ({" UNION ALL ".join(asked)}) AS later
+        WHERE at IS NOT NULL GROUP BY customer_id
         """,
-        [parameter(as_of)] * 3,
+        [moment] * len(asked),
     )
 
 
