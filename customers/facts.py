@@ -164,12 +164,19 @@ def differs(left: str, right: str) -> str:
     return f"{left} {operator} {right}"
 
 
-def refresh(*, as_of: datetime) -> int:
-    """Recompute the batch's own facts from orders, events and consents before ``as_of``; how many rows were written."""
+def refresh(*, as_of: datetime, is_due: bool = True) -> int:
+    """Recompute the batch's own facts from orders, events and consents before ``as_of``; how many rows were written.
+
+    Who changed is due for review from then on, unless the caller reviews the whole batch itself (``is_due=False``): then a
+    customer whose facts came out the same is not written at all.
+    """
     moment = parameter(as_of)
     changed = " OR ".join(differs(f"f.{name}", f"excluded.{name}") for name in _OWN)
     updates = ", ".join(f"{name} = excluded.{name}" for name in _OWN)
     counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
+    review, due = (str(seconds(as_of)), f"CASE WHEN p.is_dirty THEN {seconds(as_of)} END") if is_due else (
+        "f.next_review_at", "CAST(NULL AS bigint)"
+    )  # fmt: skip
     either = (
         "(f.is_quiet OR excluded.is_quiet)"
         if connection.vendor == "postgresql"
@@ -183,7 +190,7 @@ def refresh(*, as_of: datetime) -> int:
         SELECT p.customer_id, coalesce(o.n, 0), o.first_at, o.last_at, coalesce(o.spend, 0),
                CASE WHEN o.n > 1 THEN (o.last_at - o.first_at) / (o.n - 1) END,
                e.last_at, coalesce(c.is_granted, {bool_literal(False)}),
-               CASE WHEN p.is_dirty THEN %s END, p.is_history, 0, '', 0, ''
+               {due}, p.is_history, 0, '', 0, ''
         FROM {PICKED} p
         LEFT JOIN (
             SELECT customer_id, count(*) AS n, {epoch("min(placed_at)")} AS first_at, {epoch("max(placed_at)")} AS last_at,
@@ -210,10 +217,11 @@ def refresh(*, as_of: datetime) -> int:
         ) c ON c.customer_id = p.customer_id
         WHERE true
         ORDER BY p.customer_id
-        ON CONFLICT (customer_id) DO UPDATE SET {updates}, next_review_at = %s, is_quiet = {either}
+        ON CONFLICT (customer_id) DO UPDATE SET {updates}, next_review_at = {review}, is_quiet = {either}
         WHERE excluded.next_review_at IS NOT NULL OR {changed}
+           OR (excluded.is_quiet = {bool_literal(True)} AND f.is_quiet = {bool_literal(False)})
         """,
-        [seconds(as_of), moment, moment, moment, seconds(as_of)],
+        [moment, moment, moment],
     )
 
 
@@ -285,8 +293,7 @@ def renew_cuts(on: date) -> RfmCuts | None:
     Quintiles of days since the last order, of orders and of spend over all buyers. Raising a cut that equals the one
     below it keeps the five classes apart when most people have one order.
     """
-    last = cuts(on)
-    if last is not None and (on - last.computed_on).days < CUTS_MAX_AGE_DAYS:
+    if keeps_cuts(on):
         return None
     end = seconds(clock.day_end(on))
     buyers = CustomerFacts.objects.filter(orders__gt=0)
@@ -312,6 +319,12 @@ def renew_cuts(on: date) -> RfmCuts | None:
         monetary_minor=apart(quintiles("spend_minor")),
         buyers=count,
     )
+
+
+def keeps_cuts(on: date) -> bool:
+    """The cut points in force stay in force on this date: ``renew_cuts`` would do nothing."""
+    last = cuts(on)
+    return last is not None and (on - last.computed_on).days < CUTS_MAX_AGE_DAYS
 
 
 def score(*, as_of: datetime) -> int:

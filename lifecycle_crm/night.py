@@ -87,14 +87,19 @@ def _tiers(night: Night, low: int, high: int) -> Result:
 
 
 def _facts(night: Night, low: int, high: int) -> Result:
+    """Facts of whom something happened to; and their stages at once, unless new cut points must come between."""
+    decides = facts.keeps_cuts(night.business_date)
     with facts.batch():
         refreshed = facts.take_dirty(low, high, as_of=night.as_of)
         if night.is_full:
             refreshed += facts.add_everyone(low, high, as_of=night.as_of)
         if refreshed:
-            reactions.hand_down(as_of=night.as_of)
+            reactions.hand_down(as_of=night.as_of, is_due=not decides)
             facts.mark_later(as_of=night.as_of)
-    return {"refreshed": refreshed}
+        if not decides:
+            return {"refreshed": refreshed}
+        due = 0 if night.is_full else facts.add_due(low, high, as_of=night.as_of)
+        return {"refreshed": refreshed, **(_decide(night, low, high) if refreshed + due else {})}
 
 
 def _scores(night: Night, low: int, high: int) -> Result:
@@ -102,25 +107,32 @@ def _scores(night: Night, low: int, high: int) -> Result:
 
 
 def _stages(night: Night, low: int, high: int) -> Result:
-    # New cut points change scores, and with them the moment of everybody's next review.
-    is_full = night.is_full or RfmCuts.objects.filter(computed_on=night.business_date).exists()
-    watch = _watch(night)
+    """Who is still due. New cut points change scores, and with them the moment of everybody's next review."""
     with facts.batch():
-        if is_full:
-            facts.add_everyone(low, high, as_of=night.as_of)
+        if RfmCuts.objects.filter(computed_on=night.business_date).exists():
+            count = facts.add_everyone(low, high, as_of=night.as_of)
         else:
-            facts.add_due(low, high, as_of=night.as_of)
-        facts.score(as_of=night.as_of)
-        outcome = engine.evaluate(
-            rule_set=night.rule_set,
-            as_of=night.as_of,
-            night=night,
-            is_quiet=night.is_quiet,
-            is_full=is_full,
-            watched=watch.conditions(),
+            count = facts.add_due(low, high, as_of=night.as_of)
+        return _decide(night, low, high) if count else {}
+
+
+def _decide(night: Night, low: int, high: int) -> Result:
+    """Scores, stages, segments and what a stage earns, of everybody in the batch."""
+    watch = _watch(night)
+    facts.score(as_of=night.as_of)
+    outcome = engine.evaluate(
+        rule_set=night.rule_set,
+        as_of=night.as_of,
+        night=night,
+        is_quiet=night.is_quiet,
+        is_full=True,
+        watched=watch.conditions(),
+    )
+    told = membership.note(watch)
+    if outcome.moved:
+        earning.award_for_stages(
+            "t.night_id = %s AND t.customer_id >= %s AND t.customer_id < %s", [night.pk, low, high]
         )
-        told = membership.note(watch)
-    earning.award_for_stages("t.night_id = %s AND t.customer_id >= %s AND t.customer_id < %s", [night.pk, low, high])
     return {"evaluated": outcome.evaluated, "moved": outcome.moved, **told}
 
 

@@ -125,9 +125,12 @@ def _set_aside(model: type[models.Model], pk: int, problem: Exception) -> None:
     )
 
 
-def hand_down(*, as_of: datetime) -> None:
-    """Bring the batch's facts up to ``as_of``: their own rows, then what each higher floor knows of them."""
-    facts.refresh(as_of=as_of)
+def hand_down(*, as_of: datetime, is_due: bool = True) -> None:
+    """Bring the batch's facts up to ``as_of``: their own rows, then what each higher floor knows of them.
+
+    ``is_due=False`` where the caller reviews the whole batch in the same breath (``facts.refresh``).
+    """
+    facts.refresh(as_of=as_of, is_due=is_due)
     for step in HAND_DOWNS:
         step(as_of=as_of)
 
@@ -142,10 +145,11 @@ def settle(*, limit: int = BATCH) -> int:
     with transaction.atomic(), facts.batch():
         count = facts.take_dirty_of(customers, as_of=now)
         if count:
-            hand_down(as_of=now)
+            hand_down(as_of=now, is_due=False)
             facts.score(as_of=now)
             # Tonight looks at them once more, for the groups and segments of the day.
-            engine.evaluate(rule_set=presets.install(), as_of=now, look_again_at=clock.day_end(clock.today()))
+            tonight = clock.day_end(clock.today())
+            engine.evaluate(rule_set=presets.install(), as_of=now, is_full=True, look_again_at=tonight)
             ids = ", ".join(map(str, customers))
             earning.award_for_stages(f"t.customer_id IN ({ids}) AND t.occurred_at = %s", [parameter(now)])
     return len(customers)

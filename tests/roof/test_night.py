@@ -7,7 +7,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,14 @@ def test_a_full_night_finds_nothing_that_the_ordinary_one_missed() -> None:
     assert by_due == by_full
 
 
-def test_missed_nights_are_caught_up_oldest_first_and_end_like_nights_that_were_not_missed() -> None:
+@pytest.fixture
+def at_noon() -> Iterator[None]:
+    """Noon of today: between midnight and the hour of the night, yesterday's is not due yet."""
+    with time_machine.travel(clock.day_start(clock.today()) + timedelta(hours=12), tick=True):
+        yield
+
+
+def test_missed_nights_are_caught_up_oldest_first_and_end_like_nights_that_were_not_missed(at_noon: None) -> None:
     with time_machine.travel(clock.now() - timedelta(days=4), tick=False):
         shop(40, days=120)
         night.run(clock.last_complete_day())
@@ -208,8 +215,8 @@ def test_a_poison_customer_is_set_aside_and_named_and_the_night_goes_on(monkeypa
     poison = Customer.objects.order_by("pk")[17].pk
     honest = reactions.hand_down
 
-    def trips(*, as_of: Any) -> None:
-        honest(as_of=as_of)
+    def trips(**how: Any) -> None:
+        honest(**how)
         if (poison,) in batches.rows(f"SELECT customer_id FROM {facts.PICKED}"):
             raise ValueError("this customer cannot be read")
 

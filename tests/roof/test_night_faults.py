@@ -19,7 +19,7 @@ from lifecycle_crm import night, reactions
 from lifecycle_crm.lib import clock
 from stages.models import Chunk, Night, StageTransition
 from tests.fixtures import wait_until
-from tests.roof.test_night import _start_again, picture, shop
+from tests.roof.test_night import _start_again, at_noon, picture, shop  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -39,7 +39,7 @@ def _arrive(days_ago: int) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_three_days_away_while_orders_arrive_end_like_three_days_at_work() -> None:
+def test_three_days_away_while_orders_arrive_end_like_three_days_at_work(at_noon: None) -> None:  # noqa: F811
     """The nights are late, the facts are not: what was written meanwhile counts for the night of its own date."""
     first = shop(50, days=100)
     last = clock.last_complete_day()
