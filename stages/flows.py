@@ -158,22 +158,37 @@ def moves_by_day(first: date, last: date) -> dict[date, Counter[tuple[str, str]]
     return found
 
 
-def entered(first: date, last: date, within: Within) -> Counter[tuple[str, date]]:
-    """Moves into each stage by ``(stage, business date)``, after ``first`` up to ``last``."""
+def stays(first: date, last: date, within: Within) -> Counter[tuple[str, date, date | None]]:
+    """Stays that began after ``first`` up to ``last``, by ``(stage, began on, ended on)``; no end, or one after ``last``,
+    is ``None``."""
     chosen, params = _inside("t", within)
     rows = batches.rows(
         f"""
-        SELECT to_stage, business_date, count(*) FROM {TABLE} t
-        WHERE business_date > %s AND business_date <= %s AND {counts("t")}{chosen} GROUP BY 1, 2
+        SELECT to_stage, business_date, ended, count(*) FROM (
+            SELECT to_stage, business_date, lead(business_date) OVER (PARTITION BY customer_id ORDER BY id) AS ended
+            FROM {TABLE} t WHERE business_date > %s AND business_date <= %s AND {counts("t")}{chosen}
+        ) AS stays GROUP BY 1, 2, 3
         """,
         [_date(first), _date(last), *params],
     )
-    return Counter({(stage, day): moves for stage, day, moves in _as_dates(rows, 1)})
+    return Counter({(stage, began, end): stays for stage, began, end, stays in _as_dates(rows, 1, 2)})
 
 
-def ended(first: date, last: date, within: Within | None = None) -> Counter[tuple[str, date, date]]:
-    """Stays that ended after ``first`` up to ``last``, by ``(stage, began on, ended on)``."""
+def came(first: date, last: date, within: Within) -> Counter[str]:
+    """People by each stage they came into at least once after ``first`` up to ``last``."""
     chosen, params = _inside("t", within)
+    rows = batches.rows(
+        f"""
+        SELECT to_stage, count(DISTINCT customer_id) FROM {TABLE} t
+        WHERE business_date > %s AND business_date <= %s AND {counts("t")}{chosen} GROUP BY 1
+        """,
+        [_date(first), _date(last), *params],
+    )
+    return Counter(dict(rows))
+
+
+def ended(first: date, last: date) -> Counter[tuple[str, date, date]]:
+    """Stays that ended after ``first`` up to ``last``, by ``(stage, began on, ended on)``."""
     rows = batches.rows(
         f"""
         SELECT from_stage, began, business_date, count(*) FROM (
@@ -182,10 +197,10 @@ def ended(first: date, last: date, within: Within | None = None) -> Counter[tupl
                 WHERE p.customer_id = t.customer_id AND p.id < t.id AND {counts("p")} ORDER BY p.id DESC LIMIT 1
             ) AS began
             FROM {TABLE} t
-            WHERE t.business_date > %s AND t.business_date <= %s AND t.from_stage <> '' AND {counts("t")}{chosen}
+            WHERE t.business_date > %s AND t.business_date <= %s AND t.from_stage <> '' AND {counts("t")}
         ) AS stays WHERE began IS NOT NULL GROUP BY 1, 2, 3
         """,
-        [_date(first), _date(last), *params],
+        [_date(first), _date(last)],
     )
     return Counter({(stage, began, day): stays for stage, began, day, stays in _as_dates(rows, 1, 2)})
 

@@ -102,7 +102,7 @@ def flow(request: HttpRequest) -> HttpResponse:
     context = {
         "form": form,
         "of": of,
-        "segment": dict(form.fields["segment"].choices).get(of.segment) if of.segment else "",
+        "segment": segments.get(of.segment).name if of.segment else "",
         "periods": _periods(request.GET, of, newest),
         "query": request.GET.urlencode(),
         "matrix": flow_panels.matrix(of, story.cells()),

@@ -315,7 +315,7 @@ def _rule_name(key: str, names: Mapping[str, str]) -> str:
 def stays(of: Asked, story: Story) -> list[dict[str, Any]]:
     """A row per stage with its percentiles in words, and a strip of them drawn on one scale."""
     since = of.until - timedelta(days=STAY_DAYS - 1)
-    people = ways.came(story.window)
+    people = story.came
     scale = max((days or row.longest for row in story.stays.values() for days in row.days), default=0) or 1
 
     def within(days: int | None, longest: int) -> str:
@@ -426,7 +426,7 @@ def _leak_rows(of: Asked, story: Story) -> Rows:
 
 def _stay_rows(of: Asked, story: Story) -> Rows:
     yield "until", "stage", *(f"days_p{share}" for share in PERCENTILES), "longest", "people", "stays", "still_there"
-    people = ways.came(story.window)
+    people = story.came
     for row in story.stays.values():
         days = ["" if one is None else one for one in row.days]
         yield of.until, row.stage, *days, row.longest, people[row.stage], row.stays, row.running

@@ -19,7 +19,7 @@ from stages import durations, flows
 from stages.durations import STAY_DAYS, Speed, Stays
 from stages.flows import Within
 from stages.models import StageKey
-from stages.ways import Cell, Passed, Ways, between, passed, shares
+from stages.ways import Cell, Passed, Ways, between, came, passed, shares
 
 CACHE_SECONDS = 24 * 3600
 
@@ -35,13 +35,13 @@ def as_of() -> date | None:
 @dataclass(frozen=True)
 class Story:
     """What happened between ``days``: who ``stood`` where at the end of each, the ways of the ``whole`` period and of
-    each step between two neighbours, and those of the window in which the ``stays`` began."""
+    each step between two neighbours, and how many people ``came`` into each stage in the window of the ``stays``."""
 
     days: Sequence[date]
     stood: Mapping[date, Mapping[str, int]]
     whole: Ways
     steps: Sequence[Ways]
-    window: Ways
+    came: Mapping[str, int]
     stays: Mapping[str, Stays]
     speed: Sequence[Speed]
 
@@ -62,13 +62,14 @@ def story(days: Sequence[date], within: Within | None = None) -> Story:
     first, last = days[0], days[-1]
     began = last - timedelta(days=STAY_DAYS)
     steps = list(pairwise(days))
-    found = _ways({(first, last), (began, last), *steps}, within)
+    window = set() if within else {(began, last)}
+    found = _ways({(first, last), *steps} | window, within)
     return Story(
         days=days,
         stood=_stood(days, within),
         whole=found[first, last],
         steps=[found[step] for step in steps],
-        window=found[began, last],
+        came=flows.came(began, last, within) if within else came(found[began, last]),
         stays=_stays_within(began, last, within) if within else _stays(began, last),
         speed=durations.speed(_arrived(first, last, within)),
     )
@@ -133,13 +134,15 @@ def _as_date(value: date | str) -> date:
 
 
 def _stays_within(began: date, last: date, within: Within) -> dict[str, Stays]:
+    entered: Counter[tuple[str, date]] = Counter()
     left: Counter[tuple[str, date]] = Counter()
     lengths: Counter[tuple[str, int]] = Counter()
-    for (stage, start, end), stays in flows.ended(began, last, within).items():
-        if start > began:
+    for (stage, start, end), stays in flows.stays(began, last, within).items():
+        entered[stage, start] += stays
+        if end:
             left[stage, start] += stays
             lengths[stage, (end - start).days] += stays
-    return durations.stays(last, flows.entered(began, last, within), left, lengths)
+    return durations.stays(last, entered, left, lengths)
 
 
 def _arrived(first: date, last: date, within: Within | None) -> list[tuple[str, int, int]]:

@@ -99,7 +99,8 @@ def _runs(days: Collection[date]) -> Iterator[tuple[date, date]]:
 
 def prepare(last: date) -> None:
     """Keep the ways of the periods that end with ``last``, and of the whole months before it."""
-    wanted = [(last - timedelta(days=days), last) for days in PERIODS] + months(last)
+    # Each once: on the 30th of April, thirty days are the month.
+    wanted = list(dict.fromkeys([*((last - timedelta(days=days), last) for days in PERIODS), *months(last)]))
     known = set(FlowPeriod.objects.filter(until__in={until for _s, until in wanted}).values_list("since", "until"))
     before = {row.since: row for row in FlowPeriod.objects.filter(until=last - _ONE)}
     made = []

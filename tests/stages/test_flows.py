@@ -213,8 +213,15 @@ def test_it_counts_the_ways_of_some_people_only(history):
     left = {pk: history[pk] for pk in some}
     assert flows.standing(FIRST, within) == standing(left, FIRST)
     assert flows.ways(FIRST, LAST, within).moves == sum(len(inside(moves)) for moves in left.values())
-    entered = Counter((one.target, one.day) for moves in left.values() for one in inside(moves))
-    assert flows.entered(FIRST, LAST, within) == entered
+    stays = Counter(
+        (one.target, one.day, after.day if after else None)
+        for moves in left.values()
+        for one, after in zip(inside(moves), [*inside(moves)[1:], None], strict=False)
+    )
+    assert flows.stays(FIRST, LAST, within) == stays
+    came = Counter(stage for moves in left.values() for stage in {one.target for one in inside(moves)})
+    assert flows.came(FIRST, LAST, within) == came
+    assert ways.came(flows.ways(FIRST, LAST, within)) == came
 
 
 def test_it_finds_the_stays_that_ended(history):
