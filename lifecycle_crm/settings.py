@@ -348,6 +348,8 @@ SPECTACULAR_SETTINGS = {
         "TransitionKindEnum": "stages.models.StageTransition.Kind",
         "EntryKindEnum": "loyalty.models.Entry.Kind",
         "RewardKindEnum": "loyalty.models.Reward.Kind",
+        "ProgrammeKindEnum": "loyalty.models.Programme.Kind",
+        "EarningRuleKindEnum": "loyalty.models.EarningRule.Kind",
         "CustomerKindEnum": "customers.models.Customer.Kind",
         "SegmentKindEnum": "customers.models.Segment.Kind",
         "ConsentPurposeEnum": "customers.models.Consent.Purpose",

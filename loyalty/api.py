@@ -19,6 +19,7 @@ from loyalty import (
     ledger,
     liability_api,
     movements_api,
+    programme_api,
     queries,
     referrals_api,
     rewards_api,
@@ -249,6 +250,7 @@ class AccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
 ROUTES: list[tuple[str, Any, str]] = [
     ("points", PointsViewSet, "points"),
     ("accounts", AccountViewSet, "account"),
+    *programme_api.ROUTES,
     *rewards_api.ROUTES,
     *wallet_api.ROUTES,
     *movements_api.ROUTES,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -203,7 +202,7 @@ def _edit_rule(
         status = 422
         if form.is_valid():
             try:
-                draft = _draft(of, kind, form.verb(), rule)
+                draft = rules.drafted(of, kind, form.verb(), rule)
                 preview = sentences.rule(draft)
                 if "ask" in request.POST:
                     answer = whatif.ask(programme=of, draft=whatif.Draft(rules=whatif.rules_with(of, draft)))
@@ -229,14 +228,6 @@ def _edit_rule(
         "crumbs": _crumbs(_at(of), (rule.name if rule else _("New rule"), "")),
     }
     return http.page(request, "loyalty/rule.html", context, status=status)
-
-
-def _draft(of: Programme, kind: str, values: Mapping[str, Any], rule: EarningRule | None) -> EarningRule:
-    """The rule as it would be, checked and not stored."""
-    known = {name: getattr(rule, name) for name in rules.FIELDS} if rule else {}
-    draft = EarningRule(programme=of, kind=kind, key=rule.key if rule else "", **{**known, **values})
-    rules.check(draft)
-    return draft
 
 
 def _save(of: Programme, kind: str, values: dict[str, Any], rule: EarningRule | None, request: HttpRequest) -> None:

@@ -91,6 +91,8 @@ def edit(*, rule: EarningRule, actor: User | None = None, **values: Any) -> Earn
 
     Returns the same row if nothing differs. Raises ``BadRule``, and ``RuleChanged`` if this is not the current version.
     """
+    if not rule.is_current:
+        raise RuleChanged(_("Somebody changed or stopped this rule meanwhile. Open it again, then make your change."))
     now = clock.now()
     merged = {name: getattr(rule, name) for name in FIELDS} | _known(values, name=values.get("name", rule.name))
     if all(getattr(rule, name) == value for name, value in merged.items()):
@@ -108,6 +110,17 @@ def edit(*, rule: EarningRule, actor: User | None = None, **values: Any) -> Earn
             )
         made.save(force_insert=True)
     return made
+
+
+def drafted(programme: Programme, kind: str, values: dict[str, Any], rule: EarningRule | None = None) -> EarningRule:
+    """The rule as it would be, new or a change of ``rule``: checked like one that is saved, and not saved."""
+    known = {name: getattr(rule, name) for name in FIELDS} if rule else {}
+    given = _known(values, name=values.get("name") or (rule.name if rule else ""))
+    draft = EarningRule(
+        programme=programme, kind=rule.kind if rule else kind, key=rule.key if rule else "", **{**known, **given}
+    )
+    check(draft)
+    return draft
 
 
 def stop(*, rule: EarningRule) -> EarningRule:
