@@ -2,13 +2,14 @@
 
 from django.urls import path, re_path
 
-from campaigns import public, views
+from campaigns import public, views, webhooks
 
 app_name = "campaigns"
 urlpatterns = [
     path("p/u/<str:token>/", public.unsubscribe, name="unsubscribe"),
     path("p/c/<str:token>/", public.click, name="click"),
     path("p/o/<str:token>/", public.opened, name="opened"),
+    path("p/webhooks/<slug:provider>/", webhooks.receive, name="webhook"),
     path("campaigns/", views.campaign_list, name="list"),
     path("campaigns/new/", views.new, name="new"),
     path("campaigns/lift/", views.lift, name="lift"),

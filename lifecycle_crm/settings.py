@@ -233,6 +233,13 @@ if EMAIL["kind"] == "smtp":
 else:
     EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 
+ANYMAIL = {
+    # "user:password" that an e-mail provider has to give when it calls /p/webhooks/<provider>/.
+    "WEBHOOK_SECRET": env.text("MAIL_WEBHOOK_SECRET", ""),
+    "MAILGUN_WEBHOOK_SIGNING_KEY": env.text("MAILGUN_WEBHOOK_SIGNING_KEY", "") or None,
+    "MAILERSEND_SIGNING_SECRET": env.text("MAILERSEND_SIGNING_SECRET", "") or None,
+}
+
 # --- People ---------------------------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"

@@ -52,6 +52,7 @@ ACTIONS = {
     "campaigns:send",
     "campaigns:click",
     "campaigns:opened",
+    "campaigns:webhook",
     "campaigns:lift",
     "campaigns:switch",
     "campaigns:run-act",
