@@ -75,6 +75,9 @@
               ...text(),
               color: token("ink"),
               position: (node.column ?? 0) === last ? "right" : "left",
+              // Between the ends a name lies on ribbons: a rim in the colour of the ground keeps it legible.
+              textBorderColor: token("surface"),
+              textBorderWidth: 4,
               formatter: () => plain(node.label),
             },
             itemStyle: { color: colour(node), borderWidth: 0 },
