@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from unittest import mock
 
@@ -364,3 +365,13 @@ def test_rules_that_know_no_time_decide_on_both_databases() -> None:
     ordinary, full = live(history, TIMELESS, is_full=False), live(history, TIMELESS, is_full=True)
     assert ordinary.said["moves"] == 1
     assert pictures.differences(ordinary.picture, full.picture) == []
+
+
+def test_the_night_of_every_month_end_is_like_any_other() -> None:
+    """On the 30th of a month thirty days are the month: rollups that keep both must not trip over it."""
+    ends = [date(2026, 4, 30), date(2026, 5, 31), date(2026, 6, 30), date(2027, 2, 28), date(2028, 2, 29)]
+    gaps = [(after - before).days for before, after in pairwise([FIRST, *ends])]
+    lived = live(
+        [Day(gap, (("order", 0, 0, 100, 500, "rock"),), at_once=False) for gap in gaps], BROWSING, is_full=False
+    )
+    assert [row[0] for row in lived.picture["nights"]] == ends
