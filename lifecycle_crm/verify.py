@@ -16,6 +16,7 @@ from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.models import SetAside
 from lifecycle_crm.lib.moments import seconds
 from loyalty import audit as loyalty_audit
+from loyalty import catalogue as loyalty_catalogue
 from stages.models import Chunk, Night
 
 NAMED = 10
@@ -107,6 +108,7 @@ CHECKS: list[tuple[str, Callable[[], Iterator[str] | list[str]]]] = [
     ("stage history is continuous", stage_history_is_continuous),
     ("nights are whole", nights_are_whole),
     ("points balance to the last one", loyalty_audit.problems),
+    ("rewards, vouchers and referrals equal their points", loyalty_catalogue.problems),
     ("answers, scores and cases agree", feedback_audit.problems),
     ("every recipient is accounted for", campaigns_audit.problems),
     ("rollups equal their rows", rollups.problems),

@@ -22,6 +22,7 @@ from loyalty import (
     programme_api,
     queries,
     referrals_api,
+    rewards,
     rewards_api,
     wallet_api,
 )
@@ -223,9 +224,9 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         key = callers.key(request)
         body = UndoIn(data=request.data)
         body.is_valid(raise_exception=True)
-        return _answer(
-            ledger.undo(entry=self.get_object(), key=key, actor=callers.person(request), **body.validated_data)
-        )
+        entry = self.get_object()
+        rewards.keep_together(entry)
+        return _answer(ledger.undo(entry=entry, key=key, actor=callers.person(request), **body.validated_data))
 
 
 @extend_schema_view(

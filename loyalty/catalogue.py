@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db.models import Count, Q, QuerySet, Sum
+from django.utils.translation import gettext as _
 
 from customers.models import Customer
-from lifecycle_crm.lib import clock
+from lifecycle_crm.lib import batches, clock
 from loyalty import codes
 from loyalty.models import Redemption, Reward, Tier
 
@@ -88,3 +89,64 @@ def of_customer(customer: Customer, *, limit: int = 20) -> list[Redemption]:
     return list(
         Redemption.objects.filter(customer=customer).select_related("reward", "voucher__series").order_by("-pk")[:limit]
     )
+
+
+# --- The proof --------------------------------------------------------------------------------------------------------
+
+NAMED = 10
+"""So many are named per kind; the rest is counted."""
+
+
+def problems() -> list[str]:
+    """A sentence for each promise of rewards, vouchers and referrals that the rows break; empty when all is well."""
+    return [
+        sentence % {"names": ", ".join(f"#{pk}" for pk in found[:NAMED]) + (" …" if len(found) > NAMED else "")}
+        for sentence, sql in (
+            (_("Redemptions that were paid with another number of points: %(names)s."), _PAID),
+            (
+                _("Redemptions whose points were given back without being cancelled, or the reverse: %(names)s."),
+                _GIVEN_BACK,
+            ),
+            (_("Rewards whose count per customer is not that of their redemptions: %(names)s."), _COUNTED),
+            (_("Vouchers of a redemption that belong to somebody else: %(names)s."), _OTHERS),
+            (_("Referrals that were rewarded without points: %(names)s."), _REWARDED),
+        )
+        if (found := [pk for (pk,) in batches.rows(sql)])
+    ]
+
+
+_PAID = """
+    SELECT r.id FROM loyalty_redemption r LEFT JOIN loyalty_entry e ON e.id = r.entry_id
+    WHERE r.points <> coalesce(-e.points, 0) OR e.customer_id <> r.customer_id ORDER BY r.id
+"""
+_GIVEN_BACK = """
+    SELECT r.id FROM loyalty_redemption r LEFT JOIN loyalty_entry back ON back.reverses_id = r.entry_id
+    WHERE r.entry_id IS NOT NULL AND (CASE WHEN r.state = 'cancelled' THEN 1 ELSE 0 END)
+          <> (CASE WHEN back.id IS NULL THEN 0 ELSE 1 END)
+    ORDER BY r.id
+"""
+_HELD = """
+    SELECT reward_id, customer_id, count(*) AS n FROM loyalty_redemption WHERE state <> 'cancelled'
+    GROUP BY reward_id, customer_id
+"""
+_COUNTED = f"""
+    SELECT u.reward_id AS id FROM loyalty_rewarduse u
+    LEFT JOIN ({_HELD}) r ON r.reward_id = u.reward_id AND r.customer_id = u.customer_id
+    WHERE u.count <> coalesce(r.n, 0)
+    UNION
+    SELECT r.reward_id FROM ({_HELD}) r
+    LEFT JOIN loyalty_rewarduse u ON u.reward_id = r.reward_id AND u.customer_id = r.customer_id
+    WHERE u.id IS NULL
+    ORDER BY 1
+"""
+_OTHERS = """
+    SELECT v.id FROM loyalty_voucher v JOIN loyalty_redemption r ON r.id = v.redemption_id
+    WHERE v.customer_id IS NULL OR v.customer_id <> r.customer_id ORDER BY v.id
+"""
+_REWARDED = """
+    SELECT f.id FROM loyalty_referral f
+    WHERE f.state IN ('rewarded', 'returned') AND NOT EXISTS (
+        SELECT 1 FROM loyalty_entry e WHERE e.programme_id = f.programme_id
+        AND e.key IN ('referral:' || f.id || ':advocate', 'referral:' || f.id || ':friend'))
+    ORDER BY f.id
+"""

@@ -283,7 +283,7 @@ def lines(held: Account, *, before: int | None = None, limit: int = 30) -> tuple
     if before is not None:
         found = found.filter(pk__lt=before)
     entries = list(
-        found.select_related("actor", "lot", "reversed_by", "programme")
+        found.select_related("actor", "lot", "reversed_by", "programme", "redemption")
         .prefetch_related("postings")
         .order_by("-pk")[: limit + 1]
     )
@@ -326,7 +326,8 @@ def lines(held: Account, *, before: int | None = None, limit: int = 30) -> tuple
 
 def _may_undo(entry: Entry, taken: int) -> bool:
     if entry.kind in (Entry.Kind.SPEND, Entry.Kind.ADJUST) and entry.points < 0:
-        return not hasattr(entry, "reversed_by")
+        # What paid for a reward comes back with it, from the list of redemptions.
+        return not hasattr(entry, "reversed_by") and not hasattr(entry, "redemption")
     return entry.kind in (Entry.Kind.EARN, Entry.Kind.ADJUST) and entry.points + taken > 0
 
 

@@ -434,6 +434,17 @@ def undo(*, redemption: Redemption) -> Redemption:
     return cancel(redemption=redemption, actor=None, reason=_("Undone by the customer"))
 
 
+def keep_together(entry: Entry) -> None:
+    """Refuse to give points back whose reward would stay with the customer. Raises ``WrongState``."""
+    found = Redemption.objects.filter(entry=entry).select_related("reward").first()
+    if found is not None and found.state != Redemption.State.CANCELLED:
+        raise WrongState(
+            _("These points paid for “%(name)s”. Cancel the redemption instead: the points come back with it.")
+            % {"name": found.reward.name},
+            redemption=found.pk,
+        )
+
+
 def _move(
     redemption: Redemption,
     before: Sequence[str],

@@ -17,7 +17,7 @@ from customers.models import Customer
 from lifecycle_crm.lib import http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.templatetags.crm import day, money, month, num, pct
-from loyalty import approvals, goodwill, ledger, queries, sentences
+from loyalty import approvals, goodwill, ledger, queries, rewards, sentences
 from loyalty import rules as earning_rules
 from loyalty.callers import customer as find_customer
 from loyalty.callers import for_those_who_act, may_act, person
@@ -255,6 +255,7 @@ def undo(request: HttpRequest, customer_id: int, entry_id: int) -> HttpResponse:
         status = 422
         if form.is_valid():
             try:
+                rewards.keep_together(entry)
                 done = ledger.undo(entry=entry, actor=person(request), **form.cleaned_data)
             except DomainError as problem:
                 form.add_error(None, problem.message)

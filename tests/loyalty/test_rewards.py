@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
+from django.test import Client
+from django.urls import reverse
 
 from customers.models import Customer
+from lifecycle_crm.accounts.models import ApiKey, Role
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
 from loyalty import audit, catalogue, codes, queries, rewards
@@ -34,6 +37,7 @@ from loyalty.models import (
 )
 from tests.factories import UserFactory
 from tests.loyalty.factories import CustomerFactory, give
+from tests.loyalty.test_api import post
 
 pytestmark = pytest.mark.django_db
 
@@ -336,3 +340,39 @@ def test_sums_count_what_was_not_cancelled(ada: Customer) -> None:
     sums = catalogue.sums()
     assert (sums.count, sums.points, sums.cost_minor, sums.waiting) == (1, 100, 450, 1)
     assert [(one.name, one.redeemed) for one in catalogue.listed()] == [("Mug", 1)]  # type: ignore[attr-defined]
+
+
+# --- The proof --------------------------------------------------------------------------------------------------------
+
+
+def test_points_of_a_reward_do_not_come_back_without_it(ada: Customer) -> None:
+    done = rewards.redeem(reward=mug(), customer=ada, key="a")
+    assert done.entry is not None
+    ola = Client()
+    ola.force_login(UserFactory(role=Role.SUPPORT))
+    page = ola.post(
+        reverse("loyalty:points-undo", args=[ada.pk, done.entry.pk]), {"key": "k" * 20, "reason": "Give it back"}
+    )
+    assert (page.status_code, "Cancel the redemption instead" in page.content.decode()) == (409, True)
+    secret = ApiKey.issue(name="Till", scopes=["points:write"])[1]
+    answer = post(secret, f"points/{done.entry.pk}/undo/", {}, "u")
+    assert (answer.status_code, answer.json()["code"]) == (409, "wrong_state")
+    assert Account.objects.get(customer=ada).balance == 700
+    assert reverse("loyalty:points-undo", args=[ada.pk, done.entry.pk]) not in (
+        ola.get(reverse("loyalty:account", args=[ada.pk])).content.decode()
+    )
+
+
+def test_the_proof_names_what_does_not_add_up(ada: Customer) -> None:
+    reward = mug()
+    done = rewards.redeem(reward=reward, customer=ada, key="a")
+    other = rewards.redeem(reward=reward, customer=ada, key="b")
+    rewards.cancel(redemption=other, actor=None, reason="x")
+    assert catalogue.problems() == []
+    Redemption.objects.filter(pk=done.pk).update(points=1)
+    Redemption.objects.filter(pk=other.pk).update(state="ordered")
+    assert catalogue.problems() == [
+        f"Redemptions that were paid with another number of points: #{done.pk}.",
+        f"Redemptions whose points were given back without being cancelled, or the reverse: #{other.pk}.",
+        f"Rewards whose count per customer is not that of their redemptions: #{reward.pk}.",
+    ]
