@@ -30,7 +30,7 @@ def night_tick() -> None:
 
 @shared_task(name="lifecycle_crm.tasks.replay_rules")
 def replay_rules() -> None:
-    while (done := backtest.work_due(hand_down=reactions.hand_down, happened=reactions.HANDED_FROM)) is not None:
+    for done in backtest.work(hand_down=reactions.hand_down, happened=reactions.HANDED_FROM):
         logger.info("%s: %s", done, done.state)
 
 

@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 WHOLE = 100_000
 """Up to so many customers are replayed one and all; of a larger base a sample of ``SAMPLE``."""
 SAMPLE = 50_000
-PART = 5_000
+PART, FIRST_PART, PART_SECONDS = 5_000, 500, 30
+"""A part takes at most so many customers, the first one few; and about so many seconds."""
 MONTHS = (3, 6, 12, 24)
 REVENUE_DAYS = {3: 30, 6: 60, 12: 90, 24: 90}
 """How many days after a move are counted as revenue after it, by the months of the replay."""
@@ -89,11 +90,25 @@ def stop(*, test: Backtest, actor: User | None) -> Backtest:
 # --- The work ---------------------------------------------------------------------------------------------------------
 
 
-def work_due(*, hand_down: HandDown, happened: Sequence[str]) -> Backtest | None:
-    """Take the replay that waits longest and finish it, or go on with one whose worker is gone; ``None`` when none waits.
+def work(*, hand_down: HandDown, happened: Sequence[str], seconds: float = 240) -> list[Backtest]:
+    """Do what waits for about so long; which replays were worked on. What is left waits for the next call."""
+    deadline = time.monotonic() + seconds
+    worked: list[Backtest] = []
+    while (left := deadline - time.monotonic()) > 0:
+        found = work_due(hand_down=hand_down, happened=happened, seconds=left)
+        if found is None:
+            break
+        worked.append(found)
+    return worked
 
-    ``hand_down`` and ``happened`` are those of ``replay.run``.
+
+def work_due(*, hand_down: HandDown, happened: Sequence[str], seconds: float | None = None) -> Backtest | None:
+    """Take the replay that waits longest, or one whose worker is gone, and go on with it; ``None`` when none waits.
+
+    It is finished, or waits again when the time is up: what its parts gave is kept. ``hand_down`` and ``happened`` are those
+    of ``replay.run``.
     """
+    deadline = None if seconds is None else time.monotonic() + seconds
     now = clock.now()
     found = next((one for one in _open() if _is_free(one)), None)
     if found is None:
@@ -115,7 +130,7 @@ def work_due(*, hand_down: HandDown, happened: Sequence[str]) -> Backtest | None
         return None
     found.refresh_from_db()
     try:
-        _work(found, owner, hand_down, happened)
+        _work(found, owner, hand_down, happened, deadline)
     except Exception as problem:
         logger.exception("Replay %s failed", found.pk)
         Backtest.objects.filter(pk=found.pk, owner=owner, state=Backtest.State.RUNNING).update(
@@ -135,13 +150,17 @@ def _is_free(test: Backtest) -> bool:
     return test.lease_until < clock.now() or leases.is_gone(test.owner)
 
 
-def _work(test: Backtest, owner: str, hand_down: HandDown, happened: Sequence[str]) -> None:
+def _work(test: Backtest, owner: str, hand_down: HandDown, happened: Sequence[str], deadline: float | None) -> None:
     mine = Backtest.objects.filter(pk=test.pk, owner=owner, state=Backtest.State.RUNNING)
     so_far = test.result or _plan()
     days = replay.nights(test.last_day, test.months)
     counted = frozenset(i for i, day in enumerate(days) if i == len(days) - 1 or (day + timedelta(days=1)).day == 1)
+    before = so_far["customers"]
     while ids := _next_ids(so_far):
         began = time.monotonic()
+        if deadline is not None and began > deadline and so_far["customers"] > before:
+            mine.update(state=Backtest.State.WAITING, owner="", lease_until=None, attempts=0)
+            return
         old = Side("old", rulebook.parse(test.against.rules))
         new = Side("new", rulebook.parse(test.rules))
         part = replay.run(
@@ -174,7 +193,7 @@ def _work(test: Backtest, owner: str, hand_down: HandDown, happened: Sequence[st
 
 
 def _plan() -> dict[str, Any]:
-    """An empty sum, with the customers it will be taken of: everybody there is now, or every so-manieth of them."""
+    """An empty sum, with the customers it will be taken of: everybody there is now, or a share of them spread evenly."""
     base = Customer.objects.aggregate(n=Count("pk"), top=Max("pk"))
     share = 1.0 if base["n"] <= WHOLE else SAMPLE / base["n"]
     planned = base["n"] if share == 1 else SAMPLE
@@ -194,10 +213,17 @@ def _next_ids(so_far: Mapping[str, Any]) -> list[int]:
     if share < 1:
         where = f"AND (id * {_SPREAD}) %% {_RANGE} < {int(share * _RANGE)}"
     rows = batches.rows(
-        f"SELECT id FROM customers_customer WHERE id > %s AND id <= %s {where} ORDER BY id LIMIT {PART}",
+        f"SELECT id FROM customers_customer WHERE id > %s AND id <= %s {where} ORDER BY id LIMIT {_width(so_far)}",
         [so_far["after"], so_far["top"]],
     )
     return [pk for (pk,) in rows]
+
+
+def _width(so_far: Mapping[str, Any]) -> int:
+    """How many customers the next part takes: what this machine did in half a minute so far, few at first."""
+    if not so_far["customers"]:
+        return min(FIRST_PART, PART)
+    return max(1, min(PART, int(PART_SECONDS * so_far["customers"] / max(so_far["seconds"], 0.001))))
 
 
 # --- Sums of parts ----------------------------------------------------------------------------------------------------
@@ -331,4 +357,4 @@ def of_base(part: int, test: Backtest) -> tuple[int, int, int]:
     return round(share * base), floor(max(0.0, middle - reach) * base), ceil(min(1.0, middle + reach) * base)
 
 
-__all__ = ["FLAP_DAYS", "MONTHS", "After", "after_moves", "of_base", "request", "stop", "work_due"]
+__all__ = ["FLAP_DAYS", "MONTHS", "After", "after_moves", "of_base", "request", "stop", "work", "work_due"]

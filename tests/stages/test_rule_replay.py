@@ -224,6 +224,25 @@ def test_it_gives_the_same_in_parts_and_after_its_worker_died(monkeypatch: pytes
     assert len(done.result["flapped"]) == len(whole.result["flapped"]) > 0
 
 
+def test_when_the_time_is_up_it_waits_and_the_next_ring_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop(12, days=40)
+    night.run(clock.last_complete_day())
+    asked = backtest.request(rule_set=quick(), months=3, actor=None)
+    monkeypatch.setattr(backtest, "PART", 5)
+    rings = 0
+    while asked.state != "done":
+        [worked] = backtest.work(hand_down=reactions.hand_down, happened=reactions.HANDED_FROM, seconds=0.01)[:1]
+        asked.refresh_from_db()
+        rings += 1
+        assert worked.pk == asked.pk
+        assert (asked.state, asked.customers) in [("waiting", 5), ("waiting", 10), ("done", 12)]
+    assert rings >= 2
+    assert (asked.error, asked.result["months"][-1]["old"]) == (
+        "", {key: n for key, n in queries.standing().items() if key != "new"},
+    )  # fmt: skip
+    assert backtest.work(hand_down=reactions.hand_down, happened=reactions.HANDED_FROM) == []
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_shop_writes_while_a_replay_works() -> None:
     shop(5, days=40)
