@@ -131,7 +131,7 @@ PERIODS = [
 ]
 
 
-def test_it_tells_what_a_recount_tells_after_a_replay_a_late_order_and_an_undone_night(hand):
+def test_it_tells_what_a_recount_tells_after_a_replay_a_late_order_and_an_undone_night(hand, client):
     shop(40, days=32)
     rulesets.publish(rule_set=rulesets.draft(based_on=None, rules=QUICK, actor=None, name="Quick"), actor=None)
     night.replay(TODAY - timedelta(days=31), LAST)
@@ -161,7 +161,12 @@ def test_it_tells_what_a_recount_tells_after_a_replay_a_late_order_and_an_undone
 
     told = assert_told([LAST, TODAY])
     assert told.whole.moves == done.counts["moved"]
-    undo.undo(day=TODAY, actor=UserFactory(role="marketer"))
+    marketer = UserFactory(role="marketer")
+    client.force_login(marketer)
+    page = reverse("stages:night", args=[TODAY])
+    assert "moved_since=" in client.get(page).content.decode()
+    undo.undo(day=TODAY, actor=marketer)
+    assert "moved_since=" not in client.get(page).content.decode()  # nobody would be on such a list
     assert assert_told([LAST, TODAY]).whole.moves == 0
     assert not FlowDay.objects.filter(business_date=TODAY).exists()
     for days in [*PERIODS, [TODAY - timedelta(days=30), TODAY]]:
