@@ -16,6 +16,7 @@ from rest_framework.viewsets import GenericViewSet, ReadOnlyModelViewSet
 from campaigns import audience, gate, queries, runs
 from campaigns.models import Campaign, Message, Run, Template
 from customers.models import Customer
+from customers.queries import sees_contacts
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
 
@@ -77,6 +78,15 @@ class MessageOut(serializers.ModelSerializer):
             "id", "run", "campaign", "customer", "channel", "state", "reason", "reason_text", "verdict", "consent",
             "address", "language", "tries", "due_at", "sent_at", "transport", "message_id", "error", "created_at",
         ]  # fmt: skip
+
+    def to_representation(self, message: Message) -> dict[str, Any]:
+        answer: dict[str, Any] = super().to_representation(message)
+        user = getattr(self.context.get("request"), "user", None)
+        if user is not None and user.is_authenticated and not sees_contacts(user):
+            if message.address:
+                answer["error"] = answer["error"].replace(message.address, "…")
+            answer["address"] = ""
+        return answer
 
 
 class VerdictOut(serializers.Serializer):

@@ -24,6 +24,7 @@ from campaigns.errors import BrokenTemplate
 from campaigns.forms import BroadcastForm
 from campaigns.models import Campaign, Message, Rendering, Run
 from customers.models import Customer
+from customers.queries import initials, sees_contacts
 from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
@@ -40,6 +41,23 @@ _MAY_SEND = {Role.OWNER, Role.ADMIN, Role.MARKETER}
 def may_send(request: HttpRequest) -> bool:
     user = request.user
     return bool(user.is_superuser or getattr(user, "role", "") in _MAY_SEND)
+
+
+def _as_seen(request: HttpRequest, *customers: Customer | None) -> None:
+    """Put initials in the place of names, for this page only, where the reader may not see who it is."""
+    if not sees_contacts(request.user):
+        for one in customers:
+            if one is not None:
+                one.name, one.email, one.phone = initials(one), "", ""
+
+
+def _message_as_seen(request: HttpRequest, *rows: Message) -> None:
+    _as_seen(request, *(row.customer for row in rows))
+    if not sees_contacts(request.user):
+        for row in rows:
+            if row.address:
+                row.error = row.error.replace(row.address, "…")
+            row.address = ""
 
 
 def _for_senders(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -127,6 +145,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     is_draft = campaign.state == Campaign.State.DRAFT
     examples = audience.examples(campaign)
     chosen = _chosen(request, examples)
+    _as_seen(request, chosen, *examples)
     totals = queries.states_of_campaigns([campaign.pk]).get(campaign.pk, {})
     context = {
         "campaign": campaign,
@@ -137,7 +156,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "runs": [_run_line(run, states.get(run.pk, {})) for run in runs],
         "sums": queries.sums(totals),
         "total": sum(totals.values()),
-        "forecast": _forecast(campaign) if is_draft else None,
+        "forecast": _forecast(request, campaign) if is_draft else None,
         "reasons": [
             (state, reason, label, n)
             for state, reason, n in queries.reasons_of_campaign(campaign)
@@ -147,7 +166,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "effect": None if is_draft else _effect(campaign),
         "examples": examples,
         "chosen": chosen,
-        "preview": _preview_head(campaign, chosen),
+        "preview": _preview_head(campaign, chosen) if sees_contacts(request.user) else {"hidden": True},
         "stages": campaign.audience.get("value", []) if campaign.audience.get("fact") == "stage" else [],
         "is_local": settings.EMAIL["kind"] == "local",
         "may_send": may_send(request),
@@ -220,11 +239,12 @@ def _preview_head(campaign: Campaign, customer: Customer | None) -> dict[str, st
     return {"subject": made.subject, "text": made.text, "url": f"{address}?customer={customer.pk}"}
 
 
-def _forecast(campaign: Campaign) -> dict[str, Any]:
+def _forecast(request: HttpRequest, campaign: Campaign) -> dict[str, Any]:
     seen = audience.forecast(campaign)
     names = dict(Message.Reason.choices)
     words = {gate.SEND: _("Would be sent now"), gate.HELD: _("Would wait"), gate.SKIPPED: _("Would be skipped")}
     people = Customer.objects.in_bulk([pk for pk, _outcome, _reason in seen.samples])
+    _as_seen(request, *people.values())
     sample: dict[tuple[str, str], list[Customer]] = {}
     for pk, outcome, reason in seen.samples:
         sample.setdefault((outcome, reason), []).append(people[pk])
@@ -269,6 +289,7 @@ def gate_page(request: HttpRequest, pk: int) -> HttpResponse:
     campaign = get_object_or_404(Campaign, pk=pk)
     examples = audience.examples(campaign)
     chosen = _chosen(request, examples)
+    _as_seen(request, chosen, *examples)
     names = dict(Message.Reason.choices)
     words = {gate.SEND: _("Would be sent now"), gate.HELD: _("Would wait"), gate.SKIPPED: _("Would be skipped")}
     verdict, asked = gate.answers(chosen.pk, campaign, clock.now()) if chosen else (None, [])
@@ -367,6 +388,7 @@ def outbox_page(request: HttpRequest) -> HttpResponse:
         if value.isdigit() and len(value) < 19:
             found = found.filter(**{field: int(value)})
     rows = list(found[: PAGE + 1])
+    _message_as_seen(request, *rows)
     kept = {key: request.GET.get(key, "") for key in ("reason", "run", "campaign", "customer") if request.GET.get(key)}
     counts = queries.outbox_counts()
     context = {
@@ -404,6 +426,7 @@ def _tabs(request: HttpRequest, counts: dict[str, int], state: str, kept: dict[s
 @require_GET
 def message(request: HttpRequest, pk: int) -> HttpResponse:
     row = get_object_or_404(Message.objects.select_related("customer", "run__campaign", "consent", "rendering"), pk=pk)
+    _message_as_seen(request, row)
     crumbs = [
         {"label": _("Outbox"), "url": reverse("campaigns:outbox")},
         {"label": str(row.run.campaign), "url": reverse("campaigns:detail", args=[row.run.campaign_id])},
@@ -413,6 +436,7 @@ def message(request: HttpRequest, pk: int) -> HttpResponse:
         "crumbs": crumbs,
         "message": row,
         "rendering": getattr(row, "rendering", None),
+        "is_hidden": not sees_contacts(request.user),
         "evidence": _facts(row.verdict),
         "is_local": row.transport == "local" or (not row.transport and settings.EMAIL["kind"] == "local"),
     }
@@ -464,11 +488,15 @@ def _frame(request: HttpRequest, html: str) -> HttpResponse:
 
 @require_GET
 def message_html(request: HttpRequest, pk: int) -> HttpResponse:
+    if not sees_contacts(request.user):  # it calls them by their name
+        raise PermissionDenied
     return _frame(request, get_object_or_404(Rendering, pk=pk).html)
 
 
 @require_GET
 def preview(request: HttpRequest, pk: int) -> HttpResponse:
+    if not sees_contacts(request.user):
+        raise PermissionDenied
     campaign = get_object_or_404(Campaign.objects.select_related("template"), pk=pk)
     wanted = request.GET.get("customer", "")
     customer = get_object_or_404(Customer, pk=int(wanted) if wanted.isdigit() and len(wanted) < 19 else 0)

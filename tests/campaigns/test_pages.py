@@ -208,6 +208,37 @@ def test_it_escapes_names_on_every_page(marketer):
         assert bad not in marketer.get(reverse(f"campaigns:{name}", args=args)).content.decode()
 
 
+@pytest.mark.parametrize("role", ["analyst", "viewer"])
+def test_it_hides_names_and_addresses_from_roles_that_may_not_see_them(client, role, smtp):
+    campaign = CampaignFactory(quiet_from=0, quiet_until=0)
+    someone = person(name="Åsa Öberg", given_name="Åsa", email="asa@example.org")
+    smtp.on_recipient = "550 5.7.1 asa@example.org is not for you"
+    planned([someone], campaign)
+    outbox.send_due()
+    message = Message.objects.get()
+    waiting = draft()
+    client.force_login(UserFactory(role=role))
+    pages = {
+        name: client.get(reverse(f"campaigns:{name}", args=args)).content.decode()
+        for name, args in (
+            ("list", []),
+            ("outbox", []),
+            ("detail", [campaign.pk]),
+            ("gate", [campaign.pk]),
+            ("message", [message.pk]),
+        )
+    }
+    pages["draft"] = client.get(reverse("campaigns:detail", args=[waiting.pk])).content.decode()
+    pages["api"] = client.get("/api/v1/messages/").content.decode()
+    for name, page in pages.items():
+        for secret in ("Öberg", "Åsa", "asa@example.org"):
+            assert secret not in page, name
+    assert "Å… Ö…" in pages["outbox"]
+    assert "550 5.7.1 … is not for you" in pages["message"]
+    assert client.get(reverse("campaigns:message-html", args=[message.pk])).status_code == 403
+    assert client.get(reverse("campaigns:preview", args=[campaign.pk]), {"customer": someone.pk}).status_code == 403
+
+
 # --- REST -------------------------------------------------------------------------------------------------------------
 
 
