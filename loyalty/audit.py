@@ -33,7 +33,7 @@ def _accounts() -> Iterator[str]:
 
 def _entries() -> Iterator[str]:
     """Each entry has postings that sum to zero, and says the points that its customer's own postings say: their sum, or
-    where they only moved between the customer's accounts, the number moved."""
+    where they only moved between the customer's accounts, the number moved (of a hold: negative)."""
     wrong = batches.rows(
         """
         SELECT e.id, p.entry_id, p.total
@@ -45,7 +45,8 @@ def _entries() -> Iterator[str]:
                    AS up
             FROM loyalty_posting GROUP BY entry_id
         ) p ON p.entry_id = e.id
-        WHERE p.entry_id IS NULL OR p.total <> 0 OR e.points <> CASE WHEN p.net <> 0 THEN p.net ELSE p.up END
+        WHERE p.entry_id IS NULL OR p.total <> 0
+              OR e.points <> CASE WHEN p.net <> 0 THEN p.net WHEN e.kind = 'hold' THEN -p.up ELSE p.up END
         ORDER BY e.id
         """
     )

@@ -22,7 +22,7 @@ from lifecycle_crm.templatetags.crm import num
 from loyalty import approvals, goodwill, ledger, queries
 from loyalty.callers import customer as find_customer
 from loyalty.callers import for_those_who_act, for_those_who_set_up, may_act, may_set_up, person
-from loyalty.models import Allowance, Approval, Freeze, GoodwillMonth, Hold, Merge
+from loyalty.models import Account, Allowance, Approval, Freeze, GoodwillMonth, Hold, Merge
 from loyalty.movement_forms import AllowanceForm, HouseholdForm, MergeForm, ReasonForm, TransferForm, UnfreezeForm
 
 PAGE = 30
@@ -122,12 +122,20 @@ def goodwill_page(request: HttpRequest) -> HttpResponse:
 # --- Frozen accounts --------------------------------------------------------------------------------------------------
 
 
+def _what(name: str) -> str:
+    """In words, which sum disagreed."""
+    if name in ("lots", "holds"):
+        return _("what is left in the lots") if name == "lots" else _("open holds")
+    return str(Account._meta.get_field(name).verbose_name) if name else ""
+
+
 @require_GET
 def frozen_list(request: HttpRequest) -> HttpResponse:
     """Accounts that stand still because the nightly proof failed."""
     rows = list(queries.frozen()[:200])
     for one in rows:
         one.who = shown_name(one.account.customer, request.user)  # type: ignore[attr-defined]
+        one.said = _what(one.what)  # type: ignore[attr-defined]
     context = {"rows": rows, "may_set_up": may_set_up(request), "crumbs": _crumbs()}
     return http.page(request, "loyalty/frozen.html", context)
 
@@ -154,7 +162,8 @@ def unfreeze(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "freeze": found,
         "who": shown_name(found.account.customer, request.user),
-        "broken": ledger.broken_accounts([found.account_id]),
+        "then": _what(found.what),
+        "broken": [_what(what) for _pk, _customer, what in ledger.broken_accounts([found.account_id])],
         "past": Freeze.objects.filter(account=found.account).exclude(ended_at=None).select_related("ended_by"),
         "form": form,
         "crumbs": _crumbs((_("Frozen accounts"), reverse("loyalty:frozen")), (_("Open again"), "")),

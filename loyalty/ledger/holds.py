@@ -87,7 +87,7 @@ def set_aside(
                 programme_id=account.programme_id,
                 account_id=account.pk,
                 customer_id=account.customer_id,
-                points=points,
+                points=-points,
                 effective_at=moment,
                 available=-points,
                 held=points,

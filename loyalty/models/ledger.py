@@ -72,7 +72,7 @@ class Entry(models.Model):
 
     ``points`` is the change of what the customer has (pending + balance + held - debt), as a signed number; for
     ``activate``, ``hold``, ``release`` and ``repay``, which only move points between the customer's own accounts, the
-    number moved.
+    number moved; of a hold it is negative, because they cannot be spent meanwhile.
     """
 
     class Kind(models.TextChoices):

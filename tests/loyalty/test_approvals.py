@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import date
 
 import pytest
@@ -205,6 +206,24 @@ def test_gifts_at_once_never_exceed_the_budget(ada: Customer) -> None:
     ends = at_once(12, lambda n: gift(ada, sam, 15, f"g{n}"))
     assert ends == {"done": 6, "budget_spent": 6}
     assert (goodwill.budget(sam).used, Account.objects.get().balance) == (90, 90)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_the_guard_the_budget_is_given_twice(ada: Customer) -> None:
+    """The twin: look at the budget first, write what was seen afterwards."""
+    sam = UserFactory(role=Role.SUPPORT)
+    month = GoodwillMonth.objects.create(user=sam, month=date(2026, 1, 1), points=100)
+    everybody_looked = threading.Barrier(6)
+
+    def work(n: int) -> None:
+        used = GoodwillMonth.objects.get(pk=month.pk).used
+        everybody_looked.wait(30)
+        ledger.adjust(customer=ada, points=30, key=f"g{n}", actor=sam, reason="Late parcel")
+        GoodwillMonth.objects.filter(pk=month.pk).update(used=used + 30)
+
+    assert at_once(6, work) == {"done": 6}
+    month.refresh_from_db()
+    assert (month.used, Account.objects.get().balance) == (30, 180)
 
 
 @pytest.mark.django_db(transaction=True)
