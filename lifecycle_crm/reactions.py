@@ -13,14 +13,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models, transaction
 
 from campaigns import tracking
 from customers import facts
-from customers.models import DirtyCustomer, Event, Order, Refund
+from customers.models import Customer, DirtyCustomer, Event, Order, Refund
 from feedback import cases, scores
 from feedback.models import Response
 from lifecycle_crm.dashboard import rollups
@@ -136,12 +136,36 @@ def hand_down(*, as_of: datetime, is_due: bool = True) -> None:
 
 
 def settle(*, limit: int = BATCH) -> int:
-    """Refresh and place up to ``limit`` customers that something happened to; how many."""
+    """Refresh and place up to ``limit`` customers that something happened to; how many.
+
+    Who makes it fail three times is left to the night for a day, so that the others do not wait behind them.
+    """
     now = clock.whole_now()
-    marked = DirtyCustomer.objects.filter(occurred_at__lt=now).order_by("occurred_at", "id")
+    kind = Customer._meta.label_lower
+    given_up = SetAside.objects.filter(kind=kind, attempts__gte=TRIES, updated_at__gt=now - timedelta(days=1))
+    marked = (
+        DirtyCustomer.objects.filter(occurred_at__lt=now)
+        .exclude(customer_id__in=given_up.values("object_id"))
+        .order_by("occurred_at", "id")
+    )
     customers = sorted(set(marked.values_list("customer_id", flat=True)[:limit]))
     if not customers:
         return 0
+    try:
+        _settle(customers, now)
+    except Exception as problem:
+        if len(customers) == 1:
+            _set_aside(Customer, customers[0], problem)
+        else:
+            for pk in customers:
+                try:
+                    _settle([pk], now)
+                except Exception as poison:
+                    _set_aside(Customer, pk, poison)
+    return len(customers)
+
+
+def _settle(customers: Sequence[int], now: datetime) -> None:
     with transaction.atomic(), facts.batch():
         count = facts.take_dirty_of(customers, as_of=now)
         if count:
@@ -152,7 +176,8 @@ def settle(*, limit: int = BATCH) -> int:
             engine.evaluate(rule_set=presets.install(), as_of=now, is_full=True, look_again_at=tonight)
             ids = ", ".join(map(str, customers))
             earning.award_for_stages(f"t.customer_id IN ({ids}) AND t.occurred_at = %s", [parameter(now)])
-    return len(customers)
+        # Whoever failed before and does not any more is named no longer.
+        SetAside.objects.filter(kind=Customer._meta.label_lower, object_id__in=customers).delete()
 
 
 def run(*, seconds: float = 60) -> Counter[str]:
@@ -169,5 +194,6 @@ def run(*, seconds: float = 60) -> Counter[str]:
             done["customers"] += settled
             if not settled and not reacted:
                 break
-            leases.take("reactions", owner, 120)
+            if leases.take("reactions", owner, 120) is None:
+                break  # somebody else has it: we were away for longer than it holds
     return +done

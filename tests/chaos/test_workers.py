@@ -14,9 +14,11 @@ import pytest
 import time_machine
 from django.db.models import Sum
 
-from customers.models import Customer, CustomerFacts
+from customers import facts
+from customers.models import Customer, CustomerFacts, DirtyCustomer
 from lifecycle_crm import night, reactions
-from lifecycle_crm.lib import clock
+from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.models import SetAside
 from stages.models import Chunk, Night, StageTransition
 from tests.chaos import pictures, plan, town
 from tests.chaos.actors import Stage
@@ -154,6 +156,34 @@ def test_what_goes_wrong_with_everybody_stops_the_night_soon_and_a_later_beat_fi
         assert night.pending()[0] == last
         assert night.run(last).state == "done"
     assert pictures.differences(alone, pictures.take("nights")) == []
+
+
+def test_a_customer_who_cannot_be_placed_at_once_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """47: poison in what happens at once: named after three tries, left to the night, and tried again the next day."""
+    last = a_shop("at once")
+    night.run(last)
+    people = list(Customer.objects.order_by("pk"))
+    poison = people[5]
+    inner = reactions.hand_down
+
+    def trips(**order: object) -> None:
+        inner(**order)
+        if (poison.pk,) in batches.rows(f"SELECT customer_id FROM {facts.PICKED}"):
+            raise ValueError("cannot be read")
+
+    monkeypatch.setattr(reactions, "hand_down", trips)
+    facts.mark([one.pk for one in people], occurred_at=clock.now() - timedelta(seconds=2))
+    reactions.run()
+    assert set(DirtyCustomer.objects.values_list("customer_id", flat=True)) == {poison.pk}
+    named = SetAside.objects.get()
+    assert (named.kind, named.object_id, named.attempts) == ("customers.customer", poison.pk, 3)
+    assert named.error == "ValueError: cannot be read"
+    assert reactions.run() == {}
+    monkeypatch.setattr(reactions, "hand_down", inner)
+    assert reactions.run() == {}
+    with time_machine.travel(clock.now() + timedelta(days=1, seconds=5), tick=False):
+        assert reactions.run() == {"customers": 1}
+    assert SetAside.objects.count() == DirtyCustomer.objects.count() == 0
 
 
 # --- The zombie -------------------------------------------------------------------------------------------------------
