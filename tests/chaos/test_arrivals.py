@@ -81,7 +81,7 @@ def test_facts_in_any_order_and_more_than_once_end_like_facts_in_time(tell: Call
 
     @seed(plan.SEED)
     @settings(
-        max_examples=plan.rounds(3), deadline=None, database=None, phases=[Phase.generate],
+        max_examples=plan.rounds(2), deadline=None, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck), print_blob=False,
     )  # fmt: skip
     @given(number=st.integers(0, 10**9), in_between=st.booleans())

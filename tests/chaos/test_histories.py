@@ -261,7 +261,7 @@ def _customer(who: int) -> Customer:
 # --- Ordinary nights and full ones ------------------------------------------------------------------------------------
 
 _HOW = settings(
-    max_examples=plan.rounds(5),
+    max_examples=plan.rounds(4),
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),

@@ -108,7 +108,7 @@ def test_a_night_killed_again_and_again_ends_in_the_tables_of_one_that_was_left_
     """42: killed and resumed equals undisturbed."""
     day = a_shop_with_news("kills")
     alone = undisturbed(day, monkeypatch)
-    wanted = plan.rounds(6)
+    wanted = plan.rounds(5)
     kills = run_killed(stage, day, kills=wanted, statements=alone.statements, dice=plan.dice("killed at"), **QUICK)
     tell(kills=kills.effective, hit=dict(sorted(kills.in_hand.items())), chunks=alone.chunks)
     assert kills.effective >= min(wanted, 20), f"Only {kills.effective} kills hit work: this run proves nothing."
@@ -153,7 +153,7 @@ def test_its_unsafe_twin_that_calls_a_part_done_before_it_is_worked_loses_custom
     day = a_shop_with_news("kills")
     alone = undisturbed(day, monkeypatch)
     kills = run_killed(
-        stage, day, kills=plan.rounds(6), statements=alone.statements, dice=plan.dice("killed at"),
+        stage, day, kills=plan.rounds(5), statements=alone.statements, dice=plan.dice("killed at"),
         unsafe="done_before_work", **QUICK,
     )  # fmt: skip
     lost = pictures.differences(alone.picture, pictures.take())
