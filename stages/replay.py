@@ -238,6 +238,7 @@ class _Replay:
 
     def _night(self, night: int, touched: Iterable[int], *, everybody: bool) -> None:
         as_of, now = self.ends[night], self.seconds[night]
+        # Nobody is "dirty": what follows from news for the shop itself (tiers) happened when it was news.
         no = facts.bool_literal(False)
         with facts.batch():
             picked = 0
@@ -261,8 +262,9 @@ class _Replay:
                 for table in (facts.PICKED, _FACTS, *(side.table for side in self.sides)):
                     batches.execute(f"ANALYZE {table}")
             facts.score(as_of=as_of)
+            cuts = facts.cuts(clock.business_date(as_of))
             for side in self.sides:
-                self._decide(side, night, as_of)
+                self._decide(side, night, as_of, cuts)
 
     def _seen(self, side: Side, now: int) -> str:
         """A SELECT of the batch's facts as this night knows them, with the stage this side has them in."""
@@ -275,7 +277,7 @@ class _Replay:
             f"JOIN {side.table} s ON s.customer_id = p.customer_id JOIN {_FACTS} c ON c.customer_id = p.customer_id"
         )
 
-    def _decide(self, side: Side, night: int, as_of: datetime) -> None:
+    def _decide(self, side: Side, night: int, as_of: datetime, cuts: RfmCuts | None) -> None:
         """``engine.evaluate`` for one side: who moves, and when everybody of the batch is looked at again."""
         now = self.seconds[night]
         batches.execute(
@@ -309,7 +311,7 @@ class _Replay:
                 f"UPDATE {side.table} SET stage = m.target, stage_since = m.at, came_from = {came_from}, moved_night = m.night "
                 f"FROM {_MOVES} m WHERE {mine} AND m.customer_id = {side.table}.customer_id"
             )
-        review, review_params = rulebook.next_review_sql(side.rules, facts.cuts(clock.business_date(as_of)), as_of)
+        review, review_params = rulebook.next_review_sql(side.rules, cuts, as_of)
         batches.execute(
             f"""
             UPDATE {side.table} SET review = n.review

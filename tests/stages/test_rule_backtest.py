@@ -243,7 +243,7 @@ RULES = st.lists(
 
 
 @given(seed=st.integers(0, 10**6), ours=RULES, theirs=RULES)
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 def test_it_agrees_with_a_plain_replay_in_python(seed: int, ours: list[Any], theirs: list[Any]) -> None:
     with transaction.atomic():
         people = small_shop(random.Random(seed))
