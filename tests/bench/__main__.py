@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def main() -> int:
         finally:
             if server is not None:
                 server.stop()
+    _growth(results)
     Path(options.out).write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(f"Written to {options.out}.")
     return 0
@@ -69,6 +71,8 @@ def _measure(database: str, size: int, url: str, folder: str) -> dict[str, Any]:
         "EMAIL_URL": "local:",
         "REDIS_URL": "",
         "ENVIRONMENT": "local",
+        # One process per query, so that its CPU can be counted and the floor gets no help that the night does not get.
+        "PGOPTIONS": "-c max_parallel_workers_per_gather=0",
     }
     command = [sys.executable, "-m", "tests.bench.measure", str(size), str(out)]
     subprocess.run(command, env=environment, cwd=ROOT, check=True)
@@ -76,15 +80,35 @@ def _measure(database: str, size: int, url: str, folder: str) -> dict[str, Any]:
 
 
 def _print(result: dict[str, Any]) -> None:
+    how = "copied from 10,000" if result["is_grown"] else "resampled"
     print(
-        f"\n{result['database']}, {result['customers']:,} customers, {result['orders']:,} orders, {result['events']:,} events; "
-        f"floor (GROUP BY of orders, events and consents): {result['floor_s'] * 1000:,.0f} ms"
+        f"\n{result['database']}, {result['customers']:,} customers ({how}), {result['orders']:,} orders, "
+        f"{result['events']:,} events, loaded in {result['load_s']:,.0f} s; floor (GROUP BY of orders, events and consents): "
+        f"{result['floor_s'] * 1000:,.0f} ms, {result['floor_cpu_s'] * 1000:,.0f} ms of CPU"
     )
-    print(f"  {'what':<44}{'median':>12}{'ratio to floor':>16}  note")
+    print(f"  {'what':<44}{'median':>12}{'to the floor':>14}{'in CPU':>9}  note")
     for row in result["rows"]:
         ratio = f"{row['ratio']:,.2f}" if row.get("ratio") is not None else ""
-        print(f"  {row['what']:<44}{row['median_s'] * 1000:>9,.1f} ms{ratio:>16}  {row.get('note', '')}")
+        in_cpu = f"{row['cpu_ratio']:,.2f}" if row.get("cpu_ratio") is not None else ""
+        print(f"  {row['what']:<44}{row['median_s'] * 1000:>9,.1f} ms{ratio:>14}{in_cpu:>9}  {row.get('note', '')}")
     sys.stdout.flush()
+
+
+def _growth(results: list[dict[str, Any]]) -> None:
+    """How cost grows with customers: the exponent between the smallest and the largest size, 1 being in proportion."""
+    for database in dict.fromkeys(one["database"] for one in results):
+        ordered = sorted((r for r in results if r["database"] == database), key=lambda r: r["customers"])
+        small, large = ordered[0], ordered[-1]
+        if small is large:
+            continue
+        before = {row["what"]: row["median_s"] for row in small["rows"]}
+        print(f"\n{database}, growth from {small['customers']:,} to {large['customers']:,} customers (exponent):")
+        for row in large["rows"]:
+            if "night" in row["what"] and row["what"] in before:
+                power = math.log(row["median_s"] / before[row["what"]]) / math.log(
+                    large["customers"] / small["customers"]
+                )
+                print(f"  {row['what']:<44}{power:>12.2f}")
 
 
 if __name__ == "__main__":
