@@ -22,7 +22,7 @@ from customers.ingest.items import insert
 from customers.models import Consent, Customer, CustomerFacts, Event, ExternalId, Order, OrderLine, Product
 from feedback import surveys
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.demo import club, histories, people, words
+from lifecycle_crm.demo import club, histories, people, programmes, words
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import InvalidInput
 from lifecycle_crm.lib.models import Note
@@ -108,6 +108,7 @@ def build(*, customers: int | None = None, seed: int = SEED, progress: Progress 
                 progress(f"{done:,} of {total:,} people")
         club.install()
         club.bring_friends(seed=seed)
+        programmes.install(seed=seed, opens=window.opens, ends=window.ends)
         note = {
             "customers": total,
             "buyers": buyers,

@@ -13,12 +13,13 @@ from django.db.models import F, Max, Min
 
 from customers.models import Consent, Customer, CustomerFacts, Event, Order, OrderLine
 from feedback.models import Response
+from lifecycle_crm import reactions
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.demo import club, histories, shop
+from lifecycle_crm.demo import club, histories, programmes, shop
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.models import Note
 from loyalty import audit, earning, ledger, referrals
-from loyalty.models import Redemption, Referral, Reward, Voucher
+from loyalty.models import Entry, Membership, Programme, Redemption, Referral, Reward, Voucher
 from stages.models import Night
 
 pytestmark = pytest.mark.django_db
@@ -135,7 +136,8 @@ def test_it_refuses_a_shop_in_another_currency(settings: Any) -> None:
 
 def test_it_has_invented_rewards_redemptions_vouchers_and_friends_and_a_second_run_adds_none() -> None:
     shop.build(customers=300)
-    assert Reward.objects.count() == 7
+    own = Reward.objects.filter(programme=Programme.current())
+    assert (own.count(), Reward.objects.count()) == (7, 14)
     brought = Referral.objects.count()
     assert brought >= 4
     assert not Redemption.objects.exists()
@@ -152,5 +154,22 @@ def test_it_has_invented_rewards_redemptions_vouchers_and_friends_and_a_second_r
     assert Voucher.objects.exclude(state="free").exists()
     assert (club.redeem_some(seed=shop.SEED), club.bring_friends(seed=shop.SEED)) == (made, brought)
     club.install()
-    assert (Reward.objects.count(), Referral.objects.count(), Redemption.objects.count()) == (7, brought, made)
+    assert (own.count(), Referral.objects.count(), Redemption.objects.count()) == (7, brought, made)
+    assert audit.problems() == []
+
+
+def test_it_has_four_more_programmes_side_by_side_with_members_and_flights() -> None:
+    note = shop.build(customers=300)
+    assert list(Programme.objects.values_list("key", flat=True)) == ["points", "coffee", "airline", "plus", "card"]
+    assert note["customers"] == 300
+    for one in Programme.objects.filter(joining="asked"):
+        assert one.memberships.filter(joined_at__lt=clock.now()).count() > 5
+    flights = Event.objects.filter(name="flight")
+    assert flights.count() > 20
+    reactions.drain(as_of=clock.whole_now())
+    flown = Membership.objects.filter(programme__key="airline", customer__events__in=flights).first()
+    assert flown is not None
+    assert Entry.objects.filter(programme__key="airline", source_type="event").exists()
+    assert Entry.objects.filter(programme__key="coffee", source_type="order").exists()
+    assert programmes.install(seed=shop.SEED, opens=clock.now(), ends=clock.now()) == 0
     assert audit.problems() == []
