@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import groupby
 
 import segno
@@ -17,6 +18,7 @@ _PARITY = ("LLLLLL", "LLGLGG", "LLGGLG", "LLGGGL", "LGLLGG", "LGGLLG", "LGGGLL",
 """EAN-13: seven modules per digit. The right half is the left one inverted, the even left one that read backwards."""
 
 
+@lru_cache(maxsize=2048)
 def qr(text: str, label: str) -> SafeString:
     """A QR code of a short text, readable with up to 15 % of it covered; ``label`` is said by screen readers."""
     code = segno.make(text, error="m", micro=False)
@@ -49,6 +51,7 @@ def ean13(number: str) -> str:
     return f"101{left}01010{''.join(right[digit] for digit in digits[7:])}101"
 
 
+@lru_cache(maxsize=2048)
 def barcode(number: str, label: str) -> SafeString:
     """An EAN-13 barcode of 13 digits."""
     modules = ean13(number)
