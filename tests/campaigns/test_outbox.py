@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import datetime, timedelta
 
@@ -107,7 +108,8 @@ def test_it_sends_over_smtp_with_the_headers_a_mailbox_provider_asks_for(smtp):
     assert "You have 0 points." in text
     assert "Unsubscribe: http://127.0.0.1:8000/p/u/" in text
     assert '<html lang="en">' in page
-    assert page.splitlines() == message.rendering.html.splitlines()
+    # But for the picture that tells openings, it is what we kept.
+    assert re.sub(r"<img [^>]*>", "", page).splitlines() == message.rendering.html.splitlines()
     run.refresh_from_db()
     assert run.state == "finished"
     assert audit.problems() == []
