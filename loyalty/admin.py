@@ -9,12 +9,14 @@ from loyalty.models import (
     Account,
     Allowance,
     Approval,
+    EarningRule,
     Entry,
     Freeze,
     GoodwillMonth,
     Hold,
     Household,
     HouseholdMember,
+    Ladder,
     Limits,
     Lot,
     LotSpend,
@@ -30,6 +32,10 @@ from loyalty.models import (
     Reward,
     RewardPrice,
     RewardUse,
+    RuleUse,
+    Tier,
+    TierChange,
+    TierStanding,
     Transfer,
     Voucher,
     VoucherSeries,
@@ -333,3 +339,57 @@ class MergeAdmin(ReadOnly):
     raw_id_fields = ["from_account", "into_account", "actor", "undone_by"]
     search_fields = ["=from_account__customer__id", "=into_account__customer__id"]
     search_help_text = "Number of either customer"
+
+
+@admin.register(EarningRule)
+class EarningRuleAdmin(ReadOnly):
+    """Rules are changed on their own page, which makes versions; here is what each version said."""
+
+    list_display = ["id", "programme", "key", "version", "name", "kind", "points", "starts_at", "ends_at", "is_current"]
+    list_select_related = ["programme"]
+    list_filter = ["programme", "kind", "is_current"]
+    raw_id_fields = ["segment", "created_by"]
+    search_fields = ["=key"]
+    search_help_text = "Key of the rule"
+
+
+@admin.register(RuleUse)
+class RuleUseAdmin(ReadOnly):
+    list_display = ["id", "customer", "programme", "rule_key", "cause", "points"]
+    list_select_related = ["customer", "programme"]
+    raw_id_fields = ["customer"]
+    search_fields = ["=customer__id"]
+    search_help_text = "Number of the customer"
+
+
+@admin.register(Ladder)
+class LadderAdmin(ReadOnly):
+    list_display = ["programme", "measure", "window", "window_months", "grace_days", "step_down", "changed_at"]
+    list_select_related = ["programme"]
+
+
+@admin.register(Tier)
+class TierAdmin(ReadOnly):
+    list_display = ["programme", "key", "name", "threshold"]
+    list_select_related = ["programme"]
+    list_filter = ["programme"]
+
+
+@admin.register(TierStanding)
+class TierStandingAdmin(ReadOnly):
+    list_display = ["id", "customer", "programme", "tier", "since", "counted", "grace_until", "check_at"]
+    list_select_related = ["customer", "programme"]
+    list_filter = ["programme"]
+    raw_id_fields = ["customer"]
+    search_fields = ["=customer__email_key", "=customer__id"]
+    search_help_text = "E-mail or number of the customer"
+
+
+@admin.register(TierChange)
+class TierChangeAdmin(ReadOnly):
+    list_display = ["id", "customer", "programme", "kind", "from_tier", "to_tier", "counted", "effective_at"]
+    list_select_related = ["customer", "programme"]
+    list_filter = ["programme", "kind"]
+    raw_id_fields = ["customer", "actor"]
+    search_fields = ["=customer__email_key", "=customer__id"]
+    search_help_text = "E-mail or number of the customer"
