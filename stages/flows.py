@@ -174,7 +174,7 @@ def stays(first: date, last: date, within: Within) -> Counter[tuple[str, date, d
     return Counter({(stage, began, end): stays for stage, began, end, stays in _as_dates(rows, 1, 2)})
 
 
-def came(first: date, last: date, within: Within) -> Counter[str]:
+def came(first: date, last: date, within: Within | None = None) -> Counter[str]:
     """People by each stage they came into at least once after ``first`` up to ``last``."""
     chosen, params = _inside("t", within)
     rows = batches.rows(

@@ -62,14 +62,13 @@ def story(days: Sequence[date], within: Within | None = None) -> Story:
     first, last = days[0], days[-1]
     began = last - timedelta(days=STAY_DAYS)
     steps = list(pairwise(days))
-    window = set() if within else {(began, last)}
-    found = _ways({(first, last), *steps} | window, within)
+    found = _ways({(first, last), *steps}, within, if_kept=(began, last))
     return Story(
         days=days,
         stood=_stood(days, within),
         whole=found[first, last],
         steps=[found[step] for step in steps],
-        came=flows.came(began, last, within) if within else came(found[began, last]),
+        came=came(found[began, last]) if (began, last) in found else _came(began, last, within),
         stays=_stays_within(began, last, within) if within else _stays(began, last),
         speed=durations.speed(_arrived(first, last, within)),
     )
@@ -80,12 +79,15 @@ def matrix(since: date, until: date) -> list[Cell]:
     return shares(between(_stood([since], None)[since], _ways({(since, until)}, None)[since, until]))
 
 
-def _ways(periods: set[tuple[date, date]], within: Within | None) -> dict[tuple[date, date], Ways]:
-    """What the night kept; else what somebody asked for since then; else counted from the moves and remembered."""
+def _ways(
+    periods: set[tuple[date, date]], within: Within | None, if_kept: tuple[date, date] | None = None
+) -> dict[tuple[date, date], Ways]:
+    """What the night kept; else what somebody asked for since then; else counted from the moves and remembered.
+    ``if_kept`` is one more period, given only if the night kept it."""
     if within:
         return {period: flows.ways(*period, within) for period in periods}
     where = Q()
-    for since, until in periods:
+    for since, until in periods | ({if_kept} if if_kept else set()):
         where |= Q(since=since, until=until)
     found = {(row.since, row.until): flow_rollups.kept(row) for row in FlowPeriod.objects.filter(where)}
     if missing := periods - found.keys():
@@ -99,6 +101,18 @@ def _ways(periods: set[tuple[date, date]], within: Within | None) -> dict[tuple[
             else:
                 found[period] = flow_rollups.ways(*period)
                 cache.set(key, (dict(found[period].people), found[period].rules), CACHE_SECONDS)
+    return found
+
+
+def _came(first: date, last: date, within: Within | None) -> Counter[str]:
+    """People by the stages they came into, counted from the moves and, for everybody, remembered."""
+    if within:
+        return flows.came(first, last, within)
+    key = f"came:{flow_rollups.stamp()}:{first}:{last}"
+    found: Counter[str] | None = cache.get(key)
+    if found is None:
+        found = flows.came(first, last)
+        cache.set(key, found, CACHE_SECONDS)
     return found
 
 
