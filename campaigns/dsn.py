@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage, Message
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from campaigns import deliveries
 from campaigns.models import DeliveryEvent
@@ -66,7 +67,7 @@ def read(raw: bytes) -> Report | None:
 def _fields(part: Message) -> dict[str, str]:
     """The fields of a report, of all its recipients together; a later one does not replace an earlier one."""
     answer: dict[str, str] = {}
-    payload = part.get_payload()
+    payload: Any = part.get_payload()
     blocks = payload if isinstance(payload, list) else [message_from_bytes(str(payload).encode())]
     for block in blocks:
         lines = block.items() or message_from_bytes(str(block.get_payload()).encode()).items()

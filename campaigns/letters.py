@@ -46,12 +46,18 @@ def variant_for(variants: Mapping[str, int], language: str) -> int | None:
 
 def values_of(customers: Sequence[int], as_of: datetime) -> dict[int, dict[str, Any]]:
     """What a template may say about each customer: strings and numbers only, every name always there."""
-    people = Customer.objects.filter(pk__in=customers).values_list(
+    people: Any = Customer.objects.filter(pk__in=customers).values_list(
         "pk", "given_name", "name", "email", "city", "country", "language", "facts__orders", "facts__last_order_at",
         "facts__tier", "facts__points",
     )  # fmt: skip
     now, shop = whole_seconds(as_of), the_shop()
-    return {pk: values(now, shop, *row[:7], whole_seconds(row[7]) if row[7] else None, *row[8:]) for pk, *row in people}
+    answer = {}
+    for pk, given_name, name, email, city, country, language, orders, last, tier, points in people:
+        last_order = whole_seconds(last) if last else None
+        answer[pk] = values(
+            now, shop, given_name, name, email, city, country, language, orders, last_order, tier, points
+        )
+    return answer
 
 
 def the_shop() -> dict[str, Any]:

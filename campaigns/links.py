@@ -20,7 +20,8 @@ from customers.models import Consent, Customer, email_key
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Gone
 
-_unsubscribe = signing.Signer(salt="campaigns.unsubscribe", sep="~")
+_WAY_OUT = "campaigns.unsubscribe"
+_unsubscribe = signing.Signer(salt=_WAY_OUT, sep="~")
 # Never expires: a message may lie in somebody's inbox for years, and its way out must still work.
 
 _PURPOSES = {"m": Purpose.MARKETING, "s": Purpose.SURVEY}
@@ -102,7 +103,7 @@ def unsubscribe_url(*, customer_id: int, message_id: int, purpose: str) -> str:
 @lru_cache(maxsize=4)
 def _key(_secret: str) -> bytes:
     """The key that ``_unsubscribe`` derives for every signature anew; a run writes hundreds of thousands."""
-    return hashlib.sha256(f"{_unsubscribe.salt}signer{settings.SECRET_KEY}".encode()).digest()
+    return hashlib.sha256(f"{_WAY_OUT}signer{settings.SECRET_KEY}".encode()).digest()
 
 
 def _signature(key: bytes, value: str) -> str:
