@@ -108,8 +108,10 @@ def _scores(night: Night, low: int, high: int) -> Result:
 
 def _stages(night: Night, low: int, high: int) -> Result:
     """Who is still due. New cut points change scores, and with them the moment of everybody's next review."""
+    is_new = RfmCuts.objects.filter(computed_on=night.business_date).exists()
     with facts.batch():
-        if RfmCuts.objects.filter(computed_on=night.business_date).exists():
+        # A full night has decided everybody with their facts, unless cut points were awaited that then did not come.
+        if is_new or (night.is_full and not facts.keeps_cuts(night.business_date)):
             count = facts.add_everyone(low, high, as_of=night.as_of)
         else:
             count = facts.add_due(low, high, as_of=night.as_of)
