@@ -197,19 +197,20 @@ def _sent_params(one: Taken, owner: str) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=8)
 def _begins(_vendor: str, asks: bool) -> batches.Statement:
-    """``asks``: whether they must have agreed."""
+    """``asks``: whether they must have agreed. Run and customer are given, not looked up from the message: a planner
+    without statistics would otherwise join whole tables for one row."""
     sql = f"""
         UPDATE campaigns_message SET state = 'sending', lease_until = %s, address = %s, verdict = %s, consent_id = %s,
             transport = %s, message_id = %s, reason = '', error = ''
         WHERE id = %s AND state = 'claimed' AND owner = %s AND attempt = %s AND lease_until > %s
           AND EXISTS (SELECT 1 FROM campaigns_run r JOIN campaigns_campaign k ON k.id = r.campaign_id
-                      WHERE r.id = campaigns_message.run_id AND r.state = 'sending' AND k.state = 'active')
+                      WHERE r.id = %s AND r.state = 'sending' AND k.state = 'active')
           AND NOT EXISTS (SELECT 1 FROM campaigns_suppression s WHERE s.email_key = %s
                           AND (s.reason <> 'unsubscribed' OR (s.created_at >= {placeholder()} AND %s)))
     """
     if asks:
         sql += f"""
-          AND NOT EXISTS (SELECT 1 FROM customers_consent n WHERE n.customer_id = campaigns_message.customer_id
+          AND NOT EXISTS (SELECT 1 FROM customers_consent n WHERE n.customer_id = %s
                           AND n.purpose = %s AND n.channel = %s AND NOT n.is_granted
                           AND (n.occurred_at, n.id) > ({placeholder()}, %s))
         """
@@ -233,12 +234,13 @@ def _beginning(
         owner,
         work.attempt,
         parameter(now),
+        work.run_id,
         candidate.email_key,
         agreed,
         asks,
     )
     if asks:
-        params += (policy.purpose, policy.channel, agreed, candidate.consent_id)
+        params += (candidate.customer_id, policy.purpose, policy.channel, agreed, candidate.consent_id)
     return _begins(connection.vendor, asks), params
 
 
