@@ -128,6 +128,16 @@ def _stood(days: Sequence[date], within: Within | None) -> dict[date, Mapping[st
 
 
 def _stays(began: date, last: date) -> dict[str, Stays]:
+    """Summed up once after each change of the rollups: some hundred thousand rows at most, whatever the shop."""
+    key = f"stays:{flow_rollups.stamp()}:{last}"
+    found: dict[str, Stays] | None = cache.get(key)
+    if found is None:
+        found = _sum_stays(began, last)
+        cache.set(key, found, CACHE_SECONDS)
+    return found
+
+
+def _sum_stays(began: date, last: date) -> dict[str, Stays]:
     entered = StageDay.objects.filter(business_date__gt=began, business_date__lte=last, entered__gt=0)
     length = "ended - began" if connection.vendor == "postgresql" else "julianday(ended) - julianday(began)"
     kept = "FROM dashboard_stayday WHERE began > %s AND ended <= %s"
