@@ -208,10 +208,10 @@ def _poison(customer: int) -> None:
 
     inner = reactions.hand_down
 
-    def trips(*, as_of: Any) -> None:
+    def trips(**order: Any) -> None:
         if (customer,) in batches.rows(f"SELECT customer_id FROM {facts.PICKED}"):
             os._exit(9)
-        inner(as_of=as_of)
+        inner(**order)
 
     reactions.hand_down = trips
 

@@ -137,7 +137,7 @@ def test_what_goes_wrong_with_everybody_stops_the_night_soon_and_a_later_beat_fi
     monkeypatch.setattr(night, "MOST_SET_ASIDE", 5)
     tries = 0
 
-    def full_disk(*, as_of: object) -> None:
+    def full_disk(**_order: object) -> None:
         nonlocal tries
         tries += 1
         raise OSError("No space left on device")
