@@ -161,3 +161,33 @@ def test_the_public_pages_are_all_looked_at() -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_customers_read_every_page_in_their_language(path: Path, language: str) -> None:
     assert set(said(path.read_text(encoding="utf-8"))) - set(CATALOGUES[language]) == set()
+
+
+def called(source: str) -> Iterator[Key]:
+    """The texts that Python code hands to gettext."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            texts = [str(one.value) for one in node.args if isinstance(one, ast.Constant)]
+            match node.func.id.removesuffix("_lazy"), texts:
+                case "_" | "gettext", [text]:
+                    yield "", text, ""
+                case "ngettext", [one, many]:
+                    yield "", one, many
+                case "pgettext", [context, text]:
+                    yield context, text, ""
+
+
+def test_the_texts_of_code_are_found() -> None:
+    source = '_("a"), ngettext("b", "c", n), pgettext("d", "e"), f"{_(\'f\')}"'
+    assert set(called(source)) == {("", "a", ""), ("", "b", "c"), ("d", "e", ""), ("", "f", "")}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["campaigns/links.py", "campaigns/public.py", "customers/sentences.py", "loyalty/queries.py", "loyalty/sentences.py",
+     "loyalty/wallet.py", "loyalty/wallet_pages.py", "stages/evidence.py"],
+)  # fmt: skip
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_sentences_about_points_and_moves_are_in_every_language(name: str, language: str) -> None:
+    source = (ROOT / name).read_text(encoding="utf-8")
+    assert set(called(source)) - set(CATALOGUES[language]) == set()
