@@ -17,6 +17,7 @@ from lifecycle_crm.lib.models import SetAside
 from lifecycle_crm.lib.moments import seconds
 from loyalty import audit as loyalty_audit
 from loyalty import catalogue as loyalty_catalogue
+from loyalty import tiers
 from stages.models import Chunk, Night
 
 NAMED = 10
@@ -108,6 +109,7 @@ CHECKS: list[tuple[str, Callable[[], Iterator[str] | list[str]]]] = [
     ("stage history is continuous", stage_history_is_continuous),
     ("nights are whole", nights_are_whole),
     ("points balance to the last one", loyalty_audit.problems),
+    ("tiers equal their last change", tiers.problems),
     ("rewards, vouchers and referrals equal their points", loyalty_catalogue.problems),
     ("answers, scores and cases agree", feedback_audit.problems),
     ("every recipient is accounted for", campaigns_audit.problems),
