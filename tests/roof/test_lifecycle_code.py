@@ -11,7 +11,7 @@ import pytest
 import time_machine
 from django.core.management import CommandError, call_command
 from django.db import transaction
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from customers import segments
@@ -98,7 +98,12 @@ NAME = TEXT.filter(lambda text: bool(text.strip()))
     kind=st.sampled_from(presets.PRESETS),
     segment=NAME,
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@example(goal="a\x85b", playbook=["\u2028", "c\u2029"], name="d\re", note="\n", titles=[" f"] * 8, rhythm=9,
+         kind=presets.PRESETS[0], segment="g\x85\n h")  # fmt: skip
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+)  # fmt: skip
 def test_it_carries_any_shop_into_an_empty_one_to_the_byte(goal, playbook, name, note, titles, rhythm, kind, segment):
     with transaction.atomic():
         Stage.objects.filter(key="retain").update(goal=goal, playbook=playbook)
