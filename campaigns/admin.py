@@ -159,6 +159,7 @@ class ThrottleAdmin(admin.ModelAdmin):
 
 @admin.register(SendingRules)
 class SendingRulesAdmin(admin.ModelAdmin):
+    show_full_result_count = False
     list_display = ("__str__", "approve_above")
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -222,7 +222,7 @@ def join(
                 key=key,
                 actor=actor,
             )
-            facts.mark([customer.pk], occurred_at=moment)
+            facts.mark([customer.pk], occurred_at=moment, is_history=moment < customer.loaded_at)
     except IntegrityError:
         if found := _footprint(programme, customer, key):
             return found
@@ -268,7 +268,8 @@ def leave(*, membership: Membership, left_at: datetime | None = None, actor: Use
     moment = max(_moment(left_at), membership.joined_at)
     with transaction.atomic():
         if Membership.objects.filter(pk=membership.pk, left_at=None).update(left_at=moment, actor=actor):
-            facts.mark([membership.customer_id], occurred_at=moment)
+            is_old = moment < membership.customer.loaded_at
+            facts.mark([membership.customer_id], occurred_at=moment, is_history=is_old)
     membership.refresh_from_db()
     return membership
 

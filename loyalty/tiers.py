@@ -181,7 +181,7 @@ def _step(one: Step) -> Step:
 
 
 def _look_again(ladder: Ladder) -> None:
-    """Mark everybody whom this ladder could concern."""
+    """Mark everybody whom this ladder could concern. Quietly: a rule that somebody changed is no news to the customers."""
     counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
     programme = int(ladder.programme_id)
     who = (
@@ -191,7 +191,7 @@ def _look_again(ladder: Ladder) -> None:
     )
     batches.execute(
         "INSERT INTO customers_dirtycustomer (customer_id, occurred_at, is_history) "
-        f"SELECT customer_id, %s, {bool_literal(False)} FROM ({who} UNION "
+        f"SELECT customer_id, %s, {bool_literal(True)} FROM ({who} UNION "
         f"SELECT customer_id FROM loyalty_tierstanding WHERE programme_id = {programme}) w",
         [seconds(clock.now())],
     )

@@ -29,7 +29,7 @@ def install(*, seed: int, opens: datetime, ends: datetime) -> int:
         return 0
     rng = Random(seed + 7)
     # By address, so that the same seed makes the same members whatever our ids are.
-    people = list(Customer.objects.order_by("email", "name").only("pk", "known_since")[: 4 * MOST])
+    people = list(Customer.objects.order_by("email", "name").only("pk", "known_since", "loaded_at")[: 4 * MOST])
     joined = 0
     for preset in presets.PRESETS:
         made = presets.install(preset=preset, since_ever=True)

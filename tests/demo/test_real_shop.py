@@ -99,4 +99,6 @@ def test_it_invents_people_who_cannot_be_reached() -> None:
     leads = Customer.objects.filter(orders=None).count() / Customer.objects.count()
     assert round(leads, 2) == 0.15
     assert 220 < Response.objects.filter(source="invented").count() < 340
-    assert {"visit", "sign_up", "cart", "review", "referral"} == set(Event.objects.values_list("name", flat=True))
+    assert {"visit", "sign_up", "cart", "review", "referral", "flight"} == set(
+        Event.objects.values_list("name", flat=True)
+    )
