@@ -247,7 +247,7 @@ def _check(page: Any, name: str, path: str) -> list[str]:
     found = [] if answer.status == 200 else [f"{name}: answered {answer.status}"]
     page.wait_for_load_state("networkidle")
     if name == "api-docs":  # Swagger's own markup; ours is the rule that it draws and stays silent
-        page.wait_for_selector(".opblock")
+        page.wait_for_selector(".opblock-tag")
         return found
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     if wide > 0:
