@@ -103,11 +103,17 @@ def pytest_configure(config: pytest.Config) -> None:
             _find_servers(config)
         except servers.NoServer as problem:
             raise pytest.UsageError(str(problem)) from None
-    if DATABASE == "postgresql" and "TEST_DATABASE_URL" in os.environ:
+    if DATABASE == "postgresql" and not config.option.collectonly and not config.option.help:
         os.environ["DATABASE_URL"] = os.environ["TEST_DATABASE_URL"]
     else:
         os.environ["DATABASE_URL"] = f"sqlite:///{_var / 'crm.sqlite3'}"
+    if settings.configured:
+        raise pytest.UsageError("Django's settings were read before the tests chose their database.")
     django.setup()
+    if not IS_XDIST_WORKER:
+        # A worker inherits our environment. Finding settings named there, pytest-django would read them before the
+        # worker's own conftest has chosen its database, and both lanes would run on ours.
+        del os.environ["DJANGO_SETTINGS_MODULE"]
     _flush_append_only_tables()
     # Served from the source folders: tests of pages must not depend on what was collected last (tests/roof/test_run.py
     # collects for real, with the manifest).
@@ -129,6 +135,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     not_here = {other, *ELSEWHERE}
     here, away = [], []
     for item in items:
+        item.user_properties.append(("database", settings.DATABASES["default"]["ENGINE"].rpartition(".")[2]))
         _keep_installed_rows(item)
         (away if not_here & {mark.name for mark in item.iter_markers()} else here).append(item)
     if away:
@@ -186,8 +193,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped:
         _ran["skipped"] += 1
     if report.when == "call" and report.passed:
-        node = getattr(report, "node", None)
-        _ran[node.gateway.id if node is not None else DATABASE] += 1
+        # By the database it was connected to, not by the name of its lane.
+        _ran[str(dict(report.user_properties)["database"]).removesuffix("3")] += 1
         _ran.update(set(report.keywords) & {"browser", "worker", "gate"})
 
 

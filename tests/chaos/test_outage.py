@@ -16,10 +16,10 @@ from django.db import connection, transaction
 
 from campaigns import outbox, reactivation
 from campaigns.models import Message, Run
-from customers import ingest
-from customers.models import Customer, CustomerFacts
+from customers import facts, ingest
+from customers.models import Customer, CustomerFacts, Order
 from lifecycle_crm import night
-from lifecycle_crm.lib import clock
+from lifecycle_crm.lib import batches, clock
 from stages.models import Night, StageTransition
 from tests.chaos import pictures, plan, town
 
@@ -298,6 +298,53 @@ def _in_flight_shop() -> date:
 def _seen() -> tuple[int, int]:
     row = CustomerFacts.objects.get(customer__email_key=town.email(0))
     return row.orders, row.spend_minor
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_an_order_committed_after_the_night_has_read_is_seen_by_the_next(
+    writer: Callable[[datetime], Writer],
+) -> None:
+    """In flight: a transaction open across the night. Its mark is seen by the next night, whatever its time and number."""
+    day = _in_flight_shop()
+    open_one = writer(clock.day_end(day) - timedelta(hours=2))
+    # A later row, committed before: a mark of how far somebody read would now stand beyond the open one.
+    ingest.record_order(town.order("after", 1, clock.day_end(day) - timedelta(hours=1), 100, "jazz"), source="shop")
+    assert night.run(day).state == "done"
+    assert _seen() == (0, 0)
+    open_one.commit()
+    assert night.run(day + timedelta(days=1)).counts["refreshed"] == 1
+    assert _seen() == (1, 4200)
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_its_unsafe_twin_that_reads_and_then_deletes_loses_the_order_in_between(
+    writer: Callable[[datetime], Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In flight, twin: marks are read in one statement and deleted in the next."""
+    day = _in_flight_shop()
+    open_one = writer(clock.day_end(day) - timedelta(hours=2))
+    plain = facts._take
+
+    def careless(where: str, params: list[Any], as_of: datetime) -> int:
+        known = "customer_id IN (SELECT id FROM customers_customer) GROUP BY customer_id"
+        where, params = f"{where} AND occurred_at < %s", [*params, int(as_of.timestamp())]
+        count = batches.execute(
+            f"INSERT INTO {facts.PICKED} SELECT customer_id, true, bool_or(is_history) FROM customers_dirtycustomer "
+            f"WHERE {where} AND {known}",
+            params,
+        )
+        open_one.commit()
+        batches.execute(f"DELETE FROM customers_dirtycustomer WHERE {where}", params)
+        return count
+
+    monkeypatch.setattr(facts, "_take", careless)
+    night.run(day)
+    monkeypatch.setattr(facts, "_take", plain)
+    night.run(day + timedelta(days=1))
+    assert Order.objects.filter(source_id="in-flight").exists()
+    assert _seen() == (0, 0)
 
 
 @pytest.mark.sqlite
