@@ -110,7 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.configured:
         raise pytest.UsageError("Django's settings were read before the tests chose their database.")
     django.setup()
-    if not IS_XDIST_WORKER:
+    if not IS_XDIST_WORKER and config.getoption("tx", default=None):
         # A worker inherits our environment. Finding settings named there, pytest-django would read them before the
         # worker's own conftest has chosen its database, and both lanes would run on ours.
         del os.environ["DJANGO_SETTINGS_MODULE"]
