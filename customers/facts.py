@@ -8,6 +8,9 @@ How a batch goes, inside one transaction::
         loyalty.standing.hand_down(as_of=…)        # numbers from higher floors, same shape
         facts.score(as_of=…)                       # RFM from stored cut points
 
+Who is taken is locked and copied (``AT_HAND``); everything in between reads and writes the copy, and what came out
+different is written once, at the end of the batch (docs/adr/0014).
+
 Only what happened before ``as_of`` counts, so a night that runs late, and a replay, see what their day knew. A row whose
 values did not change is not written. A refreshed customer is due for review (``next_review_at = as_of``): that is how the
 stages learn who changed.
@@ -32,6 +35,13 @@ from lifecycle_crm.lib.moments import DAY, epoch, parameter, seconds
 
 PICKED = "picked_customers"
 """Temporary table ``(customer_id, is_dirty, is_history)`` of the batch at hand; every hand-down joins it."""
+
+AT_HAND = "facts_at_hand"
+"""Temporary table with the facts of the batch at hand, every column: read and write these, never the stored ones."""
+
+_FACTS = CustomerFacts._meta.db_table
+_FIELDS = CustomerFacts._meta.concrete_fields
+_COLUMNS = ", ".join(field.column for field in _FIELDS)
 
 CUTS_MAX_AGE_DAYS = 28
 
@@ -70,9 +80,15 @@ def _any(column: str) -> str:
 
 @contextmanager
 def batch() -> Iterator[None]:
-    """An empty batch, private to the transaction we are in."""
+    """An empty batch, private to the transaction we are in. What changed is written when it ends."""
     batches.scratch(PICKED, "customer_id bigint PRIMARY KEY, is_dirty boolean NOT NULL, is_history boolean NOT NULL")
+    batches.scratch(
+        AT_HAND,
+        ", ".join(f"{f.column} {f.db_type(connection)}{' PRIMARY KEY' if f.primary_key else ''}" for f in _FIELDS),
+        is_rewritten=True,
+    )
     yield
+    _write()
 
 
 def take_dirty(low: int, high: int, *, as_of: datetime) -> int:
@@ -105,52 +121,106 @@ def _take(where: str, params: list[Any], as_of: datetime) -> int:
             f"INSERT INTO {PICKED} {rows} FROM customers_dirtycustomer WHERE {where} AND {known}", params
         )
         batches.execute(f"DELETE FROM customers_dirtycustomer WHERE {where}", params)
-    _settle(count)
+    _copy(count)
+    return count
+
+
+def pick(select: str, params: Sequence[Any] = ()) -> int:
+    """Add the customers whose ids a SELECT yields as ``id``; how many that were not in the batch yet."""
+    no = bool_literal(False)
+    count = batches.execute(
+        f"INSERT INTO {PICKED} SELECT x.id, {no}, {no} FROM ({select}) AS x WHERE true "
+        "ON CONFLICT (customer_id) DO NOTHING",
+        params,
+    )
+    _copy(count)
     return count
 
 
 def add_everyone(low: int, high: int, *, as_of: datetime) -> int:
     """Add all customers with ids in ``[low, high)`` that were known before ``as_of``."""
-    count = batches.execute(
-        f"INSERT INTO {PICKED} SELECT id, {bool_literal(False)}, {bool_literal(False)} FROM customers_customer "
-        "WHERE id >= %s AND id < %s AND known_since < %s ON CONFLICT (customer_id) DO NOTHING",
+    return pick(
+        "SELECT id FROM customers_customer WHERE id >= %s AND id < %s AND known_since < %s",
         [low, high, parameter(as_of)],
     )
-    _settle(count)
-    return count
+
+
+def add_refreshed(low: int, high: int, *, as_of: datetime) -> int:
+    """``add_everyone`` who has facts: not whose facts could not be made and who were set aside for it."""
+    return pick(
+        f"SELECT c.id FROM customers_customer c JOIN {_FACTS} f ON f.customer_id = c.id "
+        "WHERE c.id >= %s AND c.id < %s AND c.known_since < %s",
+        [low, high, parameter(as_of)],
+    )
 
 
 def add_due(low: int, high: int, *, as_of: datetime) -> int:
     """Add customers with ids in ``[low, high)`` whose review has come."""
-    return _add_due("customer_id >= %s AND customer_id < %s", [low, high], as_of)
+    return pick(
+        f"SELECT customer_id AS id FROM {_FACTS} WHERE customer_id >= %s AND customer_id < %s AND next_review_at <= %s",
+        [low, high, seconds(as_of)],
+    )
 
 
 def add_due_of(customers: Sequence[int], *, as_of: datetime) -> int:
     """``add_due`` for these customers."""
     ids = ", ".join(str(int(pk)) for pk in customers) or "NULL"
-    return _add_due(f"customer_id IN ({ids})", [], as_of)
-
-
-def _add_due(where: str, params: list[Any], as_of: datetime) -> int:
-    count = batches.execute(
-        f"INSERT INTO {PICKED} SELECT customer_id, {bool_literal(False)}, {bool_literal(False)} FROM customers_customerfacts "
-        f"WHERE {where} AND next_review_at <= %s ON CONFLICT (customer_id) DO NOTHING",
-        [*params, seconds(as_of)],
+    return pick(
+        f"SELECT customer_id AS id FROM {_FACTS} WHERE customer_id IN ({ids}) AND next_review_at <= %s",
+        [seconds(as_of)],
     )
-    _settle(count)
-    return count
 
 
-def _settle(count: int) -> None:
-    """Lock the batch's facts in key order, so that two batches cannot wait for each other in a circle, and let the
-    planner know how large the batch is."""
-    if connection.vendor != "postgresql" or count == 0:
+def _copy(count: int) -> None:
+    """Bring the facts of ``count`` customers who joined the batch to hand; who has none gets a row of nothing.
+
+    They are locked in key order, so that two batches cannot wait for each other in a circle. The planner is told how
+    large the batch is.
+    """
+    if count == 0:
         return
-    batches.execute(f"ANALYZE {PICKED}")
-    batches.rows(
-        f"SELECT 1 FROM customers_customerfacts WHERE customer_id IN (SELECT customer_id FROM {PICKED}) "
-        "ORDER BY customer_id FOR UPDATE"
+    is_locking = connection.vendor == "postgresql"
+    if is_locking:
+        batches.execute(f"ANALYZE {PICKED}")
+    copy = (
+        f"INSERT INTO {AT_HAND} ({_COLUMNS}) SELECT {_COLUMNS} FROM {_FACTS} f "
+        f"WHERE f.customer_id IN (SELECT customer_id FROM {PICKED}) "
+        f"AND NOT EXISTS (SELECT 1 FROM {AT_HAND} a WHERE a.customer_id = f.customer_id) "
+        f"ORDER BY f.customer_id{' FOR UPDATE OF f' if is_locking else ''}"
     )
+    if batches.execute(copy) == count:
+        return
+    nothing = {"orders": "0", "spend_minor": "0", "points": "0", "open_cases": "0"}
+    nothing |= dict.fromkeys(("may_email", "is_quiet"), bool_literal(False))
+    nothing |= dict.fromkeys(("rfm_group", "tier", "stage"), "''")
+    batches.execute(
+        f"INSERT INTO {_FACTS} (customer_id, {', '.join(nothing)}) SELECT p.customer_id, {', '.join(nothing.values())} "
+        f"FROM {PICKED} p WHERE NOT EXISTS (SELECT 1 FROM {AT_HAND} a WHERE a.customer_id = p.customer_id) "
+        "ORDER BY p.customer_id ON CONFLICT (customer_id) DO NOTHING"
+    )
+    batches.execute(copy)
+
+
+def _write() -> None:
+    """Store what the batch came to. A row that did not change is not written."""
+    columns = [f.column for f in _FIELDS if not f.primary_key]
+    sets = ", ".join(f"{name} = a.{name}" for name in columns)
+    stored, ours = (", ".join(f"{table}.{name}" for name in columns) for table in (_FACTS, "a"))
+    batches.execute(
+        f"UPDATE {_FACTS} SET {sets} FROM {AT_HAND} a "
+        f"WHERE {_FACTS}.customer_id = a.customer_id AND {differs(f'({stored})', f'({ours})')}"
+    )
+
+
+def unwritten() -> list[int]:
+    """The customers whose facts at hand differ from the stored ones in more than the time of their next review."""
+    columns = [f.column for f in _FIELDS if f.column not in ("next_review_at", "is_quiet")]
+    stored, ours = (", ".join(f"{table}.{name}" for name in columns) for table in ("f", "a"))
+    found = batches.rows(
+        f"SELECT a.customer_id FROM {AT_HAND} a JOIN {_FACTS} f ON f.customer_id = a.customer_id "
+        f"WHERE {differs(f'({stored})', f'({ours})')} ORDER BY a.customer_id"
+    )
+    return [pk for (pk,) in found]
 
 
 # --- Their own rows ---------------------------------------------------------------------------------------------------
@@ -171,55 +241,48 @@ def refresh(*, as_of: datetime, is_due: bool = True) -> int:
     customer whose facts came out the same is not written at all.
     """
     moment = parameter(as_of)
-    changed = " OR ".join(differs(f"f.{name}", f"excluded.{name}") for name in _OWN)
-    updates = ", ".join(f"{name} = excluded.{name}" for name in _OWN)
+    changed = " OR ".join(differs(f"{AT_HAND}.{name}", f"n.{name}") for name in _OWN)
+    updates = ", ".join(f"{name} = n.{name}" for name in _OWN)
     counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
-    review, due = (str(seconds(as_of)), f"CASE WHEN p.is_dirty THEN {seconds(as_of)} END") if is_due else (
-        "f.next_review_at", "CAST(NULL AS bigint)"
-    )  # fmt: skip
-    either = (
-        "(f.is_quiet OR excluded.is_quiet)"
-        if connection.vendor == "postgresql"
-        else "max(f.is_quiet, excluded.is_quiet)"
-    )
+    yes, no = bool_literal(True), bool_literal(False)
+    # Dirty means due, whatever came out.
+    review, due = (f", next_review_at = {seconds(as_of)}", f" OR n.is_dirty = {yes}") if is_due else ("", "")
+    quiet = f"CASE WHEN n.is_history = {yes} THEN {yes} ELSE {AT_HAND}.is_quiet END"
     return batches.execute(
         f"""
-        INSERT INTO customers_customerfacts AS f
-            (customer_id, orders, first_order_at, last_order_at, spend_minor, gap_seconds, engaged_at, may_email,
-             next_review_at, is_quiet, points, tier, open_cases, stage)
-        SELECT p.customer_id, coalesce(o.n, 0), o.first_at, o.last_at, coalesce(o.spend, 0),
-               CASE WHEN o.n > 1 THEN (o.last_at - o.first_at) / (o.n - 1) END,
-               e.last_at, coalesce(c.is_granted, {bool_literal(False)}),
-               {due}, p.is_history, 0, '', 0, ''
-        FROM {PICKED} p
-        LEFT JOIN (
-            SELECT customer_id, count(*) AS n, {epoch("min(placed_at)")} AS first_at, {epoch("max(placed_at)")} AS last_at,
-                   sum(base_minor) AS spend
-            FROM customers_order
-            WHERE {counted} AND placed_at < %s AND customer_id IN (SELECT customer_id FROM {PICKED})
-            GROUP BY customer_id
-        ) o ON o.customer_id = p.customer_id
-        LEFT JOIN (
-            SELECT customer_id, {epoch("max(occurred_at)")} AS last_at
-            FROM customers_event
-            WHERE occurred_at < %s AND customer_id IN (SELECT customer_id FROM {PICKED})
-            GROUP BY customer_id
-        ) e ON e.customer_id = p.customer_id
-        LEFT JOIN (
-            -- Grouped only so that SQLite indexes the result: without it a batch costs the square of its size.
-            SELECT customer_id, {_any("is_granted")} AS is_granted FROM (
-                SELECT customer_id, is_granted,
-                       row_number() OVER (PARTITION BY customer_id ORDER BY occurred_at DESC, id DESC) AS place
-                FROM customers_consent
-                WHERE purpose = 'marketing' AND channel = 'email' AND occurred_at < %s
-                  AND customer_id IN (SELECT customer_id FROM {PICKED})
-            ) AS said WHERE place = 1 GROUP BY customer_id
-        ) c ON c.customer_id = p.customer_id
-        WHERE true
-        ORDER BY p.customer_id
-        ON CONFLICT (customer_id) DO UPDATE SET {updates}, next_review_at = {review}, is_quiet = {either}
-        WHERE excluded.next_review_at IS NOT NULL OR {changed}
-           OR (excluded.is_quiet = {bool_literal(True)} AND f.is_quiet = {bool_literal(False)})
+        UPDATE {AT_HAND} SET {updates}, is_quiet = {quiet}{review}
+        FROM (
+            SELECT p.customer_id, p.is_dirty, p.is_history, coalesce(o.n, 0) AS orders, o.first_at AS first_order_at,
+                   o.last_at AS last_order_at, coalesce(o.spend, 0) AS spend_minor,
+                   CASE WHEN o.n > 1 THEN (o.last_at - o.first_at) / (o.n - 1) END AS gap_seconds,
+                   e.last_at AS engaged_at, coalesce(c.is_granted, {no}) AS may_email
+            FROM {PICKED} p
+            LEFT JOIN (
+                SELECT customer_id, count(*) AS n, {epoch("min(placed_at)")} AS first_at,
+                       {epoch("max(placed_at)")} AS last_at, sum(base_minor) AS spend
+                FROM customers_order
+                WHERE {counted} AND placed_at < %s AND customer_id IN (SELECT customer_id FROM {PICKED})
+                GROUP BY customer_id
+            ) o ON o.customer_id = p.customer_id
+            LEFT JOIN (
+                SELECT customer_id, {epoch("max(occurred_at)")} AS last_at
+                FROM customers_event
+                WHERE occurred_at < %s AND customer_id IN (SELECT customer_id FROM {PICKED})
+                GROUP BY customer_id
+            ) e ON e.customer_id = p.customer_id
+            LEFT JOIN (
+                -- Grouped only so that SQLite indexes the result: without it a batch costs the square of its size.
+                SELECT customer_id, {_any("is_granted")} AS is_granted FROM (
+                    SELECT customer_id, is_granted,
+                           row_number() OVER (PARTITION BY customer_id ORDER BY occurred_at DESC, id DESC) AS place
+                    FROM customers_consent
+                    WHERE purpose = 'marketing' AND channel = 'email' AND occurred_at < %s
+                      AND customer_id IN (SELECT customer_id FROM {PICKED})
+                ) AS said WHERE place = 1 GROUP BY customer_id
+            ) c ON c.customer_id = p.customer_id
+        ) AS n
+        WHERE {AT_HAND}.customer_id = n.customer_id
+          AND ({changed}{due} OR (n.is_history = {yes} AND {AT_HAND}.is_quiet = {no}))
         """,
         [moment, moment, moment],
     )
@@ -264,16 +327,16 @@ def hand_down(columns: dict[str, str], source: str, params: Sequence[Any] = ()) 
     source does not name are seen as a row of NULLs. A changed customer is due for review at once: the statement sets
     ``next_review_at`` to ``AT_ONCE``.
     """
-    changed = " OR ".join(differs(f"customers_customerfacts.{name}", f"n.{name}") for name in columns)
+    changed = " OR ".join(differs(f"{AT_HAND}.{name}", f"n.{name}") for name in columns)
     sets = ", ".join(f"{name} = n.{name}" for name in columns)
     values = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
     return batches.execute(
         f"""
-        UPDATE customers_customerfacts SET {sets}, next_review_at = {AT_ONCE}
+        UPDATE {AT_HAND} SET {sets}, next_review_at = {AT_ONCE}
         FROM (
             SELECT p.customer_id, {values} FROM {PICKED} p LEFT JOIN ({source}) s ON s.customer_id = p.customer_id
         ) AS n
-        WHERE customers_customerfacts.customer_id = n.customer_id AND ({changed})
+        WHERE {AT_HAND}.customer_id = n.customer_id AND ({changed})
         """,
         params,
     )
@@ -357,15 +420,14 @@ def score(*, as_of: datetime) -> int:
         differs(name, f"({sql})")
         for name, sql in (("recency", recency), ("frequency", frequency), ("monetary", monetary))
     )
-    picked = f"customer_id IN (SELECT customer_id FROM {PICKED})"
     scored = batches.execute(
-        f"UPDATE customers_customerfacts SET recency = {recency}, frequency = {frequency}, monetary = {monetary}, "
-        f"next_review_at = {now} "
-        f"WHERE {picked} AND ({changed})"
+        f"UPDATE {AT_HAND} SET recency = {recency}, frequency = {frequency}, monetary = {monetary}, "
+        f"next_review_at = {now} WHERE {changed}"
     )
     if scored:
         # The last second it knows of: a night decides for the first instant of the next day.
-        rfm.write_changes(f"f.{picked}", business_date=clock.business_date(as_of - timedelta(seconds=1)))
+        last = clock.business_date(as_of - timedelta(seconds=1))
+        rfm.write_changes(AT_HAND, business_date=last, where=f"f.next_review_at = {now}")
     return scored
 
 

@@ -120,7 +120,7 @@ def note(watch: Watch) -> Counter[str]:
             SELECT {one.pk}, x.customer_id, CASE WHEN x.is_in THEN '{ENTERED}' ELSE '{LEFT}' END
             FROM (
                 SELECT f.customer_id, {sql} AS is_in
-                FROM {facts.PICKED} p JOIN customers_customerfacts f ON f.customer_id = p.customer_id
+                FROM {facts.AT_HAND} f
             ) x
             LEFT JOIN customers_segmentstanding s ON s.segment_id = {one.pk} AND s.customer_id = x.customer_id
             WHERE x.is_in <> (s.id IS NOT NULL)

@@ -82,11 +82,11 @@ def was_in(rows: QuerySet[Customer], group: str, day: date) -> QuerySet[Customer
 # --- History ----------------------------------------------------------------------------------------------------------
 
 
-def write_changes(where: str, *, business_date: date) -> int:
-    """A change for each of these customers whose group by their scores is another one than was told; how many.
+def write_changes(table: str, *, business_date: date, where: str = "true") -> int:
+    """A change for each customer whose group by their scores is another one than was told; how many.
 
-    ``where`` is SQL over the facts ``f``. Who was told a group for a later date keeps their history: a night that runs late
-    does not rewrite it.
+    ``table`` holds facts, stored or at hand; ``where`` is SQL over them as ``f``. Who was told a group for a later date
+    keeps their history: a night that runs late does not rewrite it.
     """
     day = connection.ops.adapt_datefield_value(business_date)
     moved = f"{where} AND f.rfm_group <> {group_sql()}"
@@ -97,14 +97,14 @@ def write_changes(where: str, *, business_date: date) -> int:
         SELECT customer_id, was, is_now, %s FROM (
             SELECT f.customer_id, coalesce(({last.format("to_group")}), '') AS was, {group_sql()} AS is_now,
                    ({last.format("business_date")}) AS told_on
-            FROM customers_customerfacts f WHERE {moved}
+            FROM {table} f WHERE {moved}
         ) AS compared
         WHERE was <> is_now AND (told_on IS NULL OR told_on <= %s)
         ORDER BY customer_id
         """,
         [day, day],
     )
-    batches.execute(f"UPDATE customers_customerfacts AS f SET rfm_group = {group_sql()} WHERE {moved}")
+    batches.execute(f"UPDATE {table} AS f SET rfm_group = {group_sql()} WHERE {moved}")
     return changed
 
 
@@ -128,7 +128,7 @@ def record(*, business_date: date, as_of: datetime) -> int:
         )
         changed = 0
         if any(told != group_of(recency, frequency) for recency, frequency, told, _n, _minor in found):
-            changed = write_changes(known, business_date=business_date)
+            changed = write_changes(CustomerFacts._meta.db_table, business_date=business_date, where=known)
         people: Counter[str] = Counter()
         money: Counter[str] = Counter()
         for recency, frequency, _told, n, minor in found:

@@ -552,7 +552,7 @@ def _real(document: Document, path: Path, number: Any, rules: Rules, as_of: date
             facts.add_everyone(number, number + 1, as_of=as_of)
             reactions.hand_down(as_of=as_of)
             facts.score(as_of=as_of)
-            found = conditions.snapshots([number], rules.conditions(), as_of)
+        found = conditions.snapshots([number], rules.conditions(), as_of)
         transaction.set_rollback(True)
     move = StageTransition.objects.filter(customer=number, occurred_at__lte=as_of).order_by("-pk").first()
     stood = (

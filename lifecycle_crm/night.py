@@ -96,10 +96,10 @@ def _facts(night: Night, low: int, high: int) -> Result:
         if refreshed:
             reactions.hand_down(as_of=night.as_of, is_due=not decides)
             facts.mark_later(as_of=night.as_of)
-        if not decides:
-            return {"refreshed": refreshed}
-        due = 0 if night.is_full else facts.add_due(low, high, as_of=night.as_of)
-        return {"refreshed": refreshed, **(_decide(night, low, high) if refreshed + due else {})}
+        due = facts.add_due(low, high, as_of=night.as_of) if decides and not night.is_full else 0
+        told = _decide(night) if decides and refreshed + due else {}
+    _earn(night, low, high, told)
+    return {"refreshed": refreshed, **told}
 
 
 def _scores(night: Night, low: int, high: int) -> Result:
@@ -107,19 +107,25 @@ def _scores(night: Night, low: int, high: int) -> Result:
 
 
 def _stages(night: Night, low: int, high: int) -> Result:
-    """Who is still due. New cut points change scores, and with them the moment of everybody's next review."""
+    """Everybody whose stage was not decided with their facts, because new cut points were awaited.
+
+    They change scores, and with them the moment of everybody's next review.
+    """
     is_new = RfmCuts.objects.filter(computed_on=night.business_date).exists()
+    if not is_new and facts.keeps_cuts(night.business_date):
+        return {}
     with facts.batch():
-        # A full night has decided everybody with their facts, unless cut points were awaited that then did not come.
-        if is_new or (night.is_full and not facts.keeps_cuts(night.business_date)):
-            count = facts.add_everyone(low, high, as_of=night.as_of)
+        if is_new or night.is_full:
+            count = facts.add_refreshed(low, high, as_of=night.as_of)
         else:
             count = facts.add_due(low, high, as_of=night.as_of)
-        return _decide(night, low, high) if count else {}
+        told = _decide(night) if count else {}
+    _earn(night, low, high, told)
+    return told
 
 
-def _decide(night: Night, low: int, high: int) -> Result:
-    """Scores, stages, segments and what a stage earns, of everybody in the batch."""
+def _decide(night: Night) -> Result:
+    """Scores, stages and segments of everybody in the batch."""
     watch = _watch(night)
     facts.score(as_of=night.as_of)
     outcome = engine.evaluate(
@@ -130,12 +136,15 @@ def _decide(night: Night, low: int, high: int) -> Result:
         is_full=True,
         watched=watch.conditions(),
     )
-    told = membership.note(watch)
-    if outcome.moved:
+    return {"evaluated": outcome.evaluated, "moved": outcome.moved, **membership.note(watch)}
+
+
+def _earn(night: Night, low: int, high: int, told: Result) -> None:
+    """What a stage earns, once the facts of who entered it are written."""
+    if told.get("moved"):
         earning.award_for_stages(
             "t.night_id = %s AND t.customer_id >= %s AND t.customer_id < %s", [night.pk, low, high]
         )
-    return {"evaluated": outcome.evaluated, "moved": outcome.moved, **told}
 
 
 def _watch(night: Night) -> membership.Watch:

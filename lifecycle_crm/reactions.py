@@ -166,14 +166,17 @@ def settle(*, limit: int = BATCH) -> int:
 
 
 def _settle(customers: Sequence[int], now: datetime) -> None:
-    with transaction.atomic(), facts.batch():
-        count = facts.take_dirty_of(customers, as_of=now)
-        if count:
-            hand_down(as_of=now, is_due=False)
-            facts.score(as_of=now)
-            # Tonight looks at them once more, for the groups and segments of the day.
-            tonight = clock.day_end(clock.today())
-            engine.evaluate(rule_set=presets.install(), as_of=now, is_full=True, look_again_at=tonight)
+    with transaction.atomic():
+        moved = 0
+        with facts.batch():
+            if facts.take_dirty_of(customers, as_of=now):
+                hand_down(as_of=now, is_due=False)
+                facts.score(as_of=now)
+                # Tonight looks at them once more, for the groups and segments of the day.
+                tonight = clock.day_end(clock.today())
+                outcome = engine.evaluate(rule_set=presets.install(), as_of=now, is_full=True, look_again_at=tonight)
+                moved = outcome.moved
+        if moved:
             ids = ", ".join(map(str, customers))
             earning.award_for_stages(f"t.customer_id IN ({ids}) AND t.occurred_at = %s", [parameter(now)])
         # Whoever failed before and does not any more is named no longer.

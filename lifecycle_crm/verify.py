@@ -8,13 +8,12 @@ from django.db import transaction
 
 from campaigns import audit as campaigns_audit
 from customers import facts
-from customers.models import Customer, CustomerFacts, DirtyCustomer
+from customers.models import Customer, DirtyCustomer
 from feedback import audit as feedback_audit
 from lifecycle_crm import reactions
 from lifecycle_crm.dashboard import rollups
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.models import SetAside
-from lifecycle_crm.lib.moments import seconds
 from loyalty import audit as loyalty_audit
 from loyalty import catalogue as loyalty_catalogue
 from loyalty import tiers
@@ -34,19 +33,14 @@ def facts_equal_a_rebuild() -> Iterator[str]:
     Customers with dirty rows are behind by design until they are settled, so they are not judged.
     """
     now = clock.whole_now()
-    wrong: list[int] = []
+    without = Customer.objects.filter(facts=None, known_since__lt=now)
+    wrong = list(without.values_list("pk", flat=True))
     for low, high in batches.id_ranges(Customer, 50_000):
         try:
             with transaction.atomic(), facts.batch():
                 facts.add_everyone(low, high, as_of=now)
-                before = set(
-                    CustomerFacts.objects.filter(
-                        pk__gte=low, pk__lt=high, next_review_at__in=[0, seconds(now)]
-                    ).values_list("pk", flat=True)
-                )
                 reactions.hand_down(as_of=now)
-                after = CustomerFacts.objects.filter(pk__gte=low, pk__lt=high, next_review_at__in=[0, seconds(now)])
-                wrong += [pk for pk in after.values_list("pk", flat=True) if pk not in before]
+                wrong += facts.unwritten()
                 raise _Undo
         except _Undo:
             pass

@@ -74,7 +74,7 @@ def evaluate(
         SELECT d.customer_id, d.stage, d.rule, {quiet}
         FROM (
             SELECT f.customer_id, f.stage, f.stage_since, f.is_quiet, {decided} AS rule
-            FROM {facts.PICKED} p JOIN customers_customerfacts f ON f.customer_id = p.customer_id
+            FROM {facts.AT_HAND} f
             WHERE {due} AND {_NOT_PINNED}
         ) d
         WHERE {target} <> d.stage AND (d.stage = '' OR d.stage_since + {wait} <= {now})
@@ -97,27 +97,25 @@ def evaluate(
     own = f"CASE WHEN pin.customer_id IS NOT NULL THEN {epoch('pin.until')} ELSE coalesce(v.review, {forever}) END"
     again = f"nullif({conditions.smallest([own, 'v.other'])}, {forever})"
     # A customer who moved is due again one second later, which is the next night: the new stage may decide differently.
-    [(evaluated,)] = batches.rows(
-        f"SELECT count(*) FROM {facts.PICKED} p JOIN customers_customerfacts f ON f.customer_id = p.customer_id WHERE {due}"
-    )
+    [(evaluated,)] = batches.rows(f"SELECT count(*) FROM {facts.AT_HAND} f WHERE {due}")
     # A row that did not change is not written: on a full run that is nearly all of them.
-    differs = facts.differs("customers_customerfacts.next_review_at", "n.review")
+    differs = facts.differs(f"{facts.AT_HAND}.next_review_at", "n.review")
     batches.execute(
         f"""
-        UPDATE customers_customerfacts SET next_review_at = n.review, is_quiet = {facts.bool_literal(False)}
+        UPDATE {facts.AT_HAND} SET next_review_at = n.review, is_quiet = {facts.bool_literal(False)}
         FROM (
             SELECT v.customer_id,
                    CASE WHEN m.customer_id IS NOT NULL THEN {now + 1} ELSE {again} END AS review
             FROM (
                 SELECT f.customer_id, {review} AS review, {other} AS other
-                FROM {facts.PICKED} p JOIN customers_customerfacts f ON f.customer_id = p.customer_id
+                FROM {facts.AT_HAND} f
                 WHERE {due}
             ) v
             LEFT JOIN {MOVES} m ON m.customer_id = v.customer_id
             LEFT JOIN stages_pin pin ON pin.customer_id = v.customer_id AND pin.until > %s
         ) AS n
-        WHERE customers_customerfacts.customer_id = n.customer_id
-          AND ({differs} OR customers_customerfacts.is_quiet = {facts.bool_literal(True)})
+        WHERE {facts.AT_HAND}.customer_id = n.customer_id
+          AND ({differs} OR {facts.AT_HAND}.is_quiet = {facts.bool_literal(True)})
         """,
         [*review_params, *flip_params, moment],
     )
@@ -143,7 +141,7 @@ def _write_moves(rules: Rules, rule_set: RuleSet, as_of: datetime, night: Night 
              user_id, reason, is_quiet, recorded_at)
         SELECT m.customer_id, m.from_stage, {to}, 'rule', %s, %s, %s, {key}, {build}({", ".join(pairs)}), %s,
                NULL, '', m.is_quiet, %s
-        FROM {MOVES} m JOIN customers_customerfacts f ON f.customer_id = m.customer_id
+        FROM {MOVES} m JOIN {facts.AT_HAND} f ON f.customer_id = m.customer_id
         ORDER BY m.customer_id
         """,
         [
@@ -156,8 +154,8 @@ def _write_moves(rules: Rules, rule_set: RuleSet, as_of: datetime, night: Night 
         ],
     )
     batches.execute(
-        f"UPDATE customers_customerfacts SET stage = {to}, stage_since = {seconds(as_of)} "
-        f"FROM {MOVES} m WHERE customers_customerfacts.customer_id = m.customer_id"
+        f"UPDATE {facts.AT_HAND} SET stage = {to}, stage_since = {seconds(as_of)} "
+        f"FROM {MOVES} m WHERE {facts.AT_HAND}.customer_id = m.customer_id"
     )
 
 

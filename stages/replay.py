@@ -239,32 +239,28 @@ class _Replay:
     def _night(self, night: int, touched: Iterable[int], *, everybody: bool) -> None:
         as_of, now = self.ends[night], self.seconds[night]
         # Nobody is "dirty": what follows from news for the shop itself (tiers) happened when it was news.
-        no = facts.bool_literal(False)
         with facts.batch():
             picked = 0
             for some in batches.of(touched, 1000):
                 ids = ", ".join(str(int(pk)) for pk in some)
-                picked += batches.execute(
-                    f"INSERT INTO {facts.PICKED} SELECT id, {no}, {no} FROM customers_customer WHERE id IN ({ids})"
-                )
+                picked += facts.pick(f"SELECT id FROM customers_customer WHERE id IN ({ids})")
             if picked:
                 self.hand_down(as_of=as_of)
             for side in self.sides:
                 due = "" if everybody else f"review <= {now} AND "
-                picked += batches.execute(
-                    f"INSERT INTO {facts.PICKED} SELECT customer_id, {no}, {no} FROM {side.table} s WHERE {due}"
-                    f"EXISTS (SELECT 1 FROM {_FACTS} f WHERE f.customer_id = s.customer_id) "
-                    "ON CONFLICT (customer_id) DO NOTHING"
+                picked += facts.pick(
+                    f"SELECT customer_id AS id FROM {side.table} s WHERE {due}"
+                    f"EXISTS (SELECT 1 FROM {_FACTS} f WHERE f.customer_id = s.customer_id)"
                 )
             if not picked:
                 return
-            if night == 0 and connection.vendor == "postgresql":
-                for table in (facts.PICKED, _FACTS, *(side.table for side in self.sides)):
-                    batches.execute(f"ANALYZE {table}")
             facts.score(as_of=as_of)
-            cuts = facts.cuts(clock.business_date(as_of))
-            for side in self.sides:
-                self._decide(side, night, as_of, cuts)
+        if night == 0 and connection.vendor == "postgresql":
+            for table in (_FACTS, *(side.table for side in self.sides)):
+                batches.execute(f"ANALYZE {table}")
+        cuts = facts.cuts(clock.business_date(as_of))
+        for side in self.sides:
+            self._decide(side, night, as_of, cuts)
 
     def _seen(self, side: Side, now: int) -> str:
         """A SELECT of the batch's facts as this night knows them, with the stage this side has them in."""

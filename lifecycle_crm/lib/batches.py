@@ -103,8 +103,8 @@ def durably(sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
             cursor.execute("PRAGMA synchronous = NORMAL")
 
 
-def scratch(name: str, columns: str) -> None:
-    """An empty working table, private to the transaction we are in.
+def scratch(name: str, columns: str, *, is_rewritten: bool = False) -> None:
+    """An empty working table, private to the transaction we are in. ``is_rewritten``: most of its rows are updated.
 
     PostgreSQL empties it at every commit by cutting the file: deleted rows of a temporary table are never vacuumed, so a
     long-lived worker would come to scan all it ever wrote. It also forgets the statistics, so ``ANALYZE`` it once filled.
@@ -113,9 +113,10 @@ def scratch(name: str, columns: str) -> None:
         raise RuntimeError(f"{name} needs a transaction: a batch and its effect are one.")
     tail = ""
     if connection.vendor == "postgresql":
-        tail = " ON COMMIT DELETE ROWS"
-        # A probe of an index per row looks dear to the planner, who then compiles the query for longer than it runs.
-        execute("SET LOCAL jit = off")
+        tail = f"{' WITH (fillfactor = 45)' if is_rewritten else ''} ON COMMIT DELETE ROWS"
+        # A probe of an index per row looks dear to the planner, who then reads the whole table instead, and compiles the
+        # query for longer than it runs.
+        execute("SET LOCAL jit = off; SET LOCAL random_page_cost = 1")
     execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}){tail}")
     execute(f"DELETE FROM {name}")
 
