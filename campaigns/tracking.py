@@ -188,14 +188,16 @@ def _kind(
 
 def hand_down(*, as_of: datetime) -> int:
     """Write the last press of a link by a person into the facts of the batch at hand; how many rows changed."""
-    return facts.hand_down({"clicked_at": "s.at"}, HANDED.format(at=epoch("max(v.occurred_at)")), [parameter(as_of)])
+    return facts.hand_down(
+        {"clicked_at": "s.at"},
+        f"SELECT m.customer_id, {epoch('max(v.occurred_at)')} AS at "
+        "FROM campaigns_visit v JOIN campaigns_message m ON m.id = v.message_id "
+        "WHERE v.kind = 'human' AND v.link_id IS NOT NULL AND v.occurred_at < %s "
+        f"AND {facts.in_batch('m.customer_id')} GROUP BY m.customer_id",
+        [parameter(as_of)],
+    )
 
 
-HANDED = (
-    "SELECT m.customer_id, {at} AS at FROM campaigns_visit v JOIN campaigns_message m ON m.id = v.message_id "
-    "WHERE v.kind = 'human' AND v.link_id IS NOT NULL AND v.occurred_at < %s "
-    f"AND m.customer_id IN (SELECT customer_id FROM {facts.PICKED}) GROUP BY m.customer_id"
-)
 HANDED_FROM = (
     "SELECT m.customer_id, v.occurred_at AS moment FROM campaigns_visit v JOIN campaigns_message m ON m.id = v.message_id "
     "WHERE v.kind = 'human' AND v.link_id IS NOT NULL"

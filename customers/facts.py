@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -38,6 +39,8 @@ PICKED = "picked_customers"
 
 AT_HAND = "facts_at_hand"
 """Temporary table with the facts of the batch at hand, every column: read and write these, never the stored ones."""
+
+_range: ContextVar[tuple[int, int]] = ContextVar("range of the batch")
 
 _FACTS = CustomerFacts._meta.db_table
 _FIELDS = CustomerFacts._meta.concrete_fields
@@ -87,8 +90,18 @@ def batch() -> Iterator[None]:
         ", ".join(f"{f.column} {f.db_type(connection)}{' PRIMARY KEY' if f.primary_key else ''}" for f in _FIELDS),
         is_rewritten=True,
     )
-    yield
-    _write()
+    outer = _range.set((0, -1))
+    try:
+        yield
+        _write()
+    finally:
+        _range.reset(outer)
+
+
+def in_batch(column: str = "customer_id") -> str:
+    """SQL: this customer is of the batch. With its bounds, or a plan may read a whole table for a part of the keys."""
+    low, high = _range.get()
+    return f"{column} >= {low} AND {column} <= {high} AND {column} IN (SELECT customer_id FROM {PICKED})"
 
 
 def take_dirty(low: int, high: int, *, as_of: datetime) -> int:
@@ -182,9 +195,10 @@ def _copy(count: int) -> None:
     is_locking = connection.vendor == "postgresql"
     if is_locking:
         batches.execute(f"ANALYZE {PICKED}")
+    [bounds] = batches.rows(f"SELECT min(customer_id), max(customer_id) FROM {PICKED}")
+    _range.set(bounds)
     copy = (
-        f"INSERT INTO {AT_HAND} ({_COLUMNS}) SELECT {_COLUMNS} FROM {_FACTS} f "
-        f"WHERE f.customer_id IN (SELECT customer_id FROM {PICKED}) "
+        f"INSERT INTO {AT_HAND} ({_COLUMNS}) SELECT {_COLUMNS} FROM {_FACTS} f WHERE {in_batch('f.customer_id')} "
         f"AND NOT EXISTS (SELECT 1 FROM {AT_HAND} a WHERE a.customer_id = f.customer_id) "
         f"ORDER BY f.customer_id{' FOR UPDATE OF f' if is_locking else ''}"
     )
@@ -208,7 +222,9 @@ def _write() -> None:
     stored, ours = (", ".join(f"{table}.{name}" for name in columns) for table in (_FACTS, "a"))
     batches.execute(
         f"UPDATE {_FACTS} SET {sets} FROM {AT_HAND} a "
-        f"WHERE {_FACTS}.customer_id = a.customer_id AND {differs(f'({stored})', f'({ours})')}"
+        f"WHERE {_FACTS}.customer_id = a.customer_id AND {_FACTS}.customer_id >= %s AND {_FACTS}.customer_id <= %s "
+        f"AND {differs(f'({stored})', f'({ours})')}",
+        _range.get(),
     )
 
 
@@ -261,13 +277,13 @@ def refresh(*, as_of: datetime, is_due: bool = True) -> int:
                 SELECT customer_id, count(*) AS n, {epoch("min(placed_at)")} AS first_at,
                        {epoch("max(placed_at)")} AS last_at, sum(base_minor) AS spend
                 FROM customers_order
-                WHERE {counted} AND placed_at < %s AND customer_id IN (SELECT customer_id FROM {PICKED})
+                WHERE {counted} AND placed_at < %s AND {in_batch()}
                 GROUP BY customer_id
             ) o ON o.customer_id = p.customer_id
             LEFT JOIN (
                 SELECT customer_id, {epoch("max(occurred_at)")} AS last_at
                 FROM customers_event
-                WHERE occurred_at < %s AND customer_id IN (SELECT customer_id FROM {PICKED})
+                WHERE occurred_at < %s AND {in_batch()}
                 GROUP BY customer_id
             ) e ON e.customer_id = p.customer_id
             LEFT JOIN (
@@ -277,7 +293,7 @@ def refresh(*, as_of: datetime, is_due: bool = True) -> int:
                            row_number() OVER (PARTITION BY customer_id ORDER BY occurred_at DESC, id DESC) AS place
                     FROM customers_consent
                     WHERE purpose = 'marketing' AND channel = 'email' AND occurred_at < %s
-                      AND customer_id IN (SELECT customer_id FROM {PICKED})
+                      AND {in_batch()}
                 ) AS said WHERE place = 1 GROUP BY customer_id
             ) c ON c.customer_id = p.customer_id
         ) AS n
