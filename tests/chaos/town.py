@@ -14,6 +14,8 @@ from customers.models import Customer, Order
 from feedback import surveys
 from feedback.models import Survey
 from lifecycle_crm.lib import clock
+from loyalty import tiers
+from loyalty.models import Programme
 from stages.models import RuleSet
 
 QUIET = {"gaps": 1.5, "at_least": 6, "at_most": 15}
@@ -88,6 +90,9 @@ RULES: list[dict[str, Any]] = [
     {"key": "known", "to": "reach", "when": {"all": []}},
 ]
 
+TIERS = [tiers.Step("Silver", 25), tiers.Step("Gold", 90)]
+"""In points of the last month, with two days of grace."""
+
 SEGMENTS: dict[str, Any] = {
     "busy": {"did": "visit", "op": "gte", "times": 2, "days": 3},
     "fresh": {"fact": "recency", "op": "gte", "value": 4},
@@ -108,9 +113,13 @@ def rules(tree: list[dict[str, Any]] = RULES) -> RuleSet:
 
 
 def furnish(*, since: datetime, tree: list[dict[str, Any]] = RULES) -> None:
-    """Rules and segments, made before the first night, so that every night knows them. Win-back is installed and active."""
+    """Rules, tiers and segments, made before the first night, so that every night knows them. Win-back is installed and
+    active."""
     with time_machine.travel(since, tick=False):
         rules(tree)
+        programme = Programme.current()
+        assert programme is not None
+        tiers.set_ladder(programme=programme, steps=TIERS, window="rolling", window_months=1, grace_days=2)
         for key, condition in SEGMENTS.items():
             segments.create(name=key, key=key, condition=condition)
         segments.create(name="listed", key="listed", kind="static")
