@@ -33,6 +33,7 @@ from typing import Any
 
 from django.db import connection
 
+from customers import givebacks
 from customers.facts import bool_literal
 from customers.vocabulary import FACTS, FIELDS, NUMBER_OPS, TEXT_OPS, Fact, Kind
 from lifecycle_crm.lib import batches
@@ -507,7 +508,7 @@ def snapshots(customers: Sequence[int], conditions: Iterable[Condition], as_of: 
         flags = {n: bool(v) for n, v in zip(names, values, strict=True) if n in FACTS and FACTS[n].kind is Kind.FLAG}
         known[pk] = dict(zip(names, values, strict=True)) | flags
     for atom in sorted((a for a in atoms if isinstance(a, Times)), key=lambda a: a.key):
-        table, params = _happenings(atom)
+        table, params = _happenings(atom, as_of)
         found: dict[int, list[int]] = {pk: [] for pk in known}
         for pk, moment in batches.rows(
             f"SELECT h.customer_id, {epoch('h.moment')} FROM ({table}) h "
@@ -552,18 +553,16 @@ def largest(values: Sequence[str]) -> str:
     return f"{'greatest' if connection.vendor == 'postgresql' else 'max'}({', '.join(values)})"
 
 
-def _happenings(atom: Times) -> tuple[str, list[Any]]:
-    """A SELECT of ``customer_id, moment`` (a ``DateTimeField``) for what the atom counts."""
+def _happenings(atom: Times, as_of: datetime) -> tuple[str, list[Any]]:
+    """A SELECT of ``customer_id, moment`` (a ``DateTimeField``) for what the atom counts at ``as_of``."""
     if atom.kind == "did":
         return "SELECT customer_id, occurred_at AS moment FROM customers_event WHERE name = %s", [atom.name]
-    counted = "o.is_counted" if connection.vendor == "postgresql" else "o.is_counted = 1"
     column = {"category": "p.category", "sku": "p.sku"}[atom.kind]
-    return (
-        f"SELECT o.customer_id, o.placed_at AS moment FROM customers_order o WHERE {counted} AND EXISTS ("
-        "SELECT 1 FROM customers_orderline l JOIN customers_product p ON p.id = l.product_id "
-        f"WHERE l.order_id = o.id AND {column} = %s)",
-        [atom.name],
+    holds_it = (
+        "EXISTS (SELECT 1 FROM customers_orderline l JOIN customers_product p ON p.id = l.product_id "
+        f"WHERE l.order_id = o.id AND {column} = %s)"
     )
+    return givebacks.bought(holds_it, [atom.name], as_of)
 
 
 def to_sql(condition: Condition, as_of: datetime) -> tuple[str, list[Any]]:
@@ -646,7 +645,7 @@ def _compare_sql(atom: Compare) -> tuple[str, list[Any]]:
 
 def count_sql(atom: Times, as_of: datetime) -> tuple[str, list[Any]]:
     """SQL: how often, within the window that ends at ``as_of``."""
-    table, params = _happenings(atom)
+    table, params = _happenings(atom, as_of)
     sql = f"SELECT count(*) FROM ({table}) h WHERE h.customer_id = f.customer_id AND h.moment < %s"
     params = [*params, parameter(as_of)]
     if atom.days is not None:
@@ -665,7 +664,7 @@ def flip_sql(conditions: Iterable[Condition], as_of: datetime) -> tuple[list[str
             flip = f"f.{atom.fact} + {atom.days.sql()}"
             expressions.append(f"(CASE WHEN {flip} > {now} THEN {flip} ELSE {FOREVER} END)")
         elif isinstance(atom, Times) and atom.days is not None:
-            table, inner = _happenings(atom)
+            table, inner = _happenings(atom, as_of)
             leaves = f"{epoch('h.moment')} + {atom.days * DAY + 1}"
             nth = (
                 f"SELECT CASE WHEN {leaves} > {now} THEN {leaves} END FROM ({table}) h "

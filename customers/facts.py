@@ -29,7 +29,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from customers import rfm
+from customers import givebacks, rfm
 from customers.models import CustomerFacts, DirtyCustomer, RfmCuts
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import DAY, epoch, parameter, seconds
@@ -259,7 +259,7 @@ def refresh(*, as_of: datetime, is_due: bool = True) -> int:
     moment = parameter(as_of)
     changed = " OR ".join(differs(f"{AT_HAND}.{name}", f"n.{name}") for name in _OWN)
     updates = ", ".join(f"{name} = n.{name}" for name in _OWN)
-    counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
+    placed, since = givebacks.orders(as_of, in_batch("o.customer_id"))
     yes, no = bool_literal(True), bool_literal(False)
     # Dirty means due, whatever came out.
     review, due = (f", next_review_at = {seconds(as_of)}", f" OR n.is_dirty = {yes}") if is_due else ("", "")
@@ -274,10 +274,9 @@ def refresh(*, as_of: datetime, is_due: bool = True) -> int:
                    e.last_at AS engaged_at, coalesce(c.is_granted, {no}) AS may_email
             FROM {PICKED} p
             LEFT JOIN (
-                SELECT customer_id, count(*) AS n, {epoch("min(placed_at)")} AS first_at,
+                SELECT customer_id, sum(orders) AS n, {epoch("min(placed_at)")} AS first_at,
                        {epoch("max(placed_at)")} AS last_at, sum(base_minor) AS spend
-                FROM customers_order
-                WHERE {counted} AND placed_at < %s AND {in_batch()}
+                FROM ({placed}) AS placed
                 GROUP BY customer_id
             ) o ON o.customer_id = p.customer_id
             LEFT JOIN (
@@ -300,7 +299,7 @@ def refresh(*, as_of: datetime, is_due: bool = True) -> int:
         WHERE {AT_HAND}.customer_id = n.customer_id
           AND ({changed}{due} OR (n.is_history = {yes} AND {AT_HAND}.is_quiet = {no}))
         """,
-        [moment, moment, moment],
+        [*since, moment, moment],
     )
 
 
@@ -317,8 +316,9 @@ def mark_later(*, as_of: datetime) -> int:
         ("customers_order", "placed_at", counted),
         ("customers_event", "occurred_at", bool_literal(True)),
         ("customers_consent", "occurred_at", bool_literal(True)),
+        (givebacks.GIVEN_BACK, "occurred_at", bool_literal(True)),
     ):
-        if batches.rows(f"SELECT 1 FROM {table} WHERE {column} >= %s LIMIT 1", [moment]):
+        if batches.rows(f"SELECT 1 FROM {table} h WHERE h.{column} >= %s LIMIT 1", [moment]):
             asked.append(
                 f"SELECT p.customer_id, (SELECT {epoch(f'max(h.{column})')} FROM {table} h "
                 f"WHERE h.customer_id = p.customer_id AND h.{column} >= %s AND {only}) AS at FROM {PICKED} p"

@@ -94,13 +94,16 @@ def _begin_lines() -> None:
 
 
 def add_orders(ids: Sequence[int]) -> int:
-    """Counted orders with an amount, each worth what it came to before any refund."""
+    """Counted orders with an amount, each worth what it came to before any refund.
+
+    A refund or cancellation that nothing has followed from yet comes by itself, as of its own date: until then the order
+    counts. So a night that is caught up late gives and takes like one in time, however soon a worker looks.
+    """
     return add_orders_where(f"o.id IN ({', '.join(str(int(pk)) for pk in ids) or 'NULL'})", ())
 
 
 def add_orders_where(where: str, params: Sequence[Any]) -> int:
     """``add_orders`` for the orders ``o`` that a condition of ours picks."""
-    counted = "o.is_counted" if connection.vendor == "postgresql" else "o.is_counted = 1"
     count = batches.execute(
         f"""
         INSERT INTO {CAUSES} (cause, kind, subject, source_type, source_id, customer_id, at, base, amount)
@@ -108,7 +111,7 @@ def add_orders_where(where: str, params: Sequence[Any]) -> int:
                CASE WHEN o.refunded_minor = 0 THEN o.base_minor
                     WHEN o.currency = %s AND o.rate = 1 THEN o.amount_minor ELSE -1 END,
                o.amount_minor
-        FROM customers_order o WHERE {where} AND {counted} AND o.base_minor > 0
+        FROM customers_order o WHERE {where} AND ({_still_counts("o")} OR {_is_given_back_later("o")})
         """,
         [settings.SHOP_CURRENCY, *params],
     )
@@ -120,6 +123,22 @@ def add_orders_where(where: str, params: Sequence[Any]) -> int:
             )
     _settle(count)
     return count
+
+
+def _still_counts(alias: str) -> str:
+    counted = f"{alias}.is_counted" if connection.vendor == "postgresql" else f"{alias}.is_counted = 1"
+    return f"({counted} AND {alias}.base_minor > 0)"
+
+
+def _is_given_back_later(alias: str) -> str:
+    """SQL: money went back for it, all of it maybe, and nothing has followed from that yet."""
+    cancels, counted = "r.is_cancellation", f"{alias}.is_counted"
+    if connection.vendor != "postgresql":
+        cancels, counted = f"{cancels} = 1", f"{counted} = 1"
+    return (
+        f"({alias}.amount_minor > 0 AND EXISTS (SELECT 1 FROM customers_refund r "
+        f"WHERE r.order_id = {alias}.id AND r.reacted_at IS NULL AND ({cancels} OR {counted})))"
+    )
 
 
 def gross_minor(order: Order) -> int:
@@ -356,7 +375,8 @@ def _conditions(programme: Programme, rule: EarningRule) -> tuple[str, list[Any]
     if rule.kind == Kind.FIRST_ORDER:
         counted = "o.is_counted" if connection.vendor == "postgresql" else "o.is_counted = 1"
         also(
-            f"NOT EXISTS (SELECT 1 FROM customers_order o WHERE o.customer_id = c.customer_id AND {counted} "
+            "NOT EXISTS (SELECT 1 FROM customers_order o WHERE o.customer_id = c.customer_id "
+            f"AND ({counted} OR {_is_given_back_later('o')}) "
             "AND (o.placed_at < c.at OR (o.placed_at = c.at AND o.id < c.source_id)))"
         )
     if rule.starts_at is not None:

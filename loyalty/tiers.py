@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from customers import facts
+from customers import facts, givebacks
 from customers.facts import bool_literal
 from customers.models import Customer
 from lifecycle_crm.lib import batches, clock
@@ -248,12 +248,11 @@ def counted(ladder: Ladder, customers: str, as_of: datetime) -> tuple[str, list[
             f"AND e.kind = 'earn' AND {within('e.effective_at')}",
             [*bounds, until, *bounds],
         )
-    is_counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
-    amount = "base_minor" if ladder.measure == Ladder.Measure.SPEND else "1"
+    amount = "base_minor" if ladder.measure == Ladder.Measure.SPEND else "orders"
+    placed, params = givebacks.orders(as_of, f"o.customer_id IN ({customers})")
     return (
-        f"SELECT customer_id, {amount} AS amount, placed_at AS at FROM customers_order "
-        f"WHERE customer_id IN ({customers}) AND {is_counted} AND {within('placed_at')}",
-        bounds,
+        f"SELECT customer_id, {amount} AS amount, placed_at AS at FROM ({placed}) AS placed WHERE {within('placed_at')}",
+        [*params, *bounds],
     )
 
 

@@ -5,7 +5,7 @@ databases look there first. So the shop's own rows are neither written nor locke
 differ from what a night says. As in a night, only those are looked at to whom something happened, or whose answer time may
 have changed; and the decision is ``rules.decide_sql``, the engine's own.
 
-What nobody kept the past of is taken as it is today: points, tier, whether an order still counts. A moment that is later
+What nobody kept the past of is taken as it is today: points and tier. A moment that is later
 than the night (the last click, if it was since) is not set that night.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from customers import conditions, facts
+from customers import conditions, facts, givebacks
 from customers.conditions import Snapshot, Times, count_of
 from customers.models import CustomerFacts, RfmChange, RfmCuts
 from customers.vocabulary import FACTS, Kind
@@ -197,6 +197,7 @@ class _Replay:
             "SELECT customer_id, placed_at AS moment FROM customers_order",
             "SELECT customer_id, occurred_at AS moment FROM customers_event",
             "SELECT customer_id, occurred_at AS moment FROM customers_consent",
+            f"SELECT customer_id, occurred_at AS moment FROM {givebacks.GIVEN_BACK} b",
             *happened,
         ]
         first, last = parameter(self.ends[0]), parameter(self.ends[-1])

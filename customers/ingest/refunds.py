@@ -105,6 +105,7 @@ def _write(
         source_id=source_id,
         occurred_at=at,
         amount_minor=amount,
+        base_minor=order.base_minor - changes["base_minor"],
         is_cancellation=is_cancellation,
         is_history=at < loaded_at,
     )

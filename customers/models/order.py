@@ -102,6 +102,11 @@ class Refund(models.Model):
     source_id = models.CharField(_("number at the source"), max_length=120)
     occurred_at = models.DateTimeField(_("happened"))
     amount_minor = models.BigIntegerField(_("amount"))
+    base_minor = models.BigIntegerField(
+        _("taken from the net amount in the reporting currency"),
+        default=0,
+        help_text=_("What the order lost by it; so the order can be seen as it was before."),
+    )
     is_cancellation = models.BooleanField(_("cancels the order"), default=False)
     is_history = models.BooleanField(default=False)
     reacted_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -114,7 +119,8 @@ class Refund(models.Model):
             models.CheckConstraint(condition=Q(amount_minor__gte=0), name="customers_refund_amount_not_negative"),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["occurred_at", "id"], condition=Q(reacted_at=None), name="customers_refund_react")
+            models.Index(fields=["occurred_at", "id"], condition=Q(reacted_at=None), name="customers_refund_react"),
+            models.Index(fields=["occurred_at"], name="customers_refund_occurred"),
         ]
 
     def __str__(self) -> str:

@@ -49,13 +49,8 @@ def say_and_decide(told: list[tuple[str, Any]], *, in_between: bool = False) -> 
 
 
 def as_told() -> list[tuple[str, Any]]:
-    """What was said in time.
-
-    Not cancellations: an order that is known to be cancelled when its turn comes never earns, where one that was told
-    first earns and is taken back. The balance is the same, the ledger tells how it came about.
-    """
-    told = town.busy(PEOPLE, first=FIRST, last=LAST, dice=plan.dice("arrivals"))
-    return [(kind, what) for kind, what in told if kind != "refunds" or what[2] is not None]
+    """What was said in time."""
+    return town.busy(PEOPLE, first=FIRST, last=LAST, dice=plan.dice("arrivals"))
 
 
 def shuffled(told: list[tuple[str, Any]], dice: random.Random) -> list[tuple[str, Any]]:
