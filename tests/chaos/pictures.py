@@ -71,7 +71,10 @@ TABLES: dict[str, tuple[type[models.Model], str]] = {
         "is_counted is_history",
     ),
     "order lines": (OrderLine, "order__source_id title quantity unit_minor discount_minor product__sku"),
-    "refunds": (Refund, "source source_id order__source_id occurred_at amount_minor is_cancellation is_history"),
+    "refunds": (
+        Refund,
+        "source source_id order__source_id occurred_at amount_minor base_minor is_cancellation is_history",
+    ),
     "events": (Event, "source source_id customer__email_key name occurred_at is_history properties"),
     "consents": (Consent, "customer__email_key purpose channel is_granted wording source occurred_at language ip"),
     # What is known of a customer.

@@ -112,14 +112,15 @@ def rules(tree: list[dict[str, Any]] = RULES) -> RuleSet:
     return RuleSet.objects.create(version=70, name="Rules of the town", state="published", rules=tree)
 
 
-def furnish(*, since: datetime, tree: list[dict[str, Any]] = RULES) -> None:
+def furnish(*, since: datetime, tree: list[dict[str, Any]] = RULES, has_tiers: bool = True) -> None:
     """Rules, tiers and segments, made before the first night, so that every night knows them. Win-back is installed and
     active."""
     with time_machine.travel(since, tick=False):
         rules(tree)
         programme = Programme.current()
         assert programme is not None
-        tiers.set_ladder(programme=programme, steps=TIERS, window="rolling", window_months=1, grace_days=2)
+        if has_tiers:
+            tiers.set_ladder(programme=programme, steps=TIERS, window="rolling", window_months=1, grace_days=2)
         for key, condition in SEGMENTS.items():
             segments.create(name=key, key=key, condition=condition)
         segments.create(name="listed", key="listed", kind="static")
