@@ -77,8 +77,9 @@ def _points(night: Night, low: int, high: int) -> Result:
 
 
 def _proof(night: Night, low: int, high: int) -> Result:
-    """Every balance against its entries; an account that disagrees is frozen, alone."""
-    return {"frozen": ledger.prove()}
+    """Balances against their entries, each within seven nights and at once where anything changed; an account that
+    disagrees is frozen, alone."""
+    return {"frozen": ledger.prove(day=night.business_date)}
 
 
 def _tiers(night: Night, low: int, high: int) -> Result:

@@ -22,8 +22,10 @@ from loyalty.models import (
     LotSpend,
     Membership,
     Merge,
+    MergedThing,
     Posting,
     Programme,
+    Proof,
     Redemption,
     RedemptionStep,
     Referral,
@@ -60,6 +62,21 @@ class ReadOnly(admin.ModelAdmin):
         return False
 
 
+class OfCustomer(ReadOnly):
+    search_fields = ["=customer__email_key", "=customer__id"]
+    search_help_text = "E-mail or number of the customer"
+
+
+class OfAccount(ReadOnly):
+    search_fields = ["=account__customer__email_key", "=account__customer__id"]
+    search_help_text = "E-mail or number of the customer"
+
+
+class WithCode(ReadOnly):
+    search_fields = ["=code", "=customer__email_key", "=customer__id"]
+    search_help_text = "Code, or e-mail or number of the customer"
+
+
 @admin.register(Programme)
 class ProgrammeAdmin(admin.ModelAdmin):
     list_display = ["name", "key", "kind", "joining", "position", "pending_days", "expiry_months", "is_active"]
@@ -80,7 +97,7 @@ class MembershipAdmin(ReadOnly):
 
 
 @admin.register(Account)
-class AccountAdmin(ReadOnly):
+class AccountAdmin(OfCustomer):
     list_display = [
         "id",
         "customer",
@@ -95,18 +112,14 @@ class AccountAdmin(ReadOnly):
     ]
     list_select_related = ["customer", "programme"]
     raw_id_fields = ["customer"]
-    search_fields = ["=customer__email_key", "=customer__id"]
-    search_help_text = "E-mail or number of the customer"
 
 
 @admin.register(Entry)
-class EntryAdmin(ReadOnly):
+class EntryAdmin(OfCustomer):
     list_display = ["id", "customer", "kind", "points", "effective_at", "recorded_at", "actor", "reason"]
     list_select_related = ["customer", "actor"]
     list_filter = ["kind"]
     raw_id_fields = ["account", "customer", "actor", "takes_back", "reverses"]
-    search_fields = ["=customer__email_key", "=customer__id"]
-    search_help_text = "E-mail or number of the customer"
 
 
 @admin.register(Posting)
@@ -158,22 +171,18 @@ class RewardPriceAdmin(ReadOnly):
 
 
 @admin.register(RewardUse)
-class RewardUseAdmin(ReadOnly):
+class RewardUseAdmin(OfCustomer):
     list_display = ["reward", "customer", "count"]
     list_select_related = ["reward", "customer"]
     raw_id_fields = ["reward", "customer"]
-    search_fields = ["=customer__email_key", "=customer__id"]
-    search_help_text = "E-mail or number of the customer"
 
 
 @admin.register(Redemption)
-class RedemptionAdmin(ReadOnly):
+class RedemptionAdmin(WithCode):
     list_display = ["code", "reward", "customer", "points", "state", "ordered_at", "state_at"]
     list_select_related = ["reward", "customer"]
     list_filter = ["state"]
     raw_id_fields = ["reward", "customer", "entry", "actor"]
-    search_fields = ["=code", "=customer__email_key", "=customer__id"]
-    search_help_text = "Code, or e-mail or number of the customer"
 
 
 @admin.register(RedemptionStep)
@@ -194,13 +203,11 @@ class VoucherSeriesAdmin(ReadOnly):
 
 
 @admin.register(Voucher)
-class VoucherAdmin(ReadOnly):
+class VoucherAdmin(WithCode):
     list_display = ["code", "series", "state", "customer", "issued_at", "expires_at", "used_at", "reference"]
     list_select_related = ["series", "customer"]
     list_filter = ["state"]
     raw_id_fields = ["series", "customer", "redemption"]
-    search_fields = ["=code", "=customer__email_key", "=customer__id"]
-    search_help_text = "Code, or e-mail or number of the customer"
 
 
 @admin.register(WalletCard)
@@ -221,12 +228,10 @@ class ReferralOfferAdmin(ReadOnly):
 
 
 @admin.register(ReferralCode)
-class ReferralCodeAdmin(ReadOnly):
+class ReferralCodeAdmin(WithCode):
     list_display = ["code", "customer", "created_at"]
     list_select_related = ["customer"]
     raw_id_fields = ["customer"]
-    search_fields = ["=code", "=customer__email_key", "=customer__id"]
-    search_help_text = "Code, or e-mail or number of the customer"
 
 
 @admin.register(Referral)
@@ -268,32 +273,26 @@ class GoodwillMonthAdmin(ReadOnly):
 
 
 @admin.register(Approval)
-class ApprovalAdmin(ReadOnly):
+class ApprovalAdmin(OfCustomer):
     list_display = ["id", "customer", "points", "state", "requested_by", "requested_at", "decided_by", "decided_at"]
     list_select_related = ["customer", "requested_by", "decided_by"]
     list_filter = ["state"]
     raw_id_fields = ["customer", "requested_by", "decided_by", "entry"]
-    search_fields = ["=customer__email_key", "=customer__id"]
-    search_help_text = "E-mail or number of the customer"
 
 
 @admin.register(Freeze)
-class FreezeAdmin(ReadOnly):
+class FreezeAdmin(OfAccount):
     list_display = ["id", "account", "what", "frozen_at", "ended_at", "ended_by", "reason"]
     list_select_related = ["account", "ended_by"]
     raw_id_fields = ["account", "ended_by"]
-    search_fields = ["=account__customer__email_key", "=account__customer__id"]
-    search_help_text = "E-mail or number of the customer"
 
 
 @admin.register(Hold)
-class HoldAdmin(ReadOnly):
+class HoldAdmin(OfCustomer):
     list_display = ["id", "customer", "points", "state", "expires_at", "created_at", "resolved_at", "actor"]
     list_select_related = ["customer", "actor"]
     list_filter = ["state"]
     raw_id_fields = ["account", "customer", "actor", "entry", "spend", "release", "moved_to"]
-    search_fields = ["=customer__email_key", "=customer__id"]
-    search_help_text = "E-mail or number of the customer"
 
 
 @admin.register(Transfer)
@@ -314,12 +313,10 @@ class HouseholdAdmin(ReadOnly):
 
 
 @admin.register(HouseholdMember)
-class HouseholdMemberAdmin(ReadOnly):
+class HouseholdMemberAdmin(OfCustomer):
     list_display = ["id", "household", "customer", "joined_at", "left_at"]
     list_select_related = ["household", "customer"]
     raw_id_fields = ["household", "customer"]
-    search_fields = ["=customer__email_key", "=customer__id"]
-    search_help_text = "E-mail or number of the customer"
 
 
 @admin.register(Merge)
@@ -339,6 +336,23 @@ class MergeAdmin(ReadOnly):
     raw_id_fields = ["from_account", "into_account", "actor", "undone_by"]
     search_fields = ["=from_account__customer__id", "=into_account__customer__id"]
     search_help_text = "Number of either customer"
+
+
+@admin.register(MergedThing)
+class MergedThingAdmin(ReadOnly):
+    list_display = ["id", "merge", "kind", "object_id"]
+    list_select_related = ["merge"]
+    list_filter = ["kind"]
+    raw_id_fields = ["merge"]
+    search_fields = ["=merge__id"]
+    search_help_text = "Number of the merge"
+
+
+@admin.register(Proof)
+class ProofAdmin(OfAccount):
+    list_display = ["account", "proved_on", "through"]
+    list_select_related = ["account"]
+    raw_id_fields = ["account"]
 
 
 @admin.register(EarningRule)
@@ -376,20 +390,16 @@ class TierAdmin(ReadOnly):
 
 
 @admin.register(TierStanding)
-class TierStandingAdmin(ReadOnly):
+class TierStandingAdmin(OfCustomer):
     list_display = ["id", "customer", "programme", "tier", "since", "counted", "grace_until", "check_at"]
     list_select_related = ["customer", "programme"]
     list_filter = ["programme"]
     raw_id_fields = ["customer"]
-    search_fields = ["=customer__email_key", "=customer__id"]
-    search_help_text = "E-mail or number of the customer"
 
 
 @admin.register(TierChange)
-class TierChangeAdmin(ReadOnly):
+class TierChangeAdmin(OfCustomer):
     list_display = ["id", "customer", "programme", "kind", "from_tier", "to_tier", "counted", "effective_at"]
     list_select_related = ["customer", "programme"]
     list_filter = ["programme", "kind"]
     raw_id_fields = ["customer", "actor"]
-    search_fields = ["=customer__email_key", "=customer__id"]
-    search_help_text = "E-mail or number of the customer"

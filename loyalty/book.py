@@ -78,12 +78,6 @@ def begin() -> None:
         batches.scratch(name, columns)
 
 
-def _analyze(table: str) -> None:
-    """Tell PostgreSQL's planner how small a working table is: it would guess hundreds of rows and scan the ledger."""
-    if connection.vendor == "postgresql":
-        batches.execute(f"ANALYZE {table}")
-
-
 def clear() -> None:
     batches.execute("DELETE FROM ledger_moves")
     batches.execute("DELETE FROM ledger_takes")
@@ -97,7 +91,7 @@ def hold(select: str, params: Sequence[Any] = ()) -> int:
         batches.rows(
             "SELECT 1 FROM loyalty_account WHERE id IN (SELECT account_id FROM ledger_accounts) ORDER BY id FOR UPDATE"
         )
-        _analyze("ledger_accounts")
+        batches.analyze("ledger_accounts")
     return count
 
 
@@ -159,10 +153,10 @@ def post(*, with_accounts: bool = True) -> int:
     )
     if not count:
         return 0
-    _analyze("ledger_moves")
+    batches.analyze("ledger_moves")
     if burns:
         _choose_lots()
-    _analyze("ledger_takes")
+    batches.analyze("ledger_takes")
     same = (
         "programme_id, account_id, customer_id, key, kind, points, effective_at, actor_id, reason, explanation, "
         "source_type, source_id, takes_back_id, reverses_id"

@@ -117,7 +117,11 @@ def problems() -> list[str]:
 
 _PAID = """
     SELECT r.id FROM loyalty_redemption r LEFT JOIN loyalty_entry e ON e.id = r.entry_id
-    WHERE r.points <> coalesce(-e.points, 0) OR e.customer_id <> r.customer_id ORDER BY r.id
+    WHERE r.points <> coalesce(-e.points, 0) OR (e.customer_id <> r.customer_id AND NOT EXISTS (
+        SELECT 1 FROM loyalty_mergedthing t JOIN loyalty_merge m ON m.id = t.merge_id
+        JOIN loyalty_account f ON f.id = m.from_account_id
+        WHERE t.kind = 'redemption' AND t.object_id = r.id AND m.undone_at IS NULL AND f.customer_id = e.customer_id))
+    ORDER BY r.id
 """
 _GIVEN_BACK = """
     SELECT r.id FROM loyalty_redemption r LEFT JOIN loyalty_entry back ON back.reverses_id = r.entry_id

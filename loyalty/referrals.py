@@ -158,7 +158,7 @@ def claim(
         raise InvalidInput(_("This is no e-mail address. Check it."), code="invalid_email")
     moment = claimed_at or clock.now()
     given: dict[str, Any] = {
-        "advocate": of.customer,
+        "advocate": ledger.survivor(of.customer),
         "email": address,
         "phone": phone.strip()[:20],
         "ip_digest": _digest("ip", ip),

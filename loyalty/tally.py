@@ -59,12 +59,6 @@ def _moment() -> str:
     return "timestamptz" if connection.vendor == "postgresql" else "text"
 
 
-def analyze(table: str) -> None:
-    """Tell PostgreSQL's planner how large a working table is."""
-    if connection.vendor == "postgresql":
-        batches.execute(f"ANALYZE {table}")
-
-
 def begin() -> None:
     """Empty working tables, private to this transaction."""
     batches.scratch(
@@ -203,8 +197,8 @@ def _settle(count: int) -> None:
         "ORDER BY d.starts DESC LIMIT 1)"
     )
     # The days are asked for by number from here on.
-    analyze(CAUSES)
-    analyze(DAYS)
+    batches.analyze(CAUSES)
+    batches.analyze(DAYS)
 
 
 def _aware(value: Any) -> datetime:
@@ -257,7 +251,7 @@ def count(programme: Programme, rules: Sequence[EarningRule]) -> int:
         if rule.kind != Kind.MULTIPLIER:
             lines += _count(programme, number, rule)
     if lines:
-        analyze(LINES)
+        batches.analyze(LINES)
     return lines
 
 

@@ -23,7 +23,7 @@ from customers.models import Customer
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Gone
 from lifecycle_crm.templatetags.crm import money, num
-from loyalty import catalogue, queries, rewards, rules, sentences, tiers
+from loyalty import catalogue, ledger, queries, rewards, rules, sentences, tiers
 from loyalty import programme as programmes
 from loyalty.models import Account, Entry, Ladder, Lot, Membership, Programme, Redemption, Tier, WalletCard
 
@@ -66,13 +66,15 @@ def url(customer: Customer) -> str:
 def renew_links(*, customer: Customer) -> WalletCard:
     """Make every link so far dead, as when somebody forwarded a message; the number of the card stays."""
     own = card(customer)
-    WalletCard.objects.filter(pk=own.pk).update(generation=F("generation") + 1)
+    theirs = [customer.pk, *ledger.merged_into(customer)]
+    WalletCard.objects.filter(customer__in=theirs).update(generation=F("generation") + 1)
     own.refresh_from_db()
     return own
 
 
 def find(token: str) -> WalletCard:
-    """The card whose wallet a link opens. Raises ``Gone`` for one that we did not make, that is old or was made dead."""
+    """The card whose wallet a link opens: of who they are now, if they were merged with somebody. Raises ``Gone`` for one
+    that we did not make, that is old or was made dead."""
     try:
         customer_id, generation = _signer.unsign(token, max_age=timedelta(days=LINK_DAYS)).split("-")
         pk, number = int(customer_id, 16), int(generation, 16)
@@ -87,7 +89,8 @@ def find(token: str) -> WalletCard:
         raise Gone(
             _("This link to your points has ended. Use the link in our newest message, or ask us for a new one.")
         )
-    return found
+    now = ledger.survivor(found.customer)
+    return found if now.pk == found.customer_id else card(now)
 
 
 # --- What is in it ----------------------------------------------------------------------------------------------------

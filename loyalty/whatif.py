@@ -144,7 +144,7 @@ def _pick() -> tuple[int, int]:
         "side text NOT NULL, cause text NOT NULL, customer_id bigint NOT NULL, points bigint NOT NULL, "
         f"at {'timestamptz' if connection.vendor == 'postgresql' else 'text'} NOT NULL, PRIMARY KEY (side, cause)",
     )
-    tally.analyze("whatif_people")
+    batches.analyze("whatif_people")
     return asked, everybody
 
 
@@ -182,7 +182,7 @@ def _replay(side: str, programme: Programme, some: Sequence[EarningRule], start:
         """,
         [side, *bounds],
     )
-    tally.analyze(WORTH)
+    batches.analyze(WORTH)
 
 
 def _side(

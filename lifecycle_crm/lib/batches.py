@@ -121,6 +121,12 @@ def scratch(name: str, columns: str, *, is_rewritten: bool = False) -> None:
     execute(f"DELETE FROM {name}")
 
 
+def analyze(table: str) -> None:
+    """Tell PostgreSQL's planner how large a working table is: it would guess, and guess wrong both ways."""
+    if connection.vendor == "postgresql":
+        execute(f"ANALYZE {table}")
+
+
 def rows(sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, params)

@@ -10,6 +10,7 @@ What keeps it true:
 """
 
 from loyalty.ledger.adjustments import adjust, needs_approval
+from loyalty.ledger.belongings import merged_into, survivor
 from loyalty.ledger.due import activate_due, expire_due, release_due
 from loyalty.ledger.earnings import earn, earn_many, earn_selected, hold_for
 from loyalty.ledger.freezing import freeze, prove, unfreeze
@@ -45,6 +46,7 @@ __all__ = [
     "leave_household",
     "left_to_take_back",
     "merge",
+    "merged_into",
     "needs_approval",
     "post_hold",
     "prove",
@@ -52,6 +54,7 @@ __all__ = [
     "release_due",
     "reverse",
     "reverse_many",
+    "survivor",
     "transfer",
     "undo",
     "unfreeze",

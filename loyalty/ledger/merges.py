@@ -1,4 +1,4 @@
-"""Two customers turn out to be one: everything the one has in points moves to the other, and can move back."""
+"""Two customers turn out to be one: everything the one has moves to the other, and can move back."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
 from loyalty import book
 from loyalty.errors import AlreadyMerged, KeyReused
+from loyalty.ledger import belongings
 from loyalty.ledger.due import repay, settle
 from loyalty.ledger.guard import refuse_frozen
 from loyalty.ledger.holds import carry_over, set_down
@@ -33,7 +34,8 @@ def merge(
     effective_at: datetime | None = None,
 ) -> list[Merge]:
     """Move what ``customer`` has, in every programme, to ``into``: usable and pending points with their ends, open holds,
-    debt. One ``Merge`` per programme in which they have an account; none of the sum is lost or made.
+    debt, and what they have besides (``belongings``): redemptions, vouchers, memberships, friends, the place in a
+    household. One ``Merge`` per programme in which they have anything; none of the sum is lost or made.
 
     Raises ``AlreadyMerged`` when they were merged before and that stands, ``AccountFrozen`` when one of the accounts is
     frozen. The same request again returns what it made (``replayed``).
@@ -57,6 +59,7 @@ def merge(
         with transaction.atomic():
             if found := before():
                 return found
+            belongings.open_accounts(customer)
             sources = list(Account.objects.filter(customer=customer).order_by("pk"))
             _open_targets(sources, into)
             targets = {one.programme_id: one for one in Account.objects.filter(customer=into)}
@@ -94,7 +97,7 @@ def merge(
 def unmerge(
     *, merge: Merge, actor: User | None = None, reason: str = "", effective_at: datetime | None = None
 ) -> Merge:
-    """Undo a merge: what is left of the moved lots goes back to the lots it came from, holds and debt with it.
+    """Undo a merge: what is left of the moved lots goes back to the lots it came from, holds, debt and belongings with it.
 
     With nothing done in between, both accounts are as they were. What was spent meanwhile stays spent; the sum of both
     stays the same. Raises ``AlreadyMerged`` when it was undone before.
@@ -120,6 +123,7 @@ def unmerge(
         for hold in holds:
             set_down(hold, target=source, key=f"unmerge:{merge.pk}:{hold.pk}", moment=moment)
         settle([source, target], moment)
+        belongings.give_back(merge, source, target)
     merge.refresh_from_db()
     return merge
 
@@ -179,6 +183,7 @@ def _carry(row: Merge, source: Account, target: Account, moment: datetime) -> Me
     for hold in holds:
         set_down(hold, target=target, key=f"merge:{row.pk}:{hold.pk}", moment=moment)
     repay(moment)
+    belongings.carry(row, source, target)
     held = sum(hold.points for hold in holds)
     told["points"] -= held
     Merge.objects.filter(pk=row.pk).update(held=F("held") + held, **{name: F(name) + n for name, n in told.items()})

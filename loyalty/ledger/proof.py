@@ -1,8 +1,14 @@
-"""The proof that an account is what its entries, lots and holds add up to."""
+"""The proof that an account is what its entries, lots and holds add up to.
+
+``broken_accounts`` reads everything, or a few accounts. ``prove_part`` reads those that are ``due``: a night proves every
+account that says anything else than at its last proof, that has entries since, or that is frozen, and of all others those
+whose proof is the oldest, so many that within ``NIGHTS`` nights each account is read from its entries.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from datetime import date
 
 from lifecycle_crm.lib import batches
 
@@ -23,14 +29,70 @@ SUMS = """
 CACHED = ("balance", "pending", "held", "debt", "earned", "adjusted", "spent", "expired", "reversed", "moved")
 
 
-def broken_accounts(accounts: Collection[int] | None = None) -> list[tuple[int, int, str]]:
+NIGHTS = 7
+"""Within so many nights every account is proved from its entries, even if nothing happened to it."""
+PART = "proof_part"
+_SAYS = " || '/' || ".join(f"a.{name}" for name in CACHED)
+
+Broken = tuple[int, int, str]
+
+
+def broken_accounts(accounts: Collection[int] | None = None) -> list[Broken]:
     """Accounts that disagree with their entries, lots or holds: ``(account id, customer id, what)``, once per account.
 
     Of these ``accounts`` (a few), or of all.
     """
-    ids = None if accounts is None else ", ".join(str(int(pk)) for pk in accounts) or "NULL"
+    return _broken(None if accounts is None else ", ".join(str(int(pk)) for pk in accounts) or "NULL")
+
+
+def due() -> list[int]:
+    """Ids of the accounts that a night has to prove."""
+    [(known, through)] = batches.rows("SELECT count(*), coalesce(max(through), 0) FROM loyalty_proof")
+    found = batches.rows(
+        f"""
+        SELECT a.id FROM loyalty_account a LEFT JOIN loyalty_proof p ON p.account_id = a.id
+        WHERE p.account_id IS NULL OR a.frozen_at IS NOT NULL OR p.sums <> {_SAYS}
+        UNION SELECT e.account_id FROM loyalty_entry e WHERE e.id > %s
+        UNION SELECT o.account_id FROM (
+            SELECT account_id FROM loyalty_proof ORDER BY proved_on, account_id LIMIT %s
+        ) o
+        """,
+        [through, -(-known // NIGHTS)],
+    )
+    return sorted(pk for (pk,) in found)
+
+
+def prove_part(accounts: Sequence[int], *, day: date) -> list[Broken]:
+    """Prove these accounts in the night of ``day`` and remember that; those that disagree. Inside a transaction.
+
+    What they say is written down before it is compared: who moves meanwhile says something else tomorrow.
+    """
+    batches.scratch(PART, "account_id bigint PRIMARY KEY, sums text NOT NULL, through bigint NOT NULL")
+    ids = ", ".join(str(int(pk)) for pk in accounts) or "NULL"
+    batches.execute(
+        f"INSERT INTO {PART} (account_id, sums, through) "
+        f"SELECT a.id, {_SAYS}, (SELECT coalesce(max(id), 0) FROM loyalty_entry) "
+        f"FROM loyalty_account a WHERE a.id IN ({ids})"
+    )
+    batches.analyze(PART)
+    found = _broken(f"SELECT account_id FROM {PART}")
+    batches.execute(
+        f"""
+        INSERT INTO loyalty_proof (account_id, proved_on, sums, through)
+        SELECT account_id, %s, sums, through FROM {PART} WHERE true
+        ON CONFLICT (account_id) DO UPDATE SET
+            proved_on = excluded.proved_on, sums = excluded.sums, through = excluded.through
+        """,
+        [day],
+    )
+    return found
+
+
+def _broken(ids: str | None) -> list[Broken]:
+    """``broken_accounts`` of the ids that a list or a SELECT names."""
     of_a = "" if ids is None else f" AND a.id IN ({ids})"
     of_postings = "" if ids is None else _of(ids)
+    of_holds = "" if ids is None else f" AND account_id IN ({ids})"
     of_lots = (
         ""
         if ids is None
@@ -76,7 +138,7 @@ def broken_accounts(accounts: Collection[int] | None = None) -> list[tuple[int, 
         SELECT a.id, a.customer_id
         FROM loyalty_account a
         LEFT JOIN (
-            SELECT account_id, sum(points) AS points FROM loyalty_hold WHERE state = 'open' GROUP BY account_id
+            SELECT account_id, sum(points) AS points FROM loyalty_hold WHERE state = 'open'{of_holds} GROUP BY account_id
         ) h ON h.account_id = a.id
         WHERE a.held <> coalesce(h.points, 0){of_a}
         """

@@ -5,7 +5,9 @@ from loyalty.models.card import WalletCard
 from loyalty.models.freeze import Freeze
 from loyalty.models.hold import Hold
 from loyalty.models.ledger import Account, Entry, Lot, LotSpend, Posting
+from loyalty.models.merging import MergedThing
 from loyalty.models.programme import Membership, Programme
+from loyalty.models.proof import Proof
 from loyalty.models.referral import Referral, ReferralCode, ReferralOffer
 from loyalty.models.reward import Redemption, RedemptionStep, Reward, RewardPrice, RewardUse
 from loyalty.models.rules import EarningRule, RuleUse
@@ -30,8 +32,10 @@ __all__ = [
     "LotSpend",
     "Membership",
     "Merge",
+    "MergedThing",
     "Posting",
     "Programme",
+    "Proof",
     "Redemption",
     "RedemptionStep",
     "Referral",

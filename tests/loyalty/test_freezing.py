@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from customers.models import Customer
 from lifecycle_crm import night
@@ -11,7 +13,8 @@ from lifecycle_crm.lib import clock, health
 from lifecycle_crm.lib.errors import Conflict, InvalidInput
 from loyalty import audit, ledger, queries
 from loyalty.errors import AccountFrozen, StillBroken
-from loyalty.models import Account, Entry, Freeze, Lot
+from loyalty.ledger import proof
+from loyalty.models import Account, Entry, Freeze, Lot, Posting
 from tests.factories import UserFactory
 from tests.loyalty.factories import CustomerFactory, give
 
@@ -128,3 +131,70 @@ def test_who_gets_past_the_trigger_is_found_by_verify(people: list[Customer], st
     told = audit.problems()
     assert any(said in line for line in told), told
     assert not [line for line in told for one in people if one != people[2] and f"customer #{one.pk}:" in line]
+
+
+# --- What a night reads -----------------------------------------------------------------------------------------------
+
+
+def nights(count: int, first: date = date(2026, 3, 1)) -> list[int]:
+    """How many accounts each of so many nights froze."""
+    return [ledger.prove(day=first + timedelta(days=n)) for n in range(count)]
+
+
+def bend(customer: Customer) -> None:
+    """Change the history of an account that says what it said before: only its entries can tell."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM loyalty_lot WHERE customer_id = %s", [customer.pk])
+        lot = cursor.fetchone()[0]
+        cursor.execute("UPDATE loyalty_lot SET amount = amount + 5 WHERE id = %s", [lot])
+
+
+def test_what_an_account_says_is_compared_every_night(people: list[Customer]) -> None:
+    assert nights(1) == [0]
+    assert proof.due() == [held(people[0]).pk]  # a seventh of five, rounded up
+    give(people[3], 10, key="new")
+    tamper(people[4])
+    assert proof.due() == [held(people[n]).pk for n in (0, 3, 4)]
+    assert ledger.prove(day=date(2026, 3, 2)) == 1
+    assert held(people[4]).frozen_at is not None
+
+
+def test_a_bent_history_is_found_within_seven_nights_and_by_verify_at_once() -> None:
+    everybody = [CustomerFactory() for _ in range(21)]
+    for n, one in enumerate(everybody):
+        give(one, 100, key=f"g{n}")
+    assert nights(1) == [0]
+    for one in everybody:
+        bend(one)
+    assert len(ledger.broken_accounts()) == 21
+    found = nights(proof.NIGHTS, date(2026, 3, 2))
+    assert found == [3] * 7
+    assert Account.objects.filter(frozen_at=None).count() == 0
+
+
+def test_an_entry_that_an_account_does_not_know_is_found_the_next_night(people: list[Customer]) -> None:
+    nights(1)
+    for n in (3, 4):
+        account = held(people[n])
+        entry = Entry.objects.create(
+            programme_id=account.programme_id, account=account, customer=people[n], key=f"odd{n}", kind="earn", points=5,
+            effective_at=clock.now(),
+        )  # fmt: skip
+        Posting.objects.bulk_create(
+            [
+                Posting(entry=entry, account=account, ledger=name, points=points)
+                for name, points in (("available", 5), ("issued", -5))
+            ]
+        )
+    assert nights(1, date(2026, 3, 2)) == [2]
+
+
+def test_the_proof_of_a_part_finds_what_the_proof_of_all_finds(people: list[Customer]) -> None:
+    tamper(people[0])
+    bend(people[1])
+    Account.objects.filter(customer=people[2]).update(held=5, adjusted=5)
+    wrong = ledger.broken_accounts()
+    ids = [held(one).pk for one in people]
+    with transaction.atomic():
+        assert proof.prove_part(ids, day=date(2026, 3, 1)) == wrong
+    assert [what for _pk, _customer, what in wrong] == ["balance", "lots", "held"]
