@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from customers.queries import shown_name
 from lifecycle_crm.accounts.middleware import public
-from lifecycle_crm.lib import http
+from lifecycle_crm.lib import http, pace
 from lifecycle_crm.lib.errors import DomainError, Gone, NotFound
 from lifecycle_crm.templatetags.crm import num
 from loyalty import callers, referrals
@@ -26,6 +26,8 @@ from loyalty.referral_forms import ClaimForm, OfferForm
 from loyalty.reward_forms import ReasonForm
 
 PAGE = 25
+LOOKS, CLAIMS, GUESSES = 600, 10, 30
+"""A minute: looks at one code, which may be on a poster; claims under it, and codes that nobody has, from one computer."""
 
 
 # --- The friend -------------------------------------------------------------------------------------------------------
@@ -54,10 +56,13 @@ def _landing(request: HttpRequest, code: str, language: str) -> HttpResponse:
     try:
         of = referrals.find_code(code)
     except NotFound as problem:
+        pace.take("code", request.META.get("REMOTE_ADDR"), most=GUESSES)
         raise Gone(problem.message) from None
+    pace.take("referral", of.code, most=LOOKS)
     form = ClaimForm(request.POST if request.method == "POST" else None)
     status, is_done = 200, False
     if form.is_bound:
+        pace.take("claim", f"{of.code} {request.META.get('REMOTE_ADDR')}", most=CLAIMS)
         status = 422
         if form.is_valid():
             try:

@@ -21,10 +21,18 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST
 
 from lifecycle_crm.accounts.middleware import public
-from lifecycle_crm.lib.errors import DomainError, NotFound
+from lifecycle_crm.lib import pace
+from lifecycle_crm.lib.errors import DomainError, Gone, NotFound
 from loyalty import catalogue, codes, marks, queries, referrals, rewards, vouchers, wallet
 from loyalty.models import Programme, Redemption, Reward, WalletCard
 from loyalty.reward_forms import OrderRewardForm
+
+LOOKS, PRESSES = 120, 20
+"""So many looks and pressed buttons a minute for one link: more is no person."""
+READERS = 600
+"""So many looks a minute at the page of a programme from one address, which may be a whole shop's."""
+GUESSES = 30
+"""So many addresses a minute that open nothing, from one computer."""
 
 
 def _language(request: HttpRequest, default: str) -> str:
@@ -38,7 +46,14 @@ def _public(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 
     @wraps(view)
     def shown(request: HttpRequest, token: str, *args: Any, **kwargs: Any) -> HttpResponse:
-        card = wallet.find(token)
+        try:
+            card = wallet.find(token)
+        except Gone:
+            pace.take("guess", request.META.get("REMOTE_ADDR"), most=GUESSES)
+            raise
+        if request.method == "POST":
+            pace.take("wallet-press", token, most=PRESSES)
+        pace.take("wallet", token, most=LOOKS)
         language = _language(request, card.customer.speaks())
         with translation.override(language):
             page = view(request, card, token, *args, **kwargs)
@@ -188,6 +203,7 @@ def _back(token: str, **query: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD"])
 def programme(request: HttpRequest, key: str) -> HttpResponse:
     """The rules of an active programme in plain words, made from the programme itself."""
+    pace.take("programme", request.META.get("REMOTE_ADDR"), most=READERS)
     found = Programme.objects.filter(key=key, is_active=True).first()
     if found is None:
         raise NotFound(_("There is no such programme now."))

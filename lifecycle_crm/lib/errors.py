@@ -48,3 +48,11 @@ class Gone(DomainError):
 class Conflict(DomainError):
     code = "conflict"
     status = 409
+
+
+class TooMany(DomainError):
+    """More often than a person would. After ``RETRY_AFTER`` seconds it is allowed again."""
+
+    code = "too_many"
+    status = 429
+    RETRY_AFTER = 60

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from lifecycle_crm.lib.errors import DomainError, Gone, NotFound
+from lifecycle_crm.lib.errors import DomainError, Gone, NotFound, TooMany
 
 
 def page(request: HttpRequest, template: str, context: dict[str, Any] | None = None, status: int = 200) -> HttpResponse:
@@ -47,6 +47,10 @@ class DomainErrorMiddleware:
             return render(request, "410.html", {"message": problem.message}, status=410)
         if isinstance(problem, NotFound):
             return render(request, "404.html", {"message": problem.message}, status=404)
+        if isinstance(problem, TooMany):
+            page = render(request, "429.html", {"message": problem.message}, status=problem.status)
+            page["Retry-After"] = str(problem.RETRY_AFTER)
+            return page
         referer = request.headers.get("Referer", "")
         if request.method == "POST" and url_has_allowed_host_and_scheme(
             referer, {request.get_host()}, request.is_secure()

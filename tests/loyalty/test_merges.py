@@ -240,5 +240,5 @@ def test_both_doors_move_the_belongings(client: Client) -> None:
     _key, secret = ApiKey.issue(name="Till", scopes=["points:write"])
     assert post(secret, f"merges/{Merge.objects.get().pk}/undo/", {}).status_code == 200
     assert Voucher.objects.get().customer == ada
-    again = post(secret, "merges/", {"customer": ada.pk, "into": bo.pk}, "by-till")
+    again = post(secret, "merges/", {"customer": ada.pk, "into": bo.pk, "reason": "Same"}, "by-till")
     assert (again.status_code, Voucher.objects.get().customer) == (201, bo)
