@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from lifecycle_crm.accounts.models import ApiKey
-from loyalty import callers, presets, rules, sentences, tiers, whatif
+from loyalty import callers, presets, rules, sentences, tiers, trial, whatif
 from loyalty import programme as programmes
 from loyalty.models import EarningRule, Ladder, Membership, Programme
 
@@ -188,6 +188,32 @@ class WhatIfIn(serializers.Serializer):
     value_minor_per_100 = serializers.IntegerField(required=False, min_value=0, max_value=10**9)
 
 
+class TrialIn(serializers.Serializer):
+    rule = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=BIGGEST_ID,
+        help_text="Id of the rule that is tried; left out: a new one.",
+    )
+    kind = serializers.ChoiceField(required=False, choices=EarningRule.Kind.choices, help_text="Of a new rule.")
+    values = RuleChange(required=False, help_text="The rule's fields, where they are to be others.")
+    order = serializers.CharField(required=False, max_length=120, help_text="Number of an order that exists.")
+    customer = serializers.IntegerField(
+        required=False, min_value=1, max_value=BIGGEST_ID, help_text="Whose order or event; left out: somebody new."
+    )
+    amount_minor = serializers.IntegerField(
+        required=False, min_value=0, max_value=10**12, help_text="Of a made-up order."
+    )
+    value = serializers.IntegerField(
+        required=False, min_value=0, max_value=10**9, help_text="The number that a made-up event carries."
+    )
+
+
+class TrialOut(serializers.Serializer):
+    points = serializers.IntegerField()
+    because = serializers.CharField(help_text="Why, as the entry would say; empty for no points.")
+
+
 class PresetOut(serializers.Serializer):
     key = serializers.CharField()
     name = serializers.CharField()
@@ -331,6 +357,26 @@ class ProgrammeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Generic
             tiers.check(programme=of, steps=draft["steps"], **how)
             draft["ladder"] = Ladder(programme=of, **how)
         return Response(AnswerOut(whatif.ask(programme=of, draft=whatif.Draft(**draft))).data)
+
+    @extend_schema(
+        summary="Try a rule",
+        description="What one order or event would earn in this programme with the rule in it. Nothing is written.",
+        tags=["programmes"],
+        request=TrialIn,
+        responses={200: TrialOut, **REFUSED},
+    )
+    @action(detail=True, methods=["post"], url_path="try")
+    def try_rule(self, request: Request, key: str | None = None) -> Response:
+        body = TrialIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        given, of = dict(body.validated_data), self.get_object()
+        seen = rules.get(given.pop("rule")) if "rule" in given else None
+        draft = rules.drafted(of, given.pop("kind", ""), given.pop("values", {}), seen)
+        if "order" in given:
+            given["order"] = trial.find_order(given["order"])
+        if "customer" in given:
+            given["customer"] = callers.known_customer(given["customer"])
+        return Response(TrialOut(trial.ask(programme=of, rule=draft, **given)).data)
 
     @extend_schema(summary="Presets", tags=["programmes"], responses=PresetOut(many=True), filters=False)
     @action(detail=False, pagination_class=None)

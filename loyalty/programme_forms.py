@@ -15,7 +15,8 @@ from customers.models import Event, Segment
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.money import from_minor, to_minor
-from loyalty import tiers
+from loyalty import tiers, trial
+from loyalty.forms import FindForm
 from loyalty.models import EarningRule, Ladder, Programme
 from loyalty.rules import MAY_HAVE_PER, MAY_HAVE_SUBJECT, MOST, MOST_PERCENT, NEEDS_SUBJECT
 from stages.models import StageKey
@@ -232,6 +233,54 @@ class RuleForm(forms.Form):
         elif self.rule is not None:
             values["starts_at"] = self.rule.starts_at
         return values
+
+
+class TrialForm(FindForm):
+    """What a rule is tried with: an order that exists, or an amount or number of somebody's, or of somebody new."""
+
+    use_required_attribute = False
+    order = forms.CharField(
+        label=_("Order number"), max_length=120, required=False, help_text=_("An order you know. Empty: a made-up one.")
+    )
+    customer = forms.CharField(
+        label=_("Customer"), max_length=254, required=False,
+        help_text=_("E-mail address, or number such as #812. Empty: somebody new."),
+    )  # fmt: skip
+    amount = forms.DecimalField(label=_("Amount"), min_value=0, max_value=10**9, required=False, initial=100)
+    value = forms.IntegerField(label=_("Number in the event"), min_value=0, max_value=10**9, required=False, initial=1)
+
+    def __init__(self, *args: Any, kind: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        is_event = kind in (Kind.EVENT, Kind.REFERRAL, Kind.REVIEW)
+        unused = ("order", "amount") if is_event else ("value",) if kind != Kind.MULTIPLIER else ()
+        if kind in (Kind.SURVEY, Kind.STAGE, Kind.BIRTHDAY):
+            unused = ("order", "amount", "value")
+        for name in unused:
+            del self.fields[name]
+        for field in self.fields.values():
+            field.widget.attrs["form"] = "rule-form"  # They stand beside the form they are sent with.
+
+    def clean_customer(self) -> Any:
+        return super().clean_customer() if self.cleaned_data["customer"].strip() else None
+
+    def clean_order(self) -> Any:
+        try:
+            return trial.find_order(self.cleaned_data["order"]) if self.cleaned_data["order"].strip() else None
+        except DomainError as problem:
+            raise forms.ValidationError(problem.message) from None
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        cleaned["amount_minor"] = _money(cleaned.get("amount"), self, "amount") or 0
+        return cleaned
+
+    def verb(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        told: dict[str, Any] = {"customer": given.get("customer"), "order": given.get("order")}
+        told["amount_minor"] = given.get("amount_minor", 0)
+        if given.get("value") is not None:
+            told["value"] = given["value"]
+        return told
 
 
 class LadderForm(forms.Form):

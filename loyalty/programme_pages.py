@@ -17,10 +17,10 @@ from customers.queries import shown_name
 from lifecycle_crm.lib import clock, http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.templatetags.crm import money, num
-from loyalty import callers, presets, rules, sentences, tiers, whatif
+from loyalty import callers, presets, rules, sentences, tiers, trial, whatif
 from loyalty import programme as programmes
 from loyalty.models import Account, EarningRule, Ladder, Programme
-from loyalty.programme_forms import LadderForm, ProgrammeForm, RuleForm
+from loyalty.programme_forms import LadderForm, ProgrammeForm, RuleForm, TrialForm
 
 
 def _crumbs(*more: tuple[str, str]) -> list[dict[str, str]]:
@@ -197,15 +197,20 @@ def rule_edit(request: HttpRequest, pk: int) -> HttpResponse:
 def _edit_rule(
     request: HttpRequest, of: Programme, kind: str, form: RuleForm, rule: EarningRule | None
 ) -> HttpResponse:
-    status, preview, answer = 200, "", None
+    status, preview, answer, outcome = 200, "", None, None
+    is_tried = "try" in request.POST
+    tried = TrialForm(request.POST if is_tried else None, kind=kind, prefix="try")
     if form.is_bound:
         status = 422
-        if form.is_valid():
+        if form.is_valid() and (not is_tried or tried.is_valid()):
             try:
                 draft = rules.drafted(of, kind, form.verb(), rule)
                 preview = sentences.rule(draft)
                 if "ask" in request.POST:
                     answer = whatif.ask(programme=of, draft=whatif.Draft(rules=whatif.rules_with(of, draft)))
+                    status = 200
+                elif is_tried:
+                    outcome = trial.ask(programme=of, rule=draft, **tried.verb())
                     status = 200
                 elif "preview" in request.POST:
                     status = 200
@@ -222,6 +227,8 @@ def _edit_rule(
         "rule": rule,
         "kind": EarningRule.Kind(kind).label,
         "form": form,
+        "tried": tried,
+        "outcome": outcome,
         "preview": preview,
         "today": sentences.rule(rule) if rule else "",
         "comparison": _comparison(answer, request) if answer else None,

@@ -546,11 +546,3 @@ def remember(programme: Programme, rules: Sequence[EarningRule]) -> None:
                 """,
                 [programme.pk, rule.key],
             )
-
-
-def parts(rules: Sequence[EarningRule]) -> list[dict[str, Any]]:
-    """The lines at hand as dictionaries, for a person who tries a rule: rule, points, and the numbers."""
-    found = batches.rows(
-        f"SELECT rule, told || ', \"asked\": ' || asked || ', \"points\": ' || points || '}}' FROM {LINES} ORDER BY cause, rule"
-    )
-    return [json.loads(told) for _number, told in found]

@@ -87,8 +87,8 @@ def ask(*, programme: Programme, draft: Draft, until: datetime | None = None, da
     start = end - timedelta(days=days)
     for rule in draft.rules or ():
         rules.check(rule)
-    today = [_since_ever(one) for one in rules.in_force(programme, end)]
-    changed = [_since_ever(one) for one in draft.rules] if draft.rules is not None else today
+    today = [since_ever(one) for one in rules.in_force(programme, end)]
+    changed = [since_ever(one) for one in draft.rules] if draft.rules is not None else today
     share = redeemed_share(programme)
     answer: Answer | None = None
     try:
@@ -124,7 +124,7 @@ def redeemed_share(programme: Programme) -> float:
     return float(sums["spent"] / known) if known else 1.0
 
 
-def _since_ever(rule: EarningRule) -> EarningRule:
+def since_ever(rule: EarningRule) -> EarningRule:
     """The rule as if it had held the whole year, so that two sides differ by what they say, not by when they began."""
     copy = EarningRule(**{name: getattr(rule, name) for name in rules.FIELDS})
     copy.kind, copy.key, copy.programme = rule.kind, rule.key or "draft", rule.programme
