@@ -42,7 +42,7 @@ class Preset:
     programme: dict[str, Any]
     rules: Sequence[dict[str, Any]] = ()
     ladder: dict[str, Any] = field(default_factory=dict)
-    steps: Sequence[tuple[str, Any, int, Sequence[Any]]] = ()
+    steps: Sequence[tuple[str, Any, int, Sequence[Any], Sequence[str]]] = ()
     rewards: Sequence[dict[str, Any]] = ()
 
     @property
@@ -94,12 +94,13 @@ PRESETS: tuple[Preset, ...] = (
         ),
         ladder={"measure": Ladder.Measure.POINTS, "window": Ladder.Window.ROLLING, "window_months": 6},
         steps=(
-            ("green", gettext_lazy("Green"), 150, (gettext_lazy("A free drink on the birthday"),)),
+            ("green", gettext_lazy("Green"), 150, (gettext_lazy("A free drink on the birthday"),), ()),
             (
                 "gold",
                 gettext_lazy("Gold"),
                 600,
                 (gettext_lazy("Free extras in every drink"), gettext_lazy("Early access to new products")),
+                (Reward.Perk.DELIVERY,),
             ),
         ),
         rewards=(
@@ -175,18 +176,20 @@ PRESETS: tuple[Preset, ...] = (
             "step_down": Ladder.StepDown.ONE,
         },
         steps=(
-            ("silver", gettext_lazy("Silver"), 10_000, (gettext_lazy("Free choice of seats"),)),
+            ("silver", gettext_lazy("Silver"), 10_000, (gettext_lazy("Free choice of seats"),), ()),
             (
                 "gold",
                 gettext_lazy("Gold"),
                 25_000,
                 (gettext_lazy("Lounge at every airport"), gettext_lazy("One bag more")),
+                (Reward.Perk.PRIORITY,),
             ),
             (
                 "platinum",
                 gettext_lazy("Platinum"),
                 60_000,
                 (gettext_lazy("Two upgrades a year"), gettext_lazy("A seat on every flight")),
+                (Reward.Perk.PRIORITY, Reward.Perk.UPGRADE),
             ),
         ),
         rewards=(
@@ -241,7 +244,7 @@ PRESETS: tuple[Preset, ...] = (
         about=gettext_lazy("A free card with a number: the shop knows who is at the counter, and regulars are seen."),
         programme={"kind": Programme.Kind.CARD, "position": 230},
         ladder={"measure": Ladder.Measure.ORDERS, "window": Ladder.Window.ROLLING, "window_months": 12},
-        steps=(("regular", gettext_lazy("Regular"), 4, (gettext_lazy("Special packaging on request"),)),),
+        steps=(("regular", gettext_lazy("Regular"), 4, (), (Reward.Perk.PACKAGING,)),),
     ),
 )
 
@@ -275,8 +278,8 @@ def install(*, preset: Preset, actor: User | None = None, since_ever: bool = Fal
         made = programmes.create(name=str(preset.name), key=preset.key, about=str(preset.about), **fields)
         if preset.steps:
             steps = [
-                tiers.Step(str(name), threshold, [str(one) for one in benefits], key)
-                for key, name, threshold, benefits in preset.steps
+                tiers.Step(str(name), threshold, [str(one) for one in benefits], key, perks)
+                for key, name, threshold, benefits, perks in preset.steps
             ]
             tiers.set_ladder(programme=made, steps=steps, **preset.ladder)
         for position, one in enumerate(preset.rules, 1):

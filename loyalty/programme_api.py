@@ -35,6 +35,7 @@ class TierOut(serializers.Serializer):
     name = serializers.CharField()
     threshold = serializers.IntegerField(help_text="Points, minor units or orders, as the ladder counts.")
     benefits = serializers.ListField(child=serializers.CharField())
+    perks = serializers.ListField(child=serializers.CharField(max_length=9), help_text="Keys, as of a reward's perk.")
 
 
 class LadderOut(serializers.ModelSerializer):
@@ -95,6 +96,11 @@ class StepIn(serializers.Serializer):
     name = serializers.CharField(max_length=60)
     threshold = serializers.IntegerField()
     benefits = serializers.ListField(child=serializers.CharField(max_length=200), default=list)
+    perks = serializers.ListField(
+        child=serializers.CharField(max_length=9),
+        default=list,
+        help_text="What the shop's systems act on.",
+    )
 
 
 class LadderIn(serializers.Serializer):
@@ -269,7 +275,9 @@ class MembershipFilter(django_filters.FilterSet):
 
 
 def _steps(given: list[dict[str, Any]]) -> list[tiers.Step]:
-    return [tiers.Step(one["name"], one["threshold"], one["benefits"], one.get("key", "")) for one in given]
+    return [
+        tiers.Step(one["name"], one["threshold"], one["benefits"], one.get("key", ""), one["perks"]) for one in given
+    ]
 
 
 @extend_schema_view(

@@ -17,7 +17,7 @@ from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.money import from_minor, to_minor
 from loyalty import tiers, trial
 from loyalty.forms import FindForm
-from loyalty.models import EarningRule, Ladder, Programme
+from loyalty.models import EarningRule, Ladder, Programme, Reward
 from loyalty.rules import MAY_HAVE_PER, MAY_HAVE_SUBJECT, MOST, MOST_PERCENT, NEEDS_SUBJECT
 from stages.models import StageKey
 
@@ -311,7 +311,7 @@ class LadderForm(forms.Form):
             number = from_minor(one.threshold, settings.SHOP_CURRENCY) if is_money else one.threshold
             initial |= {
                 f"key_{n}": one.key, f"name_{n}": one.name, f"threshold_{n}": number,
-                f"benefits_{n}": "\n".join(one.benefits),
+                f"benefits_{n}": "\n".join(one.benefits), f"perks_{n}": one.perks,
             }  # fmt: skip
         super().__init__(*args, initial=initial, **kwargs)
         if programme.kind != Programme.Kind.POINTS:
@@ -330,12 +330,22 @@ class LadderForm(forms.Form):
                 widget=forms.Textarea(attrs={"rows": 2}),
                 help_text=_("One a line."),
             )
+            self.fields[f"perks_{n}"] = forms.MultipleChoiceField(
+                label=_("Perks"),
+                required=False,
+                choices=Reward.Perk.choices,
+                widget=forms.CheckboxSelectMultiple,
+                help_text=_("Shown to staff and told to the shop's other systems."),
+            )
 
     def own_fields(self) -> list[forms.BoundField]:
         return [self[name] for name in self.base_fields]
 
     def row_fields(self) -> list[list[forms.BoundField]]:
-        return [[self[f"{name}_{n}"] for name in ("key", "name", "threshold", "benefits")] for n in range(self.rows)]
+        return [
+            [self[f"{name}_{n}"] for name in ("key", "name", "threshold", "benefits", "perks")]
+            for n in range(self.rows)
+        ]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
@@ -357,7 +367,8 @@ class LadderForm(forms.Form):
             else:
                 whole = int(number)
             benefits = tuple((cleaned.get(f"benefits_{n}") or "").splitlines())
-            steps.append(tiers.Step(name, whole or 0, benefits, cleaned.get(f"key_{n}") or ""))
+            perks = tuple(cleaned.get(f"perks_{n}") or ())
+            steps.append(tiers.Step(name, whole or 0, benefits, cleaned.get(f"key_{n}") or "", perks))
         cleaned["steps"] = steps
         return cleaned
 

@@ -24,7 +24,7 @@ from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import InvalidInput
 from lifecycle_crm.lib.moments import parameter, seconds
 from loyalty import programme as programmes
-from loyalty.models import EarningRule, Ladder, Merge, Programme, Tier, TierStanding
+from loyalty.models import EarningRule, Ladder, Merge, Programme, Reward, Tier, TierStanding
 
 LOOKS = "tier_looks"
 MONTH_SECONDS = 365 * 86_400 // 12
@@ -48,6 +48,7 @@ class Step:
     threshold: int
     benefits: Sequence[str] = ()
     key: str = ""
+    perks: Sequence[str] = ()
 
 
 # --- The ladder -------------------------------------------------------------------------------------------------------
@@ -81,7 +82,8 @@ def set_ladder(
         Tier.objects.filter(programme=programme).delete()
         Tier.objects.bulk_create(
             Tier(
-                programme=programme, key=one.key, name=one.name, threshold=one.threshold, benefits=list(one.benefits)
+                programme=programme, key=one.key, name=one.name, threshold=one.threshold, benefits=list(one.benefits),
+                perks=list(one.perks),
             )
             for one in made
         )  # fmt: skip
@@ -177,7 +179,13 @@ def _step(one: Step) -> Step:
     key = one.key or slugify(name)[:40] or "tier"
     if key != slugify(key) or len(key) > 40:
         raise BadTiers(_("A key has small letters, digits and hyphens only, at most 40."), field="key")
-    return Step(name, number, tuple(benefits), key)
+    if unknown := [perk for perk in one.perks if perk not in Reward.Perk.values]:
+        raise BadTiers(
+            _("“%(value)s” is unknown here. Use one of: %(known)s.")
+            % {"value": unknown[0], "known": ", ".join(Reward.Perk.values)},
+            field="perks",
+        )
+    return Step(name, number, tuple(benefits), key, tuple(dict.fromkeys(one.perks)))
 
 
 def _look_again(ladder: Ladder) -> None:
@@ -511,6 +519,34 @@ def progress(customer: Customer, programme: Programme, *, as_of: datetime | None
         grace_until=standing.grace_until if standing else None,
         renews_at=renews,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a tier gives one customer now: ``perks`` are keys of ``Reward.Perk``, ``more`` rules only for that tier."""
+
+    programme: Programme
+    tier: Tier
+    until: datetime | None
+    more: Sequence[EarningRule]
+
+    @property
+    def perks(self) -> Sequence[str]:
+        return list(self.tier.perks)
+
+
+def given(customer: Customer, *, as_of: datetime | None = None) -> list[Given]:
+    """The benefits a customer has by their tiers, in the order of the programmes. ``until``: the end of their grace."""
+    now = as_of or clock.now()
+    standings = TierStanding.objects.filter(customer=customer, programme__is_active=True).exclude(tier="")
+    found = []
+    for standing in standings.select_related("programme").order_by("programme__position", "programme"):
+        tier = Tier.objects.filter(programme=standing.programme, key=standing.tier).first()
+        if tier is not None:
+            held = EarningRule.objects.filter(programme=standing.programme, is_current=True)
+            more = [one for one in held.exclude(ends_at__lte=now).order_by("position", "pk") if tier.key in one.tiers]
+            found.append(Given(standing.programme, tier, standing.grace_until, more))
+    return found
 
 
 def members_per_tier(programme: Programme) -> dict[str, int]:

@@ -17,7 +17,7 @@ from customers.models import Customer
 from lifecycle_crm.lib import http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.templatetags.crm import day, money, month, num, pct
-from loyalty import approvals, goodwill, ledger, queries, rewards, sentences
+from loyalty import approvals, goodwill, ledger, queries, rewards, sentences, tiers
 from loyalty import rules as earning_rules
 from loyalty.callers import customer as find_customer
 from loyalty.callers import for_those_who_act, may_act, person
@@ -139,6 +139,7 @@ def _account_page(request: HttpRequest, customer: Customer, status: int = 200, *
         "next_url": f"?before={following}" if following else "",
         "is_later_page": before is not None,
         "metrics": _account_metrics(view),
+        "given": _given(customer),
         "redeem_form": RedeemForm(prefix="redeem"),
         "adjust_form": AdjustForm(prefix="adjust"),
         "may_act": may_act(request),
@@ -147,6 +148,19 @@ def _account_page(request: HttpRequest, customer: Customer, status: int = 200, *
         **bound,
     }
     return http.page(request, "loyalty/account.html", context, status=status)
+
+
+def _given(customer: Customer) -> list[dict[str, Any]]:
+    """The benefits of their tiers, and in words the rules that only such members have."""
+    return [
+        {
+            "programme": one.programme,
+            "tier": one.tier,
+            "until": one.until,
+            "said": [sentences.rule(rule, {one.tier.key: one.tier.name}) for rule in one.more],
+        }
+        for one in tiers.given(customer)
+    ]
 
 
 def _limits(request: HttpRequest) -> dict[str, Any]:

@@ -238,7 +238,7 @@ def in_plain_words(programme: Programme) -> Plain:
         programme=programme,
         earn=[sentences.rule(one, names) for one in own],
         keep=sentences.programme(programme),
-        tiers=[(one.name, _reached(ladder, one), one.benefits) for one in steps] if ladder else [],
+        tiers=[(one.name, _reached(ladder, one), one.promised) for one in steps] if ladder else [],
     )
 
 

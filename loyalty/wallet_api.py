@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from loyalty import callers, wallet
+from loyalty import callers, tiers, wallet
 
 
 class EndingOut(serializers.Serializer):
@@ -29,6 +29,10 @@ class WalletOut(serializers.Serializer):
     debt = serializers.IntegerField()
     value_minor = serializers.IntegerField(help_text="What the spendable points are worth, in minor units.")
     tier = serializers.CharField(allow_null=True, help_text="Key of their tier.")
+    perks = serializers.ListField(
+        child=serializers.CharField(max_length=9),
+        help_text="What their tiers give, of every programme.",
+    )
     endings = EndingOut(many=True, help_text="Which points end when, the first first.")
 
 
@@ -75,6 +79,7 @@ def _answer(pk: int, key: str) -> dict[str, Any]:
         "debt": view.debt,
         "value_minor": view.value_minor,
         "tier": view.progress.tier.key if view.progress and view.progress.tier else None,
+        "perks": sorted({perk for one in tiers.given(customer) for perk in one.perks}),
         "endings": [{"last_day": day, "points": points} for day, points in view.endings],
     }
 

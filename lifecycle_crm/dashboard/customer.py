@@ -37,7 +37,7 @@ from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.lib.http import page
 from lifecycle_crm.lib.moments import DAY, seconds
 from lifecycle_crm.templatetags.crm import NOTHING, day, num, stage_name
-from loyalty import approvals
+from loyalty import approvals, tiers
 from loyalty import queries as points_queries
 from loyalty import wallet as points_wallet
 from loyalty.models import Approval
@@ -193,6 +193,7 @@ def _show(
             "name": name,
             "tab_label": label,
             "facts": known,
+            "given": tiers.given(customer) if known and known.tier else [],
             "stage_date": customer_queries.stage_date(known),
             "gap_days": known.gap_seconds // DAY if known and known.gap_seconds is not None else None,
             "sees_contacts": sees,

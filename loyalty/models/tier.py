@@ -13,6 +13,7 @@ from django.utils.translation import pgettext_lazy
 from customers.models import Customer
 from lifecycle_crm.lib import clock
 from loyalty.models.programme import Programme
+from loyalty.models.reward import Reward
 
 
 class Ladder(models.Model):
@@ -64,6 +65,7 @@ class Tier(models.Model):
     name = models.CharField(_("name"), max_length=60)
     threshold = models.PositiveBigIntegerField(_("from"))
     benefits = models.JSONField(_("benefits"), default=list, blank=True, help_text=_("One sentence each."))
+    perks = models.JSONField(_("perks"), default=list, blank=True, help_text=_("Keys that the shop's systems act on."))
 
     class Meta:
         verbose_name = _("tier")
@@ -77,6 +79,11 @@ class Tier(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def promised(self) -> list[str]:
+        """What its members get, as they read it: the perks, then the shop's own sentences."""
+        return [str(Reward.Perk(key).label) for key in self.perks if key in Reward.Perk.values] + list(self.benefits)
 
 
 class TierStanding(models.Model):

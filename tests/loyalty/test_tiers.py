@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.db.utils import DatabaseError
+from django.test import Client
+from django.urls import reverse
 
 from customers import facts
 from customers.models import Customer, CustomerFacts, DirtyCustomer
 from lifecycle_crm import night, reactions
+from lifecycle_crm.accounts.models import ApiKey, Role
 from lifecycle_crm.lib import clock
-from loyalty import earning, programme, rules, tiers
+from loyalty import earning, programme, rules, sentences, tiers
 from loyalty.models import Ladder, Programme, Tier, TierChange, TierStanding
+from tests.factories import UserFactory
 from tests.loyalty.factories import SPRING, CustomerFactory, OrderFactory, RefundFactory, give
 
 pytestmark = pytest.mark.django_db
@@ -358,3 +362,80 @@ def test_tiers_of_many_cost_the_same_number_of_queries_as_of_one(
     with django_assert_max_num_queries(60):
         look(people, SPRING + timedelta(days=1))
     assert TierChange.objects.count() == 40
+
+
+# --- By the calendar, to the second, and what a tier gives -------------------------------------------------------------
+
+
+def the_night_of(day: date, *customers: Customer) -> list[str]:
+    """Wake and decide as the night does; which tiers they hold then."""
+    as_of = clock.day_end(day)
+    DirtyCustomer.objects.all().delete()
+    tiers.wake(as_of=as_of, low=0, high=2**62)
+    with transaction.atomic(), facts.batch():
+        facts.take_dirty(0, 2**62, as_of=as_of)
+        reactions.hand_down(as_of=as_of)
+    return [holds(one) for one in customers]
+
+
+def test_a_calendar_ladder_with_grace_steps_down_on_the_day_it_says(points: Programme) -> None:
+    """Gold of 2024 keeps gold through 2025, silver through 2026, and nothing after, one year of grace at a time."""
+    tiers.set_ladder(programme=points, steps=STEPS, window="calendar", grace_days=365, step_down="one")
+    ada = CustomerFactory()
+    give(ada, 500, effective_at=datetime(2024, 12, 31, 22, 59, 59, tzinfo=UTC))  # a second before midnight in Stockholm
+    look(ada, datetime(2024, 12, 31, 23, tzinfo=UTC))
+    seen = {
+        day: (*the_night_of(day, ada), TierStanding.objects.get().grace_until)
+        for day in (
+            date(2024, 12, 31), date(2025, 1, 1), date(2025, 12, 31), date(2026, 1, 1), date(2026, 12, 31),
+            date(2027, 1, 1), date(2027, 1, 2),
+        )
+    }  # fmt: skip
+    first, second = datetime(2026, 1, 1, 23, tzinfo=UTC), datetime(2027, 1, 1, 23, tzinfo=UTC)
+    assert seen == {
+        date(2024, 12, 31): ("gold", None),
+        date(2025, 1, 1): ("gold", first),
+        date(2025, 12, 31): ("gold", first),
+        date(2026, 1, 1): ("silver", second),
+        date(2026, 12, 31): ("silver", second),
+        date(2027, 1, 1): ("", None),
+        date(2027, 1, 2): ("", None),
+    }
+    moments = TierChange.objects.order_by("pk").values_list("kind", "from_tier", "to_tier", "effective_at")
+    assert list(moments) == [
+        ("up", "", "gold", datetime(2024, 12, 31, 23, tzinfo=UTC)),
+        ("down", "gold", "silver", first),
+        ("down", "silver", "", second),
+    ]
+
+
+def test_what_a_tier_gives_is_seen_by_staff_and_by_other_systems(points: Programme, client: Client) -> None:
+    steps = [tiers.Step("Silver", 100), tiers.Step("Gold", 500, ["A gift in May"], "gold", ["delivery", "priority"])]
+    tiers.set_ladder(programme=points, steps=steps)
+    rules.create(programme=points, kind="multiplier", name="double for Gold", percent=200, tiers=["gold"])
+    ada = CustomerFactory(name="Ada Example")
+    give(ada, 600, effective_at=SPRING)
+    look(ada, clock.now())
+    [found] = tiers.given(ada)
+    assert (found.tier.key, found.perks, [one.name for one in found.more]) == (
+        "gold", ["delivery", "priority"], ["double for Gold"],
+    )  # fmt: skip
+    client.force_login(UserFactory(role=Role.SUPPORT))
+    pages = [reverse("loyalty:account", args=[ada.pk]), reverse("dashboard:customer", args=[ada.pk])]
+    for page in pages:
+        shown = " ".join(client.get(page).content.decode().split())
+        for words in ("Gold", "Free delivery", "Priority service", "A gift in May"):
+            assert words in shown, (page, words)
+    assert sentences.rule(found.more[0]) in " ".join(client.get(pages[0]).content.decode().split())
+    _key, secret = ApiKey.issue(name="Till", scopes=["wallets:read", "programmes:read"])
+    headers = {"Authorization": f"Bearer {secret}"}
+    told = client.get(f"/api/v1/wallets/{ada.pk}/", headers=headers).json()
+    assert (told["tier"], told["perks"]) == ("gold", ["delivery", "priority"])
+    ladder = client.get(f"/api/v1/programmes/{points.key}/", headers=headers).json()
+    assert [one["perks"] for one in ladder["tiers"]] == [[], ["delivery", "priority"]]
+
+
+def test_a_perk_nobody_knows_is_refused_and_nothing_is_saved(points: Programme) -> None:
+    with pytest.raises(tiers.BadTiers):
+        tiers.set_ladder(programme=points, steps=[tiers.Step("Silver", 100, (), "", ["unicorn"])])
+    assert not points.tiers.exists()
