@@ -16,7 +16,7 @@ from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.money import from_minor, to_minor
 from loyalty import tiers, trial
-from loyalty.forms import FindForm
+from loyalty.forms import FindForm, Movement
 from loyalty.models import EarningRule, Ladder, Programme, Reward
 from loyalty.rules import MAY_HAVE_PER, MAY_HAVE_SUBJECT, MOST, MOST_PERCENT, NEEDS_SUBJECT
 from stages.models import StageKey
@@ -281,6 +281,38 @@ class TrialForm(FindForm):
         if given.get("value") is not None:
             told["value"] = given["value"]
         return told
+
+
+class JoinForm(Movement):
+    """A programme to join, and what the customer paid for it."""
+
+    programme = forms.ModelChoiceField(
+        label=_("Programme"), queryset=Programme.objects.filter(is_active=True, joining=Programme.Joining.ASKED),
+        to_field_name="key", empty_label=None,
+    )  # fmt: skip
+    paid = forms.DecimalField(
+        label=_("Paid"), min_value=0, max_value=10**7, required=False, help_text=_("The fee, if there is one.")
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        cleaned["paid_minor"] = _money(cleaned.pop("paid", None), self, "paid") or 0
+        return cleaned
+
+    def verb(self) -> dict[str, Any]:
+        return dict(self.cleaned_data)
+
+
+class PaidForm(Movement):
+    """One more term for the fee of today: the price is shown with the button, and another one is refused."""
+
+    paid_minor = forms.IntegerField(min_value=0, max_value=10**9, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, programme: Programme, **kwargs: Any) -> None:
+        super().__init__(*args, auto_id=False, initial={"paid_minor": programme.fee_minor}, **kwargs)
+
+    def verb(self) -> dict[str, Any]:
+        return dict(self.cleaned_data)
 
 
 class LadderForm(forms.Form):

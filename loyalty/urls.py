@@ -2,6 +2,7 @@ from django.urls import URLPattern, include, path
 
 from loyalty import (
     liability_pages,
+    membership_pages,
     movement_pages,
     programme_pages,
     referral_pages,
@@ -25,6 +26,9 @@ staff = [
     path("accounts/<int:customer_id>/merge/", movement_pages.merge, name="points-merge"),
     path("accounts/<int:customer_id>/merges/<int:pk>/undo/", movement_pages.unmerge, name="points-unmerge"),
     path("accounts/<int:customer_id>/holds/<int:pk>/void/", movement_pages.hold_void, name="hold-void"),
+    path("accounts/<int:customer_id>/memberships/", membership_pages.members, name="memberships"),
+    path("accounts/<int:customer_id>/memberships/<int:pk>/renew/", membership_pages.renew, name="membership-renew"),
+    path("accounts/<int:customer_id>/memberships/<int:pk>/leave/", membership_pages.leave, name="membership-leave"),
     path("approvals/", movement_pages.approval_list, name="approvals"),
     path("approvals/<int:pk>/decide/", movement_pages.approval_decide, name="approval-decide"),
     path("goodwill/", movement_pages.goodwill_page, name="goodwill"),
