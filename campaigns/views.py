@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from csp.constants import NONE, SELF
 from csp.decorators import csp
 from django.conf import settings
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
@@ -24,8 +21,9 @@ from campaigns.errors import BrokenTemplate
 from campaigns.forms import BroadcastForm
 from campaigns.models import Campaign, Message, Rendering, Run
 from customers.models import Customer
-from customers.queries import initials, sees_contacts
-from lifecycle_crm.accounts.models import Role
+from customers.queries import initials
+from lifecycle_crm.accounts.callers import need, only, sees_contacts
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.http import page
@@ -35,17 +33,11 @@ PAGE = 50
 ENOUGH = 100
 """People per group before a comparison is shown."""
 RUNS_SHOWN = 20
-_MAY_SEND = {Role.OWNER, Role.ADMIN, Role.MARKETER}
-
-
-def may_send(request: HttpRequest) -> bool:
-    user = request.user
-    return bool(user.is_superuser or getattr(user, "role", "") in _MAY_SEND)
 
 
 def _as_seen(request: HttpRequest, *customers: Customer | None) -> None:
     """Put initials in the place of names, for this page only, where the reader may not see who it is."""
-    if not sees_contacts(request.user):
+    if not sees_contacts(request):
         for one in customers:
             if one is not None:
                 one.name, one.email, one.phone = initials(one), "", ""
@@ -53,21 +45,11 @@ def _as_seen(request: HttpRequest, *customers: Customer | None) -> None:
 
 def _message_as_seen(request: HttpRequest, *rows: Message) -> None:
     _as_seen(request, *(row.customer for row in rows))
-    if not sees_contacts(request.user):
+    if not sees_contacts(request):
         for row in rows:
             if row.address:
                 row.error = row.error.replace(row.address, "…")
             row.address = ""
-
-
-def _for_senders(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    @wraps(view)
-    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not may_send(request):
-            raise PermissionDenied
-        return view(request, *args, **kwargs)
-
-    return checked
 
 
 # --- Staff ------------------------------------------------------------------------------------------------------------
@@ -106,12 +88,12 @@ def campaign_list(request: HttpRequest) -> HttpResponse:
         "waiting": reactivation.runs_waiting(),
         "hold": limits.standing(),
         "is_local": settings.EMAIL["kind"] == "local",
-        "may_send": may_send(request),
+        "may_send": request.user.may_steer(),
     }
     return page(request, "campaigns/list.html", context)
 
 
-@_for_senders
+@only(User.may_steer)
 @require_http_methods(["GET", "POST"])
 def new(request: HttpRequest) -> HttpResponse:
     form = BroadcastForm(request.POST or None)
@@ -166,10 +148,10 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "effect": None if is_draft else _effect(campaign),
         "examples": examples,
         "chosen": chosen,
-        "preview": _preview_head(campaign, chosen) if sees_contacts(request.user) else {"hidden": True},
+        "preview": _preview_head(campaign, chosen) if sees_contacts(request) else {"hidden": True},
         "stages": campaign.audience.get("value", []) if campaign.audience.get("fact") == "stage" else [],
         "is_local": settings.EMAIL["kind"] == "local",
-        "may_send": may_send(request),
+        "may_send": request.user.may_steer(),
     }
     return page(request, "campaigns/detail.html", context)
 
@@ -317,7 +299,7 @@ def gate_page(request: HttpRequest, pk: int) -> HttpResponse:
     return page(request, "campaigns/gate.html", context)
 
 
-@_for_senders
+@only(User.may_steer)
 @require_POST
 def send(request: HttpRequest, pk: int) -> HttpResponse:
     run = audience.send(campaign=get_object_or_404(Campaign, pk=pk))
@@ -326,7 +308,7 @@ def send(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("campaigns:detail", pk)
 
 
-@_for_senders
+@only(User.may_steer)
 @require_POST
 def switch(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     campaign = get_object_or_404(Campaign, pk=pk)
@@ -334,7 +316,7 @@ def switch(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     return redirect("campaigns:detail", pk)
 
 
-@_for_senders
+@only(User.may_steer)
 @require_POST
 def act(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     """Pause, resume, confirm or cancel one run."""
@@ -359,7 +341,7 @@ def _out(run: Run) -> str:
     return said % {"n": num(out)}
 
 
-@_for_senders
+@only(User.may_steer)
 @require_POST
 def lift(request: HttpRequest) -> HttpResponse:
     """Go on after everything was stopped."""
@@ -398,7 +380,7 @@ def outbox_page(request: HttpRequest) -> HttpResponse:
         "total": sum(counts.values()),
         "is_narrow": bool(state or kept),
         "hold": limits.standing(),
-        "may_send": may_send(request),
+        "may_send": request.user.may_steer(),
         "state": state,
         "is_local": settings.EMAIL["kind"] == "local",
     }
@@ -436,7 +418,7 @@ def message(request: HttpRequest, pk: int) -> HttpResponse:
         "crumbs": crumbs,
         "message": row,
         "rendering": getattr(row, "rendering", None),
-        "is_hidden": not sees_contacts(request.user),
+        "is_hidden": not sees_contacts(request),
         "evidence": _facts(row.verdict),
         "is_local": row.transport == "local" or (not row.transport and settings.EMAIL["kind"] == "local"),
     }
@@ -488,15 +470,13 @@ def _frame(request: HttpRequest, html: str) -> HttpResponse:
 
 @require_GET
 def message_html(request: HttpRequest, pk: int) -> HttpResponse:
-    if not sees_contacts(request.user):  # it calls them by their name
-        raise PermissionDenied
+    need(request, User.sees_contacts)  # it calls them by their name
     return _frame(request, get_object_or_404(Rendering, pk=pk).html)
 
 
 @require_GET
 def preview(request: HttpRequest, pk: int) -> HttpResponse:
-    if not sees_contacts(request.user):
-        raise PermissionDenied
+    need(request, User.sees_contacts)
     campaign = get_object_or_404(Campaign.objects.select_related("template"), pk=pk)
     wanted = request.GET.get("customer", "")
     customer = get_object_or_404(Customer, pk=int(wanted) if wanted.isdigit() and len(wanted) < 19 else 0)

@@ -29,6 +29,7 @@ from customers.filters import CustomerFilter
 from customers.ingest import CustomerIn, EventIn, LineIn, OrderIn, Result, Status
 from customers.ingest.items import REACT, only
 from customers.models import Consent, Customer, CustomerFacts, Event, Order, OrderLine, Product, Refund
+from lifecycle_crm.accounts.callers import sees_contacts
 from lifecycle_crm.lib import bell
 from lifecycle_crm.lib.errors import DomainError, InvalidInput, NotFound
 from lifecycle_crm.templatetags.crm import STAGES
@@ -92,9 +93,7 @@ class CustomerOut(serializers.ModelSerializer):
             # Loaded a moment ago: no facts yet, and that is no error.
             instance.facts = CustomerFacts(customer=instance)
         data: dict[str, Any] = super().to_representation(instance)
-        request = self.context.get("request")
-        user = getattr(request, "user", None)
-        if user is not None and user.is_authenticated and not queries.sees_contacts(user):
+        if not sees_contacts(self.context["request"]):
             empty: dict[str, Any] = {"birth_date": None, "attributes": {}}
             data |= {name: empty.get(name, "") for name in CONTACT_FIELDS}
             data["name"], data["external_ids"] = queries.initials(instance), []

@@ -16,7 +16,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from customers.models import Customer, CustomerFacts, RfmCuts
-from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import InvalidInput
 from lifecycle_crm.lib.moments import seconds
@@ -24,20 +23,6 @@ from lifecycle_crm.lib.moments import seconds
 PAGE_SIZE = 50
 COUNT_LIMIT = 10_000
 """Counted exactly up to here; above it we say "more than"."""
-
-SEES_CONTACTS = frozenset({Role.OWNER, Role.ADMIN, Role.MARKETER, Role.SUPPORT})
-"""Roles that see names and addresses; the others see initials and numbers."""
-MAY_CHANGE = SEES_CONTACTS
-
-
-def sees_contacts(user: Any) -> bool:
-    """Whether this user may see who a customer is: the name, the addresses, the export of them."""
-    return bool(getattr(user, "is_superuser", False) or getattr(user, "role", "") in SEES_CONTACTS)
-
-
-def may_change(user: Any) -> bool:
-    """Whether this user may edit customers, record consents and bring in files."""
-    return bool(getattr(user, "is_superuser", False) or getattr(user, "role", "") in MAY_CHANGE)
 
 
 def initials(customer: Customer) -> str:
@@ -48,7 +33,7 @@ def initials(customer: Customer) -> str:
 
 def shown_name(customer: Customer, user: Any) -> str:
     """How this user sees the customer named."""
-    return str(customer) if sees_contacts(user) else initials(customer)
+    return str(customer) if user.sees_contacts() else initials(customer)
 
 
 # --- The list ---------------------------------------------------------------------------------------------------------

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
-from functools import wraps
 from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -26,6 +23,8 @@ from customers.conditions import Condition
 from customers.filters import country_name, language_name
 from customers.models import Event, Product, Segment, SegmentDay, SegmentVersion
 from customers.vocabulary import STAGES
+from lifecycle_crm.accounts.callers import only, sees_contacts
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
 from lifecycle_crm.lib.http import page
@@ -33,16 +32,6 @@ from lifecycle_crm.templatetags.crm import day, num, pct, signed, stage_name
 
 DAYS = 30
 SUGGESTED = 100
-
-
-def _for_editors(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    @wraps(view)
-    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not segments.may_edit(request.user):
-            raise PermissionDenied
-        return view(request, *args, **kwargs)
-
-    return checked
 
 
 def _crumbs(*more: tuple[str, str]) -> list[dict[str, str]]:
@@ -75,7 +64,7 @@ def segment_list(request: HttpRequest) -> HttpResponse:
             "shows_archived": shows_archived,
             "has_archived": shows_archived or Segment.objects.exclude(archived_at=None).exists(),
             "starts": builder.STARTS,
-            "may_edit": segments.may_edit(request.user),
+            "may_edit": request.user.may_steer(),
         },
     )
 
@@ -89,8 +78,8 @@ def segment_detail(request: HttpRequest, key: str) -> HttpResponse:
     context: dict[str, Any] = {
         "segment": segment,
         "crumbs": _crumbs(),
-        "may_edit": segments.may_edit(request.user),
-        "sees_contacts": queries.sees_contacts(request.user),
+        "may_edit": request.user.may_steer(),
+        "sees_contacts": sees_contacts(request),
         "users": segments.users_of(segment.key),
         "versions": _versions(segment),
         **_growth(segment),
@@ -221,7 +210,7 @@ def _verdict(request: HttpRequest, condition: Condition, asked: str) -> dict[str
     if not asked:
         return {}
     # Who may not see names finds people by their number only, or searching would tell the names.
-    if not queries.sees_contacts(request.user) and not asked.removeprefix("#").isdecimal():
+    if not sees_contacts(request) and not asked.removeprefix("#").isdecimal():
         return {"person_problem": _("Enter a customer's number: names are hidden for your role.")}
     someone = segments.find_person(asked)
     if someone is None:
@@ -232,7 +221,7 @@ def _verdict(request: HttpRequest, condition: Condition, asked: str) -> dict[str
 # --- The builder ----------------------------------------------------------------------------------------------------------
 
 
-@_for_editors
+@only(User.may_steer)
 @require_http_methods(["GET", "POST"])
 def segment_new(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
@@ -243,7 +232,7 @@ def segment_new(request: HttpRequest) -> HttpResponse:
     return _builder_page(request, None, form, rows)
 
 
-@_for_editors
+@only(User.may_steer)
 @require_http_methods(["GET", "POST"])
 def segment_edit(request: HttpRequest, key: str) -> HttpResponse:
     segment = segments.get(key)
@@ -333,7 +322,7 @@ def _builder_page(
         "is_json": rows is None,
         "crumbs": _crumbs(*([(segment.name, reverse("customers:segment", args=[segment.key]))] if segment else [])),
         "panel_url": reverse("customers:segment-panel"),
-        "sees_contacts": queries.sees_contacts(request.user),
+        "sees_contacts": sees_contacts(request),
         "starts": builder.STARTS,
     }
     if not context["is_static"]:
@@ -482,7 +471,7 @@ def segment_panel(request: HttpRequest) -> HttpResponse:
 # --- Acts -----------------------------------------------------------------------------------------------------------------
 
 
-@_for_editors
+@only(User.may_steer)
 @require_POST
 def segment_archive(request: HttpRequest, key: str) -> HttpResponse:
     segment = segments.get(key)
@@ -495,14 +484,14 @@ def segment_archive(request: HttpRequest, key: str) -> HttpResponse:
     return redirect("customers:segment", segment.key)
 
 
-@_for_editors
+@only(User.may_steer)
 @require_POST
 def segment_duplicate(request: HttpRequest, key: str) -> HttpResponse:
     copy = segments.duplicate(segment=segments.get(key), actor=request.user)
     return redirect("customers:segment-edit", copy.key)
 
 
-@_for_editors
+@only(User.may_steer)
 @require_POST
 def segment_members(request: HttpRequest, key: str) -> HttpResponse:
     """Put people on a static list or take them off, by number, e-mail address or name, one a line."""

@@ -33,7 +33,7 @@ from customers.models import (
     email_key,
     search_text,
 )
-from lifecycle_crm.accounts.models import Role, User
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import Conflict, InvalidInput, NotFound
 from lifecycle_crm.lib.moments import parameter, seconds
@@ -46,13 +46,6 @@ PATIENT_SECONDS = 20.0
 """For who asks for the exact number of a count that was estimated."""
 SAMPLE = 4_000
 EVERYBODY: dict[str, Any] = {"all": []}
-
-MAY_EDIT = frozenset({Role.OWNER, Role.ADMIN, Role.MARKETER})
-
-
-def may_edit(user: Any) -> bool:
-    """Whether this user may make and change segments."""
-    return bool(getattr(user, "is_superuser", False) or getattr(user, "role", "") in MAY_EDIT)
 
 
 class UnknownSegment(NotFound):
@@ -623,7 +616,6 @@ __all__ = [
     "get",
     "listed",
     "matching",
-    "may_edit",
     "measure",
     "read",
     "recount",

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
@@ -17,6 +16,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from customers import filters, importing, queries
 from customers.forms import ColumnsForm, UploadForm
 from customers.models import Customer, ImportRow, ImportRun
+from lifecycle_crm.accounts.callers import need, sees_contacts
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, health
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.lib.http import page
@@ -39,7 +40,6 @@ def customer_list(request: HttpRequest) -> HttpResponse:
     sort = request.GET.get("sort") or queries.DEFAULT_SORT
     part = queries.slice_of(rows, sort=sort, cursor=cursor)
     shown = _whole(request.GET.get("shown"), most=queries.COUNT_LIMIT) + len(part.rows) if cursor else len(part.rows)
-    sees_contacts = queries.sees_contacts(request.user)
     for customer in part.rows:
         customer.shown_name = queries.shown_name(customer, request.user)
         customer.stage_date = queries.stage_date(queries.facts_of(customer))
@@ -68,8 +68,8 @@ def customer_list(request: HttpRequest) -> HttpResponse:
             "export_url": _with(request.GET, page=None, shown=None).removeprefix("?"),
             "columns": _columns(request.GET, by, is_down),
             "hidden": [(name, value) for name, value in request.GET.lists() if name == "sort"],
-            "sees_contacts": sees_contacts,
-            "may_change": queries.may_change(request.user),
+            "sees_contacts": sees_contacts(request),
+            "may_change": request.user.may_serve(),
             "is_empty": not chips and is_valid and not count.value,
         },
         status=200 if is_valid else 400,
@@ -161,7 +161,7 @@ def customer_export(request: HttpRequest) -> StreamingHttpResponse:
     rows = chosen.qs if chosen.form.is_valid() else queries.people().none()
     people = queries.in_keyset_order(rows, sort=request.GET.get("sort") or queries.DEFAULT_SORT)
     response = StreamingHttpResponse(
-        _csv(people, with_contacts=queries.sees_contacts(request.user)), content_type="text/csv; charset=utf-8"
+        _csv(people, with_contacts=sees_contacts(request)), content_type="text/csv; charset=utf-8"
     )
     response["Content-Disposition"] = f'attachment; filename="customers-{clock.today():%Y-%m-%d}.csv"'
     return response
@@ -215,14 +215,14 @@ def import_list(request: HttpRequest) -> HttpResponse:
         {
             "runs": shown,
             "next_url": f"?page={shown[-1].pk}" if len(found) > len(shown) else "",
-            "may_change": queries.may_change(request.user),
+            "may_change": request.user.may_serve(),
         },
     )
 
 
 @require_http_methods(["GET", "POST"])
 def import_new(request: HttpRequest) -> HttpResponse:
-    _need_change(request)
+    need(request, User.may_serve)
     form = UploadForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -263,7 +263,9 @@ def import_detail(request: HttpRequest, pk: int) -> HttpResponse:
         {
             "run": run,
             "is_open": is_open,
-            "has_no_worker": is_open and _has_no_worker() and (run.state != ImportRun.State.RUNNING or waited > 60),
+            "has_no_worker": is_open
+            and not health.worker_is_well()
+            and (run.state != ImportRun.State.RUNNING or waited > 60),
             "poll_seconds": _poll_seconds(waited),
             "total": total,
             "progress_text": _("%(done)s of about %(total)s") % {"done": num(run.rows), "total": num(total)}
@@ -272,15 +274,15 @@ def import_detail(request: HttpRequest, pk: int) -> HttpResponse:
             "seconds": took,
             "refusals": refusals,
             "more_refusals": max(0, run.refused - len(refusals)),
-            "may_change": queries.may_change(request.user),
-            "sees_contacts": queries.sees_contacts(request.user),
+            "may_change": request.user.may_serve(),
+            "sees_contacts": sees_contacts(request),
             "sentence": _result_sentence(run),
         },
     )
 
 
 def _choose_columns(request: HttpRequest, run: ImportRun) -> HttpResponse:
-    _need_change(request)
+    need(request, User.may_serve)
     preview = importing.preview(run)
     form = ColumnsForm(request.POST or None, run=run, preview=preview)
     if request.method == "POST" and form.is_valid():
@@ -312,7 +314,7 @@ def _choose_columns(request: HttpRequest, run: ImportRun) -> HttpResponse:
 @require_POST
 def import_run(request: HttpRequest, pk: int) -> HttpResponse:
     """The real run after its dry run."""
-    _need_change(request)
+    need(request, User.may_serve)
     again = importing.again(run=_run(pk), actor=request.user, is_dry_run=False)
     return redirect("customers:import-detail", again.pk)
 
@@ -320,8 +322,7 @@ def import_run(request: HttpRequest, pk: int) -> HttpResponse:
 @require_GET
 def import_refusals(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     """The refused lines in the file's own shape, with the reason of each. They hold what people sent us."""
-    if not queries.sees_contacts(request.user):
-        raise PermissionDenied
+    need(request, User.sees_contacts)
     run = _run(pk)
     response = StreamingHttpResponse(importing.refused_lines(run), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="refused-{run.pk}.csv"'
@@ -335,19 +336,9 @@ def _run(pk: int) -> ImportRun:
     return run
 
 
-def _need_change(request: HttpRequest) -> None:
-    if not queries.may_change(request.user):
-        raise PermissionDenied
-
-
 def _about_rows(run: ImportRun) -> int:
     """How many rows the file seems to have: its lines without the head and the end; a cell with line breaks counts more."""
     return max(run.rows, int(run.options.get("lines", 0)) - 2)
-
-
-def _has_no_worker() -> bool:
-    age = health.worker_age()
-    return age is None or age > health.WORKER_LIMIT_SECONDS
 
 
 def _poll_seconds(waited: float) -> int:

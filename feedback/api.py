@@ -15,6 +15,7 @@ from rest_framework.viewsets import GenericViewSet
 from customers.models import Customer
 from feedback import cases, queries, surveys
 from feedback.models import Case, Kind, Response, Survey
+from lifecycle_crm.accounts.callers import person
 from lifecycle_crm.lib.errors import NotFound
 
 _ID_MAX = 2**63 - 1
@@ -201,7 +202,7 @@ class CaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
         body = CaseCloseIn(data=request.data)
         body.is_valid(raise_exception=True)
         found = self.get_object()
-        actor = request.user if request.user.is_authenticated else None
+        actor = person(request)
         cases.close(case=found, actor=actor, **body.validated_data)
         return Reply(CaseOut(queries.case(found.pk)).data)
 

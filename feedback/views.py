@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -18,11 +16,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from customers.queries import may_change, sees_contacts, shown_name
+from customers.queries import shown_name
 from feedback import cases, links, queries, surveys
 from feedback.errors import TooManyChanges
 from feedback.forms import AnswerForm, CaseAnswerForm, CaseAssignForm, CaseCloseForm, CaseNoteForm, LinkForm
 from feedback.models import Case, Invitation
+from lifecycle_crm.accounts.callers import only, person, sees_contacts
 from lifecycle_crm.accounts.middleware import public
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, http
@@ -32,24 +31,10 @@ from lifecycle_crm.templatetags.crm import num, pct, signed
 PAGE = 25
 
 
-def _person(request: HttpRequest) -> User | None:
-    return request.user if request.user.is_authenticated else None
-
-
 def _named(request: HttpRequest, rows: Iterable[Any]) -> None:
     """Give each row ``who``: its customer's name, as far as this user may see it."""
     for row in rows:
         row.who = shown_name(row.customer, request.user)
-
-
-def _for_those_who_act(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    @wraps(view)
-    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not may_change(request.user):
-            raise PermissionDenied
-        return view(request, *args, **kwargs)
-
-    return checked
 
 
 # --- The customer's page ----------------------------------------------------------------------------------------------
@@ -166,7 +151,7 @@ def _overview(request: HttpRequest, form: LinkForm, status: int = 200) -> HttpRe
             "metrics": _metrics(found),
             "bars": _bars(found),
             "form": form,
-            "may_act": may_change(request.user),
+            "may_act": request.user.may_serve(),
             "made": made,
             "made_url": links.survey_url(made) if made else "",
             "last_closed": queries.last_closed(),
@@ -221,7 +206,7 @@ def responses(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
-@_for_those_who_act
+@only(User.may_serve)
 def make_link(request: HttpRequest) -> HttpResponse:
     form = LinkForm(request.POST)
     if not form.is_valid():
@@ -231,7 +216,7 @@ def make_link(request: HttpRequest) -> HttpResponse:
         survey=form.cleaned_data["survey"],
         key=f"by-hand:{clock.today().isoformat()}",
         reason="by hand",
-        actor=_person(request),
+        actor=person(request),
     )
     return redirect(f"{reverse('feedback:overview')}?link={invitation.pk}#link")
 
@@ -253,14 +238,14 @@ def _case_page(request: HttpRequest, found: Case, status: int = 200, **bound: An
     _named(request, [found])
     context = {
         "case": found,
-        "sees_contacts": sees_contacts(request.user),
+        "sees_contacts": sees_contacts(request),
         "response": found.response,
         "answers": list(queries.answers(found.response)) if found.response else [],
         "notes": list(queries.notes(found)),
         "others": [
             one for one in queries.for_customer(found.customer_id, limit=6).responses if one.pk != found.response_id
         ],
-        "may_act": may_change(request.user),
+        "may_act": request.user.may_serve(),
         "answer_form": CaseAnswerForm(prefix="answer"),
         "note_form": CaseNoteForm(prefix="note"),
         "assign_form": CaseAssignForm(prefix="assign", initial={"assignee": found.assignee_id}),
@@ -276,7 +261,7 @@ def _act(request: HttpRequest, pk: int, name: str, form: Any, verb: Callable[...
     found = _case(pk)
     if form.is_valid():
         try:
-            verb(case=found, actor=_person(request), **form.cleaned_data)
+            verb(case=found, actor=person(request), **form.cleaned_data)
         except DomainError as problem:
             form.add_error(None, problem.message)
             return _case_page(request, _case(pk), problem.status, **{f"{name}_form": form})
@@ -285,25 +270,25 @@ def _act(request: HttpRequest, pk: int, name: str, form: Any, verb: Callable[...
 
 
 @require_POST
-@_for_those_who_act
+@only(User.may_serve)
 def answer_case(request: HttpRequest, pk: int) -> HttpResponse:
     return _act(request, pk, "answer", CaseAnswerForm(request.POST, prefix="answer"), cases.answer)
 
 
 @require_POST
-@_for_those_who_act
+@only(User.may_serve)
 def note_case(request: HttpRequest, pk: int) -> HttpResponse:
     return _act(request, pk, "note", CaseNoteForm(request.POST, prefix="note"), cases.note)
 
 
 @require_POST
-@_for_those_who_act
+@only(User.may_serve)
 def assign_case(request: HttpRequest, pk: int) -> HttpResponse:
     return _act(request, pk, "assign", CaseAssignForm(request.POST, prefix="assign"), cases.assign)
 
 
 @require_POST
-@_for_those_who_act
+@only(User.may_serve)
 def close_case(request: HttpRequest, pk: int) -> HttpResponse:
     return _act(request, pk, "close", CaseCloseForm(request.POST, prefix="close"), cases.close)
 

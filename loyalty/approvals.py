@@ -6,14 +6,12 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from customers.models import Customer
-from lifecycle_crm.accounts.models import Role, User
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
 from loyalty import goodwill, ledger
 from loyalty.errors import AlreadyDecided, FourEyes, KeyReused, NoProgramme
 from loyalty.models import Approval, Entry, Programme
-
-MAY_DECIDE = (Role.OWNER, Role.ADMIN)
 
 
 def adjust(
@@ -103,7 +101,7 @@ def refuse(*, approval: Approval, actor: User, note: str = "") -> Approval:
 
 def may_decide(user: object) -> bool:
     """Whether this person's role may say yes or no to what others asked."""
-    return isinstance(user, User) and (user.is_superuser or user.role in MAY_DECIDE)
+    return isinstance(user, User) and user.may_govern()
 
 
 def _decide(approval: Approval, state: Approval.State, actor: User, note: str) -> Approval:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
 from customers.models import Customer
-from lifecycle_crm.accounts.models import ApiKey, Role, User
+from lifecycle_crm.accounts.callers import only, person
+from lifecycle_crm.accounts.models import ApiKey, User
 from lifecycle_crm.lib.errors import InvalidInput, NotFound
 
 KEY_MAX = 150
@@ -29,45 +27,24 @@ IDEMPOTENCY = OpenApiParameter(
     description="Names the request: sent again, it answers with the same movement and `Idempotency-Replayed: true`.",
 )
 
-_MAY_ACT = {Role.OWNER, Role.ADMIN, Role.MARKETER, Role.SUPPORT}
-_MAY_SET_UP = {Role.OWNER, Role.ADMIN, Role.MARKETER}
-
 
 # --- Pages ------------------------------------------------------------------------------------------------------------
 
 
-def person(request: HttpRequest | Request) -> User | None:
-    """Who is signed in; ``None`` for a key and for a customer."""
-    return request.user if isinstance(request.user, User) else None
-
-
 def may_act(request: HttpRequest) -> bool:
     """Whether they may move points and hand out rewards."""
-    user = request.user
-    return bool(getattr(user, "is_superuser", False) or getattr(user, "role", "") in _MAY_ACT)
+    user = person(request)
+    return user is not None and user.may_serve()
 
 
 def may_set_up(request: HttpRequest | Request) -> bool:
     """Whether they may change what the shop offers."""
-    user = request.user
-    return bool(getattr(user, "is_superuser", False) or getattr(user, "role", "") in _MAY_SET_UP)
+    user = person(request)
+    return user is not None and user.may_steer()
 
 
-def _only(may: Callable[[HttpRequest], bool]) -> Callable[..., Callable[..., HttpResponse]]:
-    def wrap(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-        @wraps(view)
-        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-            if not may(request):
-                raise PermissionDenied
-            return view(request, *args, **kwargs)
-
-        return checked
-
-    return wrap
-
-
-for_those_who_act = _only(may_act)
-for_those_who_set_up = _only(may_set_up)
+for_those_who_act = only(User.may_serve)
+for_those_who_set_up = only(User.may_steer)
 
 
 def customer(pk: int) -> Customer:

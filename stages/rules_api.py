@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+from lifecycle_crm.accounts.callers import need
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import bell, clock
 from lifecycle_crm.lib.errors import NotFound
@@ -20,7 +21,6 @@ from stages import backtest, checks, queries, rulesets
 from stages import rules as rulebook
 from stages.models import Backtest, RuleApproval, RuleSet, StageKey
 from stages.queries import NEW
-from stages.rulesets import may_publish
 
 
 class RuleSetOut(serializers.ModelSerializer):
@@ -152,9 +152,10 @@ class RuleSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
 
     @extend_schema(summary="Draft a new version", tags=["stages"], request=RuleSetIn, responses={201: RuleSetOut})
     def create(self, request: Request) -> Response:
+        actor = need(request, User.may_steer)
         body = RuleSetIn(data=request.data)
         body.is_valid(raise_exception=True)
-        made = rulesets.draft(based_on=None, actor=_actor(request), **body.validated_data)
+        made = rulesets.draft(based_on=None, actor=actor, **body.validated_data)
         return Response(RuleSetOut(made).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(
@@ -168,7 +169,7 @@ class RuleSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         found = self._found(version)
         body = RuleSetIn(data=request.data)
         body.is_valid(raise_exception=True)
-        _publisher(request)
+        need(request, User.may_steer)
         return Response(RuleSetOut(rulesets.edit(rule_set=found, **body.validated_data)).data)
 
     @extend_schema(
@@ -177,7 +178,7 @@ class RuleSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         responses={204: None, 409: OpenApiResponse(description="It is no draft any more.")},
     )
     def destroy(self, request: Request, version: str | None = None) -> Response:
-        _publisher(request)
+        need(request, User.may_steer)
         rulesets.discard(rule_set=self._found(version))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
@@ -214,7 +215,7 @@ class RuleSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         found = self._found(version)
         body = PublishIn(data=request.data)
         body.is_valid(raise_exception=True)
-        actor = _publisher(request)
+        actor = need(request, User.may_steer)
         return Response(RuleSetOut(rulesets.release(rule_set=found, actor=actor, **body.validated_data)).data)
 
     @extend_schema(
@@ -226,7 +227,7 @@ class RuleSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
     )
     @action(detail=True, methods=["post"])
     def restore(self, request: Request, version: str | None = None) -> Response:
-        again = rulesets.roll_back(to=self._found(version), actor=_publisher(request))
+        again = rulesets.roll_back(to=self._found(version), actor=need(request, User.may_steer))
         return Response(RuleSetOut(again).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(
@@ -264,7 +265,7 @@ class RuleSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
     )
     @action(detail=True, methods=["post"])
     def follow(self, request: Request, version: str | None = None) -> Response:
-        _publisher(request)
+        need(request, User.may_steer)
         return Response(RuleSetOut(rulesets.rebase(rule_set=self._found(version))).data)
 
     @extend_schema(
@@ -280,7 +281,7 @@ class RuleSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         found = self._found(version)
         body = BacktestIn(data=request.data)
         body.is_valid(raise_exception=True)
-        made = backtest.request(rule_set=found, actor=_publisher(request), **body.validated_data)
+        made = backtest.request(rule_set=found, actor=need(request, User.may_steer), **body.validated_data)
         bell.ring("lifecycle_crm.tasks.replay_rules")
         return Response(BacktestOut(made).data, status=status.HTTP_202_ACCEPTED)
 
@@ -291,20 +292,8 @@ class RuleSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         return found
 
 
-def _actor(request: Request) -> User | None:
-    """The person behind the request; a key stands for nobody in particular."""
-    return request.user if isinstance(request.user, User) else None
-
-
-def _publisher(request: Request) -> User | None:
-    actor = _actor(request)
-    if actor is not None and not may_publish(actor):
-        raise PermissionDenied("Publishing rules needs the Marketer role.")
-    return actor
-
-
 def _person(request: Request) -> User:
-    actor = _publisher(request)
+    actor = need(request, User.may_steer)
     if actor is None:
         raise PermissionDenied("A second person is asked and answers by themselves: sign in instead of using a key.")
     return actor
@@ -329,5 +318,5 @@ class BacktestViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericV
     )
     @action(detail=True, methods=["post"])
     def stop(self, request: Request, pk: str | None = None) -> Response:
-        actor = _publisher(request)
+        actor = need(request, User.may_steer)
         return Response(BacktestOut(backtest.stop(test=self.get_object(), actor=actor)).data)

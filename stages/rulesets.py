@@ -20,7 +20,7 @@ from customers import conditions, facts, membership
 from customers.conditions import All
 from customers.models import Customer, CustomerFacts
 from customers.sentences import because, say
-from lifecycle_crm.accounts.models import Role, User
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import Conflict, InvalidInput
 from lifecycle_crm.lib.models import Note
@@ -35,13 +35,6 @@ from stages.rules import Rule, Rules
 SAMPLE = 20
 BRAKE_SHARE, BRAKE_PEOPLE = 0.05, 1000
 """Above either, publishing needs the number of people typed, or a second person."""
-
-_MAY_PUBLISH = {Role.OWNER, Role.ADMIN, Role.MARKETER}
-
-
-def may_publish(user: Any) -> bool:
-    """Whether this person may change rules and run nights."""
-    return bool(getattr(user, "is_superuser", False) or getattr(user, "role", "") in _MAY_PUBLISH)
 
 
 def draft(*, based_on: RuleSet | None, rules: Any, actor: User | None, name: str = "", note: str = "") -> RuleSet:

@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from lifecycle_crm.accounts.callers import person
 from lifecycle_crm.accounts.models import ApiKey, User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.admin import FastAdmin
@@ -140,7 +141,7 @@ class ApiKeyAdmin(FastAdmin):
         if change:
             super().save_model(request, obj, form, change)
             return
-        user = request.user if isinstance(request.user, User) else None
+        user = person(request)
         key, secret = ApiKey.issue(name=obj.name, scopes=obj.scopes, created_by=user, expires_at=obj.expires_at)
         obj.__dict__.update(key.__dict__)
         obj.secret = secret  # type: ignore[attr-defined]

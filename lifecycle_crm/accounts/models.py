@@ -62,6 +62,27 @@ class User(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.name or self.email
 
+    # What a role may do is answered here and asked everywhere else.
+
+    def sees_contacts(self) -> bool:
+        """See who a customer is: the name, the addresses, the words they wrote; the others see initials and numbers."""
+        return self._is(Role.OWNER, Role.ADMIN, Role.MARKETER, Role.SUPPORT)
+
+    def may_serve(self) -> bool:
+        """Work with single customers: edit them, record consents, answer cases, hand out points, bring in files."""
+        return self._is(Role.OWNER, Role.ADMIN, Role.MARKETER, Role.SUPPORT)
+
+    def may_steer(self) -> bool:
+        """Decide what happens to many: stages, rules and nights, segments, campaigns, what the shop offers."""
+        return self._is(Role.OWNER, Role.ADMIN, Role.MARKETER)
+
+    def may_govern(self) -> bool:
+        """Answer for the others: say yes or no to what they ask, open what is for admins only."""
+        return self._is(Role.OWNER, Role.ADMIN)
+
+    def _is(self, *roles: Role) -> bool:
+        return self.is_superuser or self.role in roles
+
     @property
     def initials(self) -> str:
         words = (self.name or self.email).split()

@@ -11,10 +11,9 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from lifecycle_crm.accounts.models import ApiKey, Role
+from lifecycle_crm.accounts.callers import person
+from lifecycle_crm.accounts.models import ApiKey
 from lifecycle_crm.lib import clock
-
-_MAY_WRITE = {Role.OWNER, Role.ADMIN, Role.MARKETER, Role.SUPPORT}
 
 
 class ApiKeyAuthentication(BaseAuthentication):
@@ -52,10 +51,8 @@ class HasScope(BasePermission):
         if isinstance(request.auth, ApiKey):
             noun = getattr(view, "scope", "")
             return bool(noun) and request.auth.allows(f"{noun}:{'read' if is_read else 'write'}")
-        user = request.user
-        if not user.is_authenticated:
-            return False
-        return is_read or user.is_superuser or user.role in _MAY_WRITE
+        user = person(request)
+        return user is not None and (is_read or user.may_serve())
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -11,7 +11,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -30,7 +29,8 @@ from customers.timeline import Cursor, Item, merge
 from feedback import links, surveys
 from feedback import queries as feedback_queries
 from feedback.models import Survey
-from lifecycle_crm.accounts.models import Role
+from lifecycle_crm.accounts.callers import Power, need, sees_contacts
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.dashboard import timeline as lines
 from lifecycle_crm.lib import bell, clock
 from lifecycle_crm.lib.errors import DomainError, NotFound
@@ -47,7 +47,6 @@ from stages.models import Pin, RuleSet, StageKey, StageTransition
 PAGE_SIZE = 50
 SUPPORT_POINTS = 500
 """The most a person of support may give or take at once; above it, an owner, admin or marketer does it."""
-_MAY_MOVE = {Role.OWNER, Role.ADMIN, Role.MARKETER}
 
 TABS: tuple[tuple[str, Any, str], ...] = (
     ("timeline", gettext_lazy("Timeline"), "dashboard:customer"),
@@ -59,14 +58,6 @@ TABS: tuple[tuple[str, Any, str], ...] = (
     ("consents", gettext_lazy("Consents"), "dashboard:customer-consents"),
     ("data", gettext_lazy("Data"), "dashboard:customer-data"),
 )
-
-
-# --- Who may ----------------------------------------------------------------------------------------------------------
-
-
-def may_move(user: Any) -> bool:
-    """Whether this user may move customers between stages by hand."""
-    return bool(getattr(user, "is_superuser", False) or getattr(user, "role", "") in _MAY_MOVE)
 
 
 def _find(pk: int) -> Customer:
@@ -180,10 +171,10 @@ def _show(
         return page(request, f"dashboard/customer_{tab}.html", {"customer": customer, **(context or {})}, status)
     known = customer_queries.facts_of(customer)
     last = lines.moves_of(customer.pk).order_by("-pk").first()
-    sees = customer_queries.sees_contacts(request.user)
+    sees = sees_contacts(request)
     name = customer_queries.shown_name(customer, request.user)
     pin = _pin(customer)
-    may_change = customer_queries.may_change(request.user)
+    may_change = request.user.may_serve()
     label = next(str(label) for key, label, _name in TABS if key == tab)
     return page(
         request,
@@ -214,7 +205,7 @@ def _show(
             "wallet_url": points_wallet.url(customer) if may_change else "",
             "outlook": _outlook(customer, known),
             "may_change": may_change,
-            "may_move": may_move(request.user),
+            "may_move": request.user.may_steer(),
             "move_form": MoveForm(stage=known.stage if known else ""),
             "points_form": PointsForm(),
             "point_key": uuid.uuid4().hex,
@@ -252,7 +243,7 @@ def timeline(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _shown(items: Sequence[Item], user: Any) -> list[Item]:
     """What is folded away may hold addresses: the properties of an event, a note on a case."""
-    return list(items) if customer_queries.sees_contacts(user) else [replace(item, body="") for item in items]
+    return list(items) if user.sees_contacts() else [replace(item, body="") for item in items]
 
 
 def _by_day(items: Sequence[Item], previous: date | None) -> list[dict[str, Any]]:
@@ -362,7 +353,7 @@ def feedback(request: HttpRequest, pk: int) -> HttpResponse:
     customer = _find(pk)
     said = feedback_queries.for_customer(customer.pk)
     # Whoever has the link can answer in the customer's name, so it is shown only to those who may make one.
-    may_see = customer_queries.may_change(request.user)
+    may_see = request.user.may_serve()
     open_links = [{"row": row, "url": links.survey_url(row)} for row in said.invitations] if may_see else []
     return _show(request, customer, "feedback", {"said": said, "open_links": open_links})
 
@@ -404,7 +395,7 @@ def data(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _data(request: HttpRequest, customer: Customer, form: CustomerForm) -> dict[str, Any]:
-    sees = customer_queries.sees_contacts(request.user)
+    sees = sees_contacts(request)
     return {
         "form": form,
         "external_ids": list(customer.external_ids.order_by("source", "value")) if sees else [],
@@ -451,15 +442,14 @@ class PointsForm(forms.Form):
 Action = Callable[[HttpRequest, Customer], HttpResponse]
 
 
-def action(may: Callable[[Any], bool]) -> Callable[[Action], Callable[..., HttpResponse]]:
+def action(may: Power) -> Callable[[Action], Callable[..., HttpResponse]]:
     """A POST on one customer for those who may; a refusal goes back to the page as one sentence."""
 
     def wrap(verb: Action) -> Callable[..., HttpResponse]:
         @require_POST
         @wraps(verb)
         def view(request: HttpRequest, pk: int) -> HttpResponse:
-            if not may(request.user):
-                raise PermissionDenied
+            need(request, may)
             customer = _find(pk)
             try:
                 return verb(request, customer)
@@ -485,7 +475,7 @@ def _complain(request: HttpRequest, form: forms.Form) -> None:
     messages.error(request, " ".join(told))
 
 
-@action(may_move)
+@action(User.may_steer)
 def move(request: HttpRequest, customer: Customer) -> HttpResponse:
     form = MoveForm(request.POST)
     if not form.is_valid():
@@ -509,7 +499,7 @@ def move(request: HttpRequest, customer: Customer) -> HttpResponse:
     return _back(request, customer)
 
 
-@action(customer_queries.may_change)
+@action(User.may_serve)
 def record_consent(request: HttpRequest, customer: Customer) -> HttpResponse:
     form = ConsentForm(request.POST)
     if not form.is_valid():
@@ -527,7 +517,7 @@ def record_consent(request: HttpRequest, customer: Customer) -> HttpResponse:
     return _back(request, customer, "dashboard:customer-consents")
 
 
-@action(customer_queries.may_change)
+@action(User.may_serve)
 def survey_link(request: HttpRequest, customer: Customer) -> HttpResponse:
     survey = surveys.get(request.POST.get("survey", ""))
     surveys.invite(
@@ -541,14 +531,14 @@ def survey_link(request: HttpRequest, customer: Customer) -> HttpResponse:
     return _back(request, customer, "dashboard:customer-feedback")
 
 
-@action(customer_queries.may_change)
+@action(User.may_serve)
 def give_points(request: HttpRequest, customer: Customer) -> HttpResponse:
     form = PointsForm(request.POST)
     if not form.is_valid():
         _complain(request, form)
         return _back(request, customer, "dashboard:customer-points")
     amount = form.cleaned_data["points"]
-    if abs(amount) > SUPPORT_POINTS and not may_move(request.user):
+    if abs(amount) > SUPPORT_POINTS and not request.user.may_steer():
         limit = ngettext("%(n)s point", "%(n)s points", SUPPORT_POINTS) % {"n": num(SUPPORT_POINTS)}
         messages.error(request, _("Your role may give or take up to %(limit)s at once.") % {"limit": limit})
         return _back(request, customer, "dashboard:customer-points")
@@ -570,7 +560,7 @@ def give_points(request: HttpRequest, customer: Customer) -> HttpResponse:
     return _back(request, customer, "dashboard:customer-points")
 
 
-@action(customer_queries.may_change)
+@action(User.may_serve)
 def edit(request: HttpRequest, customer: Customer) -> HttpResponse:
     form = CustomerForm(request.POST, customer=customer)
     if form.is_valid():

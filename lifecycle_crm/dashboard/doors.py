@@ -6,15 +6,15 @@ from collections.abc import Callable
 from functools import wraps
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.templatetags.static import static
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET
 
+from lifecycle_crm.accounts.callers import need
 from lifecycle_crm.accounts.middleware import public
-from lifecycle_crm.accounts.models import Role
+from lifecycle_crm.accounts.models import User
 
 View = Callable[[HttpRequest], HttpResponse]
 
@@ -24,10 +24,8 @@ def admins_only(view: View) -> View:
 
     @wraps(view)
     def checked(request: HttpRequest) -> HttpResponse:
-        user = request.user
-        role = getattr(user, "role", "")
-        if not (settings.DEBUG or getattr(user, "is_superuser", False) or role in (Role.OWNER, Role.ADMIN)):
-            raise PermissionDenied
+        if not settings.DEBUG:
+            need(request, User.may_govern)
         return view(request)
 
     return checked

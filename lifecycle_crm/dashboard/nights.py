@@ -7,7 +7,6 @@ from datetime import date, timedelta
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -18,21 +17,21 @@ from django.views.decorators.http import require_http_methods, require_POST
 from campaigns.models import Message
 from customers.models import Customer
 from customers.queries import shown_name
+from lifecycle_crm.accounts.callers import need
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import bell, clock, http
 from lifecycle_crm.lib.errors import Conflict, NotFound
 from lifecycle_crm.templatetags.crm import day, num
 from stages import queries
 from stages import rules as rulebook
 from stages.models import Night
-from stages.rulesets import may_publish
 from stages.views.parts import matrix
 
 
 @require_POST
 def run_now(request: HttpRequest, open_night: Callable[[date], Night]) -> HttpResponse:
     """Open the oldest night that is missing, or the one that stopped, and ring for a worker."""
-    if not may_publish(request.user):
-        raise PermissionDenied
+    need(request, User.may_steer)
     last, newest = queries.last_night(), clock.last_complete_day()
     if last is None:
         due = newest
@@ -71,8 +70,7 @@ def _crumbs(title: str, on: date) -> list[dict[str, str]]:
 @require_http_methods(["GET", "HEAD", "POST"])
 def preview(request: HttpRequest, day: str, look: Callable[[date], Any]) -> HttpResponse:
     """What the night of ``day`` would do, as the diff between now and then. Worked out on POST, because it takes time."""
-    if not may_publish(request.user):
-        raise PermissionDenied
+    need(request, User.may_steer)
     on = _day(day)
     if on >= clock.today():
         raise Conflict(_("%(day)s is not over yet, so its night cannot be told.") % {"day": on})
@@ -117,8 +115,7 @@ def take_back(
     found = queries.night(on)
     if found is None:
         raise NotFound(_("No night was run for %(day)s.") % {"day": on})
-    if not may_publish(request.user):
-        raise PermissionDenied
+    need(request, User.may_steer)
     if request.method == "POST":
         done = undo(day=on, actor=request.user)
         restored, cancelled = done.undo["restored"], done.undo["cancelled"]

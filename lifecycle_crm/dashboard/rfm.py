@@ -12,7 +12,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
@@ -21,6 +20,8 @@ from django.views.decorators.http import require_GET, require_POST
 
 from customers import rfm as groups
 from customers import segments
+from lifecycle_crm.accounts.callers import need
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.dashboard import rfm_panels
 from lifecycle_crm.dashboard.rfm_panels import LAYERS, MOVED_DAYS, Shown
 from lifecycle_crm.lib import http
@@ -119,7 +120,7 @@ def rfm(request: HttpRequest) -> HttpResponse:
         "layers": _layers(request.GET, layer),
         "grid": rfm_panels.grid(of, layer, place, link),
         "panel": rfm_panels.panel(of, place) if place else None,
-        "may_edit": segments.may_edit(request.user),
+        "may_edit": request.user.may_steer(),
         "close_url": f"?{query.urlencode()}",
         "sentence": rfm_panels.sentence(of),
         "groups": rfm_panels.eleven(of),
@@ -160,8 +161,7 @@ def rfm_csv(request: HttpRequest, table: str) -> HttpResponse:
 @require_POST
 def rfm_segment(request: HttpRequest) -> HttpResponse:
     """Save a cell, or the group it belongs to, as a segment that stays up to date."""
-    if not segments.may_edit(request.user):
-        raise PermissionDenied
+    need(request, User.may_steer)
     place = _place(request.POST.get("cell", ""))
     if place is None:
         raise NotFound(_("There is no such cell of the grid. Choose one on the RFM page."))

@@ -70,7 +70,10 @@ def worker_age() -> float | None:
 
 
 def worker_is_well() -> bool:
-    age = worker_age()
+    return _is_well(worker_age())
+
+
+def _is_well(age: float | None) -> bool:
     return age is not None and age <= WORKER_LIMIT_SECONDS
 
 
@@ -102,7 +105,7 @@ def _migrations() -> dict[str, Any]:
 def _worker() -> dict[str, Any]:
     age = worker_age()
     return {
-        "ok": age is not None and age <= WORKER_LIMIT_SECONDS,
+        "ok": _is_well(age),
         "age_seconds": None if age is None else round(age, 1),
     }
 

@@ -13,13 +13,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET
 
-from lifecycle_crm.lib import clock, http
+from lifecycle_crm.lib import clock, health, http
 from lifecycle_crm.lib.errors import NotFound
 from lifecycle_crm.templatetags.crm import num
 from stages import queries
 from stages.models import Night
-from stages.rulesets import may_publish
-from stages.views.parts import crumbs, every, is_without_worker, matrix, roof_url
+from stages.views.parts import crumbs, every, matrix, roof_url
 
 PAGE = 30
 MISSING = 14
@@ -96,7 +95,7 @@ def nights(request: HttpRequest) -> HttpResponse:
             "day": clock.last_complete_day(),
             "preview_url": roof_url("night-preview", queries.next_day(last).isoformat()),
             "run_url": _run_url(),
-            "may_run": may_publish(request.user),
+            "may_run": request.user.may_steer(),
         },
     )
 
@@ -130,7 +129,7 @@ def night(request: HttpRequest, day: str) -> HttpResponse:
         "status": STATE_KINDS[found.state],
         "is_running": is_running,
         "every": every(found.started_at),
-        "no_worker": is_running and is_without_worker(),
+        "no_worker": is_running and not health.worker_is_well(),
         "undo_url": roof_url("night-undo", day) if _may_undo(found) else "",
         "undone": found.undo if found.undone_at else None,
         "guard_url": roof_url("campaigns:outbox") if found.counts.get("waiting") else "",
@@ -157,7 +156,7 @@ def night(request: HttpRequest, day: str) -> HttpResponse:
         "moves": sum(moves.values()),
         "troubled": queries.retried(found)[:50],
         "run_url": _run_url() if found.state != Night.State.DONE else "",
-        "may_run": may_publish(request.user),
+        "may_run": request.user.may_steer(),
     }
     answer = http.page(request, "stages/night.html", context)
     if getattr(request, "htmx", None) and not is_running:

@@ -12,14 +12,15 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from customers.queries import shown_name
+from lifecycle_crm.accounts.callers import only
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, http
 from lifecycle_crm.templatetags.crm import num, pct, signed
 from stages import engine, playbook, presets, queries, rulesets
 from stages import rules as rulebook
 from stages.models import RuleSet, StageKey
 from stages.queries import NEW
-from stages.rulesets import may_publish
-from stages.views.parts import for_publishers, matrix, told
+from stages.views.parts import matrix, told
 
 WEEK, MONTH = 7, 30
 PINS = 50
@@ -68,7 +69,7 @@ def overview(request: HttpRequest) -> HttpResponse:
             "draft": queries.open_draft(),
             "pins": [{"pin": pin, "name": shown_name(pin.customer, request.user)} for pin in queries.pins()[:PINS]],
             "review": _review(rule_set),
-            "may_publish": may_publish(request.user),
+            "may_publish": request.user.may_steer(),
         },
     )
 
@@ -90,7 +91,7 @@ def _review(rule_set: RuleSet | None) -> dict[str, Any] | None:
 
 
 @require_POST
-@for_publishers
+@only(User.may_steer)
 def unpin(request: HttpRequest, customer_id: int) -> HttpResponse:
     engine.unpin(customer_id=customer_id)
     messages.success(request, _("The pin is gone. The next night decides."))

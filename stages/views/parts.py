@@ -4,33 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import wraps
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from customers.conditions import All
 from customers.sentences import say
-from lifecycle_crm.lib import clock, health
+from lifecycle_crm.lib import clock
 from lifecycle_crm.templatetags.crm import num, stage_name
 from stages.models import StageKey
 from stages.queries import NEW
 from stages.rules import Rule
-from stages.rulesets import may_publish
-
-
-def for_publishers(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    @wraps(view)
-    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not may_publish(request.user):
-            raise PermissionDenied
-        return view(request, *args, **kwargs)
-
-    return checked
 
 
 def label(stage: str) -> str:
@@ -97,8 +83,3 @@ def every(since: datetime) -> int:
     """Seconds until a page that watches work asks again: often at first, seldom when it takes long."""
     age = (clock.now() - since).total_seconds()
     return 2 if age < 60 else 5 if age < 600 else 15
-
-
-def is_without_worker() -> bool:
-    age = health.worker_age()
-    return age is None or age > health.WORKER_LIMIT_SECONDS

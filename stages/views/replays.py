@@ -18,7 +18,9 @@ from customers.conditions import All
 from customers.models import Customer
 from customers.queries import shown_name
 from customers.sentences import because
-from lifecycle_crm.lib import bell, clock, http
+from lifecycle_crm.accounts.callers import only
+from lifecycle_crm.accounts.models import User
+from lifecycle_crm.lib import bell, clock, health, http
 from lifecycle_crm.lib.errors import NotFound
 from lifecycle_crm.lib.moments import seconds
 from lifecycle_crm.templatetags.crm import day, money_round, month, num, pct, signed, stage_name
@@ -26,13 +28,12 @@ from stages import backtest, queries
 from stages import rules as rulebook
 from stages.models import Backtest, StageKey
 from stages.rules import Rules
-from stages.rulesets import may_publish
-from stages.views.parts import crumbs, every, for_publishers, is_without_worker
+from stages.views.parts import crumbs, every
 from stages.views.rules import get_rule_set
 
 
 @require_POST
-@for_publishers
+@only(User.may_steer)
 def start_backtest(request: HttpRequest, version: int) -> HttpResponse:
     months = request.POST.get("months", "")
     made = backtest.request(
@@ -45,7 +46,7 @@ def start_backtest(request: HttpRequest, version: int) -> HttpResponse:
 
 
 @require_POST
-@for_publishers
+@only(User.may_steer)
 def stop_backtest(request: HttpRequest, pk: int) -> HttpResponse:
     backtest.stop(test=_backtest(pk), actor=request.user)  # type: ignore[arg-type]
     messages.success(request, _("The replay is stopped."))
@@ -72,10 +73,10 @@ def backtest_page(request: HttpRequest, pk: int) -> HttpResponse:
         "test": test,
         "is_open": is_open,
         "every": every(test.created_at),
-        "no_worker": is_open and is_without_worker(),
+        "no_worker": is_open and not health.worker_is_well(),
         "replayed": test.customers,
         "planned": test.result.get("planned", 0) if is_open else 0,
-        "may_publish": may_publish(request.user),
+        "may_publish": request.user.may_steer(),
         "is_stale": test.rules != test.rule_set.rules,
         **(_test_result(test, request.user) if test.state == Backtest.State.DONE else {}),
     }

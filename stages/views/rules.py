@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -19,6 +18,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from customers.queries import shown_name
 from customers.sentences import say
+from lifecycle_crm.accounts.callers import need, only
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, http
 from lifecycle_crm.lib.errors import Conflict, DomainError, InvalidInput, NotFound
 from lifecycle_crm.templatetags.crm import num, pct, signed
@@ -28,8 +29,8 @@ from stages.forms import RulesForm, ThresholdForm
 from stages.models import Backtest, RuleSet, StageKey
 from stages.queries import NEW
 from stages.rules import Rules
-from stages.rulesets import Mover, may_publish
-from stages.views.parts import crumbs, for_publishers, matrix, roof_url, told
+from stages.rulesets import Mover
+from stages.views.parts import crumbs, matrix, roof_url, told
 
 MOVERS = 50
 """People on one page of those who would move."""
@@ -46,7 +47,7 @@ def get_rule_set(version: int) -> RuleSet:
 
 
 @require_POST
-@for_publishers
+@only(User.may_steer)
 def install(request: HttpRequest) -> HttpResponse:
     rule_set = presets.install()
     messages.success(request, _("%(name)s is in force.") % {"name": rule_set})
@@ -69,7 +70,7 @@ def preset_list(request: HttpRequest) -> HttpResponse:
             "repeaters": repeaters,
             "is_guess": repeaters < presets.ENOUGH_REPEATERS,
             "rule_set": current,
-            "may_publish": may_publish(request.user),
+            "may_publish": request.user.may_steer(),
         },
     )
 
@@ -94,7 +95,7 @@ def _preset(one: presets.Preset, rhythm: int, now: datetime) -> dict[str, Any]:
 
 
 @require_POST
-@for_publishers
+@only(User.may_steer)
 def draft_preset(request: HttpRequest, key: str) -> HttpResponse:
     chosen = presets.preset(key)
     if chosen is None:
@@ -115,7 +116,7 @@ def draft_preset(request: HttpRequest, key: str) -> HttpResponse:
 
 
 @require_POST
-@for_publishers
+@only(User.may_steer)
 def make_draft(request: HttpRequest) -> HttpResponse:
     base = queries.published()
     if base is None:
@@ -188,8 +189,7 @@ def _done(do: str, data: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _only_drafts(request: HttpRequest, rule_set: RuleSet) -> None:
-    if not may_publish(request.user):
-        raise PermissionDenied
+    need(request, User.may_steer)
     if rule_set.state != RuleSet.State.DRAFT:
         raise Conflict(
             _("Version %(version)d is no draft, so it stays as it is. Make a new draft.")
@@ -209,7 +209,7 @@ def _rules_page(request: HttpRequest, rule_set: RuleSet, form: RulesForm, edit: 
         "form": form,
         "is_draft": is_draft,
         "is_retired": rule_set.state == RuleSet.State.RETIRED,
-        "may_publish": may_publish(request.user),
+        "may_publish": request.user.may_steer(),
         "previous": previous,
         "changes": rulesets.differences(rulebook.parse(previous.rules), parsed) if previous else [],
     }
@@ -339,7 +339,7 @@ def changes(request: HttpRequest, version: int) -> HttpResponse:
             else [],
             "versions": [one for one in queries.rule_sets()[:50] if one.pk != rule_set.pk],
             "follow": rulesets.overtaken_by(rule_set) if rule_set.state == RuleSet.State.DRAFT else None,
-            "may_publish": may_publish(request.user),
+            "may_publish": request.user.may_steer(),
         },
     )
 
@@ -348,7 +348,7 @@ def changes(request: HttpRequest, version: int) -> HttpResponse:
 
 
 @require_POST
-@for_publishers
+@only(User.may_steer)
 def publish(request: HttpRequest, version: int) -> HttpResponse:
     rule_set = get_rule_set(version)
     mode = request.POST.get("mode", RuleSet.Mode.QUIET)
@@ -367,7 +367,7 @@ def publish(request: HttpRequest, version: int) -> HttpResponse:
 
 
 @require_POST
-@for_publishers
+@only(User.may_steer)
 def approve(request: HttpRequest, version: int) -> HttpResponse:
     done = rulesets.approve(rule_set=get_rule_set(version), actor=request.user)  # type: ignore[arg-type]
     _say_published(request, version, done.mode)
@@ -386,7 +386,7 @@ def _say_published(request: HttpRequest, version: int, mode: str) -> None:
 
 
 @require_POST
-@for_publishers
+@only(User.may_steer)
 def follow(request: HttpRequest, version: int) -> HttpResponse:
     rulesets.rebase(rule_set=get_rule_set(version))
     messages.success(request, _("The draft follows the version in force now."))
@@ -394,7 +394,7 @@ def follow(request: HttpRequest, version: int) -> HttpResponse:
 
 
 @require_POST
-@for_publishers
+@only(User.may_steer)
 def discard(request: HttpRequest, version: int) -> HttpResponse:
     rulesets.discard(rule_set=get_rule_set(version))
     messages.success(request, _("Draft %(version)d is gone.") % {"version": version})
@@ -402,7 +402,7 @@ def discard(request: HttpRequest, version: int) -> HttpResponse:
 
 
 @require_POST
-@for_publishers
+@only(User.may_steer)
 def restore(request: HttpRequest, version: int) -> HttpResponse:
     again = rulesets.roll_back(to=get_rule_set(version), actor=request.user)  # type: ignore[arg-type]
     messages.success(
