@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from customers import importing
+from customers.importing import lines, work
 from customers.models import Consent, Customer, DirtyCustomer, ImportRow, ImportRun, Order
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
@@ -276,7 +277,7 @@ def test_it_brings_in_customers_quietly(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "BATCH", 7)
+    monkeypatch.setattr(lines, "BATCH", 7)
 
 
 def many(people: int = 40) -> str:
@@ -326,7 +327,7 @@ class Killed(BaseException):
 def test_it_goes_on_where_it_was_killed_with_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bring_in(file(tmp_path, many()), options=MAKE, source="whole")
     row = importing.start(kind="orders", file=file(tmp_path, many()), options=MAKE, source="killed", is_waiting=False)
-    take, kills, calls = importing._take, [2, 3, 3, 5, 9], [0]
+    take, kills, calls = work._take, [2, 3, 3, 5, 9], [0]
 
     def dies(run: ImportRun, lines: Any) -> Any:
         took = take(run, lines)
@@ -337,7 +338,7 @@ def test_it_goes_on_where_it_was_killed_with_nothing_twice(tmp_path: Path, monke
             raise Killed  # after its rows were written, before they were committed
         return took
 
-    monkeypatch.setattr(importing, "_take", dies)
+    monkeypatch.setattr(work, "_take", dies)
     died = 0
     while ImportRun.objects.get(pk=row.pk).state != "done":
         try:
@@ -369,7 +370,7 @@ def test_it_survives_processes_that_are_killed_at_work(
     row = importing.start(kind="orders", file=file(tmp_path, "\n".join(lines)), options=MAKE, is_waiting=False)
     work = (
         "import django, sys; django.setup()\n"
-        "from customers import importing; importing.BATCH = 150\n"
+        "from customers import importing; from customers.importing import lines; lines.BATCH = 150\n"
         "importing.run(int(sys.argv[1]))"
     )
     hits = 0
@@ -395,14 +396,14 @@ def test_it_survives_processes_that_are_killed_at_work(
 @pytest.mark.django_db(transaction=True)
 def test_it_writes_nothing_once_another_worker_has_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = importing.start(kind="orders", file=file(tmp_path, many()), options=MAKE, is_waiting=False)
-    take = importing._take
+    take = work._take
 
     def is_overtaken(run: ImportRun, lines: Any) -> Any:
         took = take(run, lines)
         ImportRun.objects.filter(pk=run.pk).update(lease_owner="somebody else")
         return took
 
-    monkeypatch.setattr(importing, "_take", is_overtaken)
+    monkeypatch.setattr(work, "_take", is_overtaken)
     assert importing.run(row.pk) is None
     assert not Order.objects.exists()
     assert not Customer.objects.exists()

@@ -15,6 +15,7 @@ from django.test import Client
 from customers import forms, importing
 from customers.models import Customer, ImportRun, Order
 from lifecycle_crm.lib import health
+from lifecycle_crm.lib.errors import Conflict
 from tests.factories import UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -166,7 +167,7 @@ def test_a_run_is_started_once(owner: Client) -> None:
     body = {"column_0": "customer_id", "act": "dry"}
     stale = ImportRun.objects.get(pk=run.pk)
     assert owner.post(f"/imports/{run.pk}/", body).status_code == 302
-    with pytest.raises(importing.Conflict):
+    with pytest.raises(Conflict):
         importing.choose(run=stale, mapping={"Kundnr": "customer_id"})
     assert ImportRun.objects.count() == 1
 
