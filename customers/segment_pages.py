@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from customers import builder, membership, queries, segments, sentences
+from customers import builder, counting, membership, queries, segments, sentences
 from customers.builder import Builder, Group, Row
 from customers.conditions import Condition
 from customers.filters import country_name, language_name
@@ -166,7 +166,7 @@ def _on(request: HttpRequest, segment: Segment) -> dict[str, Any]:
 # --- What a condition describes -----------------------------------------------------------------------------------------------
 
 
-def count_words(count: segments.Count) -> str:
+def count_words(count: counting.Count) -> str:
     """ "1,204 people", or an estimate that says so."""
     if count.is_exact:
         return ngettext("%(n)s person", "%(n)s people", count.value) % {"n": num(count.value)}
@@ -178,7 +178,7 @@ def count_words(count: segments.Count) -> str:
 def _panel(request: HttpRequest, condition: Condition) -> dict[str, Any]:
     """Count, reach, stages, a few people, and the verdict on one person."""
     is_patient = request.POST.get("act") == "exact" or request.GET.get("exact") == "1"
-    found = segments.measure(condition, limit=segments.PATIENT_SECONDS if is_patient else segments.EXACT_SECONDS)
+    found = counting.measure(condition, limit=counting.PATIENT_SECONDS if is_patient else counting.EXACT_SECONDS)
     after = request.POST.get("after", "") if request.POST.get("act") == "other" else ""
     people = segments.sample(condition, after=int(after) if after.isdecimal() and len(after) < 19 else 0)
     asked = (request.POST.get("person") or request.GET.get("person") or "").strip()[:100]
@@ -355,8 +355,8 @@ def _live(
         condition = segments.read(tree, inside=segment.key if segment else "", where=_("This segment"))
         context |= {"sentence": sentences.say(condition), **_panel(request, condition)}
         # What was too slow to count once is not worth waiting for row by row.
-        limit = segments.EXACT_SECONDS if context["measure"].count.is_exact else 0
-        effects, is_exact = segments.effects(condition, limit=limit)
+        limit = counting.EXACT_SECONDS if context["measure"].count.is_exact else 0
+        effects, is_exact = counting.effects(condition, limit=limit)
     except DomainError as problem:
         context["panel_problem"] = problem.message
         effects, is_exact = {}, True

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from customers import membership, segments, sentences
+from customers import counting, membership, segments, sentences
 from customers.conditions import Condition
 from customers.models import Customer, Segment
 from lifecycle_crm.accounts.callers import need
@@ -106,7 +106,7 @@ class UnknownCustomer(DomainError):
 
 
 def _counted(condition: Condition) -> dict[str, Any]:
-    found = segments.measure(condition)
+    found = counting.measure(condition)
     count = found.count
     return {
         "value": count.value, "is_exact": count.is_exact, "n_sampled": count.n_sampled, "low": count.low,

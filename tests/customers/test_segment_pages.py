@@ -12,7 +12,7 @@ from django.http import QueryDict
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from customers import builder, membership, segments
+from customers import builder, counting, membership, segments
 from customers.builder import Builder, CannotShow, Group, Row
 from customers.models import Customer, CustomerFacts, Segment, SegmentMember
 from lifecycle_crm.lib import clock
@@ -101,7 +101,7 @@ def test_it_refuses_to_open_what_rows_cannot_show(tree: Any) -> None:
 def test_every_example_can_be_opened_and_asked(db: None) -> None:
     for start in builder.STARTS:
         assert builder.to_tree(builder.of_tree(start.tree))[0] == start.tree
-        segments.measure(segments.read(start.tree))
+        counting.measure(segments.read(start.tree))
 
 
 def test_rows_are_added_removed_and_moved() -> None:
@@ -250,14 +250,14 @@ def test_it_counts_exactly_when_somebody_waits_for_it(marketer: Client, monkeypa
     for orders in (1, 2, 3):
         person(orders)
     segments.create(name="Loyal", condition=BUYERS)
-    given = segments.within
+    given = counting.within
 
     def impatient(limit: float) -> Any:
-        if limit <= segments.EXACT_SECONDS:
-            raise segments.TooLong
+        if limit <= counting.EXACT_SECONDS:
+            raise counting.TooLong
         return given(limit)
 
-    monkeypatch.setattr(segments, "within", impatient)
+    monkeypatch.setattr(counting, "within", impatient)
     guess = text(marketer.post("/segments/panel/", FORM))
     assert "About 2 people: 2 to 2, estimated from a sample of 3" in guess
     assert ">Count exactly</button>" in guess

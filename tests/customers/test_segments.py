@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from customers import conditions, facts, membership, segments
+from customers import conditions, counting, facts, membership, segments
 from customers.conditions import BadCondition
 from customers.filters import CustomerFilter
 from customers.models import (
@@ -178,27 +178,27 @@ def test_it_counts_and_describes_whom_it_finds() -> None:
     person(2, stage="retain", spend_minor=200)
     person(4, stage="dormant", may_email=True)
     person(1, stage="nurture", may_email=True, spend_minor=9_000)
-    found = segments.measure(segments.read(BUYERS))
-    assert found.count == segments.Count(3, is_exact=True, low=3, high=3)
+    found = counting.measure(segments.read(BUYERS))
+    assert found.count == counting.Count(3, is_exact=True, low=3, high=3)
     assert (found.reachable, found.stages, found.spend_minor) == (2, {"retain": 2, "dormant": 1}, 700)
 
 
 def test_it_says_when_a_count_is_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     customers = Customer.objects.bulk_create(Customer(name=f"C{n}") for n in range(300))
     CustomerFacts.objects.bulk_create(CustomerFacts(customer=c, orders=n % 3) for n, c in enumerate(customers))
-    monkeypatch.setattr(segments, "SAMPLE", 150)
-    monkeypatch.setattr(segments.sample_ids, "__defaults__", (150,))
+    monkeypatch.setattr(counting, "SAMPLE", 150)
+    monkeypatch.setattr(counting.sample_ids, "__defaults__", (150,))
     condition = segments.read({"all": [{"fact": "orders", "op": "gte", "value": 2}, {"not": {"did": "visit"}}]})
-    found = _slow(monkeypatch, lambda: segments.measure(condition))
+    found = _slow(monkeypatch, lambda: counting.measure(condition))
     assert (found.count.is_exact, found.count.n_sampled) == (False, 150)
     assert 70 < found.count.low < 100 < found.count.high < 135
     assert found.count.low <= found.count.value <= found.count.high
-    removed, is_exact = _slow(monkeypatch, lambda: segments.effects(condition))
+    removed, is_exact = _slow(monkeypatch, lambda: counting.effects(condition))
     assert not is_exact
     assert 150 < removed[(0,)] < 250
     assert removed[(1,)] == 0
-    exact = segments.measure(condition)
-    assert exact.count == segments.Count(100, is_exact=True, low=100, high=100)
+    exact = counting.measure(condition)
+    assert exact.count == counting.Count(100, is_exact=True, low=100, high=100)
 
 
 def _slow(monkeypatch: pytest.MonkeyPatch, work: Any) -> Any:
@@ -206,13 +206,13 @@ def _slow(monkeypatch: pytest.MonkeyPatch, work: Any) -> Any:
 
     class Over:
         def __enter__(self) -> None:
-            raise segments.TooLong
+            raise counting.TooLong
 
         def __exit__(self, *_: object) -> None:
             pass
 
     with monkeypatch.context() as patched:
-        patched.setattr(segments, "within", lambda limit: Over())
+        patched.setattr(counting, "within", lambda limit: Over())
         return work()
 
 
@@ -221,11 +221,11 @@ def test_it_stops_a_statement_that_takes_too_long_and_goes_on() -> None:
     endless = (
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000000) SELECT count(*) FROM n"
     )
-    with pytest.raises(segments.TooLong), segments.within(0.2):
+    with pytest.raises(counting.TooLong), counting.within(0.2):
         batches.rows(endless)
-    assert segments.measure(segments.read(BUYERS)).count.value == 1
+    assert counting.measure(segments.read(BUYERS)).count.value == 1
     if connection.vendor == "postgresql":
-        with segments.within(5):
+        with counting.within(5):
             assert batches.rows("SHOW statement_timeout") == [("5s",)]
         assert batches.rows("SHOW statement_timeout") == [("0",)]
 
@@ -236,7 +236,7 @@ def test_it_stops_a_statement_that_takes_too_long_and_goes_on() -> None:
 def test_it_bounds_an_estimate_by_what_the_sample_allows(
     found: int, asked: int, everybody: int, low: int, high: int
 ) -> None:
-    count = segments.estimated(found, asked, everybody)
+    count = counting.estimated(found, asked, everybody)
     assert (count.value, count.low, count.high) == (found * everybody // asked, low, high)
 
 
@@ -251,12 +251,12 @@ def test_it_tells_how_many_each_row_removes() -> None:
             {"any": [{"fact": "country", "op": "eq", "value": "SE"}, {"fact": "country", "op": "eq", "value": "PL"}]},
         ]
     }
-    removed, is_exact = segments.effects(segments.read(tree))
+    removed, is_exact = counting.effects(segments.read(tree))
     # Two match; without the first row three do, without the group three, and each country alone would leave one.
     assert is_exact
     assert removed == {(0,): 1, (1,): 1, (1, 0): -1, (1, 1): -1}
-    assert segments.effects(segments.read({"any": tree["all"][1]["any"]}))[0] == {(0,): -2, (1,): -1}
-    assert segments.effects(segments.read({"all": []})) == ({}, True)
+    assert counting.effects(segments.read({"any": tree["all"][1]["any"]}))[0] == {(0,): -2, (1,): -1}
+    assert counting.effects(segments.read({"all": []})) == ({}, True)
 
 
 def test_it_says_why_somebody_is_in_and_why_not() -> None:
@@ -404,7 +404,7 @@ def test_count_list_and_members_agree_now_and_on_a_past_date() -> None:
         name="A", condition={"all": [*BUYERS["all"], {"fact": "country", "op": "eq", "value": "SE"}]}
     )
     _record(clock.today())
-    count = segments.measure(segments.condition_of(segment)).count.value
+    count = counting.measure(segments.condition_of(segment)).count.value
     now = CustomerFilter({"segment": segment.key}, queryset=people()).qs
     then = CustomerFilter({"segment": segment.key, "segment_on": str(clock.today())}, queryset=people()).qs
     assert count == 3
