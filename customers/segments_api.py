@@ -18,9 +18,8 @@ from customers.conditions import Condition
 from customers.models import Customer, Segment
 from lifecycle_crm.accounts.callers import need
 from lifecycle_crm.accounts.models import User
+from lifecycle_crm.lib.api import BIGGEST_ID
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
-
-BIGGEST_ID = 2**63 - 1
 
 
 class SegmentOut(serializers.ModelSerializer):

@@ -16,9 +16,8 @@ from customers.models import Customer
 from feedback import cases, queries, surveys
 from feedback.models import Case, Kind, Response, Survey
 from lifecycle_crm.accounts.callers import person
+from lifecycle_crm.lib.api import BIGGEST_ID
 from lifecycle_crm.lib.errors import NotFound
-
-_ID_MAX = 2**63 - 1
 
 
 class SurveyOut(serializers.ModelSerializer):
@@ -67,7 +66,7 @@ class ResponseOut(serializers.ModelSerializer):
 class ResponseIn(serializers.Serializer):
     """An answer that was given elsewhere."""
 
-    customer = serializers.IntegerField(min_value=1, max_value=_ID_MAX, help_text="Id of the customer.")
+    customer = serializers.IntegerField(min_value=1, max_value=BIGGEST_ID, help_text="Id of the customer.")
     survey = serializers.SlugField(default="nps", help_text="Key of the survey.")
     score = serializers.IntegerField(
         min_value=-1000, max_value=1000, help_text="On the survey's scale: 0 to 10 for NPS."
@@ -108,7 +107,7 @@ class CaseCloseIn(serializers.Serializer):
 
 
 class ResponseFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(min_value=1, max_value=_ID_MAX, label="Id of the customer.")
+    customer = django_filters.NumberFilter(min_value=1, max_value=BIGGEST_ID, label="Id of the customer.")
     survey = django_filters.CharFilter(field_name="survey__key", label="Key of the survey.")
     kind = django_filters.ChoiceFilter(choices=Kind.choices, label="Kind of the survey.")
     score_min = django_filters.NumberFilter(field_name="score", lookup_expr="gte", label="Lowest score.")
@@ -126,9 +125,9 @@ class ResponseFilter(django_filters.FilterSet):
 
 
 class CaseFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(min_value=1, max_value=_ID_MAX, label="Id of the customer.")
+    customer = django_filters.NumberFilter(min_value=1, max_value=BIGGEST_ID, label="Id of the customer.")
     state = django_filters.ChoiceFilter(choices=Case.State.choices, label="State.")
-    assignee = django_filters.NumberFilter(min_value=1, max_value=_ID_MAX, label="Id of the user it is assigned to.")
+    assignee = django_filters.NumberFilter(min_value=1, max_value=BIGGEST_ID, label="Id of the user it is assigned to.")
     due_before = django_filters.IsoDateTimeFilter(
         field_name="due_at", lookup_expr="lt", label="Due before this moment."
     )

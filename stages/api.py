@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
+from lifecycle_crm.lib.api import BIGGEST_ID
 from lifecycle_crm.lib.errors import NotFound
 from stages import evidence, playbook, queries, rules_api
 from stages.models import Night, StageKey, StageTransition
@@ -97,7 +98,7 @@ class NightOut(serializers.ModelSerializer):
 
 
 class TransitionFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(field_name="customer_id", label="Id of the customer.", max_value=2**63 - 1)
+    customer = django_filters.NumberFilter(field_name="customer_id", label="Id of the customer.", max_value=BIGGEST_ID)
     from_stage = django_filters.ChoiceFilter(
         method="moved_from", choices=[(NEW, "New"), *StageKey.choices], label="Stage before; new for first placements."
     )

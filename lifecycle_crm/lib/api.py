@@ -14,6 +14,8 @@ from rest_framework.views import set_rollback
 from lifecycle_crm.lib.errors import DomainError
 
 CONTENT_TYPE = "application/problem+json"
+BIGGEST_ID = 2**63 - 1
+"""No row has a larger id, and no column holds one."""
 
 
 def _answer(code: str, title: str, http_status: int, headers: dict[str, str] | None = None, **extra: Any) -> Response:

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from customers import api, facts
+from customers import activity_api, facts
 from customers.models import Consent, Customer, Event, Order, Product, Refund
 from lifecycle_crm import reactions
 from lifecycle_crm.accounts.models import ApiKey
@@ -234,7 +234,7 @@ def test_a_batch_of_another_shape_is_refused(machine: Machine, body: Any) -> Non
 
 def test_a_batch_that_is_too_large_is_refused_and_writes_nothing(machine: Machine) -> None:
     ExternalIdFactory(source="api", value="C-1")
-    status, problem = machine.post("orders/batch/", {"orders": [order(str(n)) for n in range(api.MOST_ITEMS + 1)]})
+    status, problem = machine.post("orders/batch/", {"orders": [order(str(n)) for n in range(activity_api.MOST_ITEMS + 1)]})
     assert (status, problem["code"]) == (413, "batch_too_large")
     assert Order.objects.count() == 0
 
