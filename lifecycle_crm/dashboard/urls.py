@@ -1,6 +1,6 @@
 from django.urls import path
 
-from lifecycle_crm.dashboard import customer, flow, home, rfm
+from lifecycle_crm.dashboard import customer, customer_actions, flow, home, rfm
 
 app_name = "dashboard"
 urlpatterns = [
@@ -19,9 +19,9 @@ urlpatterns = [
     path("customers/<int:pk>/points/", customer.points, name="customer-points"),
     path("customers/<int:pk>/consents/", customer.consents, name="customer-consents"),
     path("customers/<int:pk>/data/", customer.data, name="customer-data"),
-    path("customers/<int:pk>/move/", customer.move, name="customer-move"),
-    path("customers/<int:pk>/consents/record/", customer.record_consent, name="customer-consent-record"),
-    path("customers/<int:pk>/feedback/link/", customer.survey_link, name="customer-survey-link"),
-    path("customers/<int:pk>/points/give/", customer.give_points, name="customer-points-give"),
-    path("customers/<int:pk>/data/edit/", customer.edit, name="customer-edit"),
+    path("customers/<int:pk>/move/", customer_actions.move, name="customer-move"),
+    path("customers/<int:pk>/consents/record/", customer_actions.record_consent, name="customer-consent-record"),
+    path("customers/<int:pk>/feedback/link/", customer_actions.survey_link, name="customer-survey-link"),
+    path("customers/<int:pk>/points/give/", customer_actions.give_points, name="customer-points-give"),
+    path("customers/<int:pk>/data/edit/", customer_actions.edit, name="customer-edit"),
 ]
