@@ -20,7 +20,6 @@ from customers.vocabulary import FACTS, FIELDS, STAGES, Kind
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
 from lifecycle_crm.lib.money import from_minor, to_minor
 
-MOST_ROWS = 40
 COUNTED = {"did": "did", "category": "bought", "sku": "bought"}
 """Fields of a row that count something that happened, and the word of the tree each stands for."""
 
@@ -208,7 +207,7 @@ def read(data: Mapping[str, Any]) -> Builder:
             groups[top] = _either(data[name])
             continue
         chosen = data.getlist(name) if hasattr(data, "getlist") else [data[name]]
-        found.setdefault((top, inner), {})[part] = [str(one)[:200].strip() for one in chosen]
+        found.setdefault((top, inner), {})[part] = [str(one).strip() for one in chosen]
 
     def row(parts: dict[str, list[str]]) -> Row:
         last = {part: given[-1] for part, given in parts.items() if given}
@@ -219,9 +218,9 @@ def read(data: Mapping[str, Any]) -> Builder:
         ).settled()  # fmt: skip
 
     items: list[Row | Group] = []
-    for top in sorted({top for top, _inner in found} | set(groups))[:MOST_ROWS]:
+    for top in sorted({top for top, _inner in found} | set(groups)):
         if top in groups:
-            inside = [row(found[at]) for at in sorted(found) if at[0] == top and at[1] >= 0][:MOST_ROWS]
+            inside = [row(found[at]) for at in sorted(found) if at[0] == top and at[1] >= 0]
             items.append(Group(groups[top], tuple(inside)))
         elif (top, -1) in found:
             items.append(row(found[top, -1]))

@@ -72,6 +72,15 @@ def test_every_row_goes_through_the_form_and_back(leaf: dict[str, Any]) -> None:
         assert again == tree
 
 
+def test_it_drops_nothing_of_a_segment_that_is_longer_than_usual() -> None:
+    many = {"all": [{"fact": "orders", "op": "gte", "value": n} for n in range(60)]}
+    long = {"fact": "acquisition_source", "op": "in", "value": [f"partner-{n}" for n in range(40)]}
+    for tree in (many, {"any": [BUYERS["all"][0], {"all": many["all"]}]}, {"all": [long]}):
+        again, told = builder.to_tree(builder.read(posted(builder.of_tree(tree))))
+        assert told.faults == ()
+        assert again == tree
+
+
 def test_no_row_at_all_is_everybody() -> None:
     assert builder.of_tree({"all": []}) == Builder("all", ())
     assert builder.to_tree(Builder("any", ()))[0] == {"all": []}
