@@ -234,7 +234,9 @@ def test_a_batch_of_another_shape_is_refused(machine: Machine, body: Any) -> Non
 
 def test_a_batch_that_is_too_large_is_refused_and_writes_nothing(machine: Machine) -> None:
     ExternalIdFactory(source="api", value="C-1")
-    status, problem = machine.post("orders/batch/", {"orders": [order(str(n)) for n in range(activity_api.MOST_ITEMS + 1)]})
+    status, problem = machine.post(
+        "orders/batch/", {"orders": [order(str(n)) for n in range(activity_api.MOST_ITEMS + 1)]}
+    )
     assert (status, problem["code"]) == (413, "batch_too_large")
     assert Order.objects.count() == 0
 
