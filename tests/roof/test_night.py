@@ -132,7 +132,7 @@ def test_a_dry_run_prints_the_diff_and_writes_nothing() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_full_night_finds_nothing_that_the_ordinary_one_missed() -> None:
-    first = shop(60, days=75)
+    first = shop(60, days=45)
     last = clock.last_complete_day()
     night.replay(first, last - timedelta(days=1))
     night.run(last, is_full=True, is_quiet=True)
