@@ -94,6 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "worker: starts real worker processes or servers of its own",
         "gate: checks the source (lint, types, imports, migrations)",
         "postgresql: only means something on PostgreSQL",
+        "pooler: needs PgBouncer, and is left out (and said so) on a machine without it",
         "sqlite: only means something on SQLite",
     ):
         config.addinivalue_line("markers", line)

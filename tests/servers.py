@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 
 class NoServer(RuntimeError):
@@ -181,6 +182,39 @@ def _wait_until_it_answers(url: str, seconds: float = 30) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+def pgbouncer_program() -> str | None:
+    """PgBouncer is no wheel: only a machine that has it can try what happens behind it."""
+    return shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
+
+
+def pgbouncer(to: str, *, connections: int) -> Server:
+    """A pooler by transaction before the PostgreSQL at ``to``, with so many connections to it for everybody together."""
+    program = pgbouncer_program()
+    if program is None:
+        raise NoServer("No PgBouncer on this machine: apt-get install pgbouncer, or brew install pgbouncer.")
+    parts = urlsplit(to)
+    person = _unprivileged()
+    folder = Path(tempfile.mkdtemp(prefix="crm-pool-", dir="/tmp"))
+    port, log = free_port(), folder / "log"
+    password = f" password={parts.password}" if parts.password else ""
+    (folder / "users").write_text(f'"{parts.username}" "{parts.password or ""}"\n')
+    (folder / "ini").write_text(
+        f"[databases]\n* = host={parts.hostname} port={parts.port or 5432}{password}\n[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = trust\n"
+        f"auth_file = {folder / 'users'}\npool_mode = transaction\ndefault_pool_size = {connections}\n"
+        "max_client_conn = 100\nignore_startup_parameters = extra_float_digits\n"
+    )
+    for path in [folder, *folder.iterdir()] if person else []:
+        os.chown(path, person["user"], person["group"])
+    with log.open("wb") as out:
+        process = subprocess.Popen([program, folder / "ini"], stdout=out, stderr=out, cwd=folder, **person)
+    server = _kept(
+        Server(parts._replace(netloc=f"{parts.username}@127.0.0.1:{port}").geturl(), program, process, folder)
+    )
+    wait_for_port(port, process, log)
+    return server
 
 
 # --- Redis ----------------------------------------------------------------------------------------------------------

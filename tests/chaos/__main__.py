@@ -15,8 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from tests import servers
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
@@ -86,9 +89,9 @@ def render(results: dict[str, list[dict[str, Any]]], options: argparse.Namespace
     lines = [
         "# What the night went through",
         "",
-        f"`make chaos SEED={options.seed} ROUNDS={options.rounds}`, Python {platform.python_version()}, {os.cpu_count()} "
-        "processors. A kill counts only when the process it hit had work in hand; a twin is the same scenario with one guard "
-        "taken away, and passes when it fails to hold.",
+        f"`make chaos SEED={options.seed} ROUNDS={options.rounds}` on {datetime.now(UTC):%Y-%m-%d}, "
+        f"Python {platform.python_version()}, {os.cpu_count()} processors, {_pooler()}. A kill counts only when the process "
+        "it hit had work in hand; a twin is the same scenario with one guard taken away, and passes when it fails to hold.",
         "",
         "| What | Database | Result | Seconds | In numbers |",
         "|---|---|---|---:|---|",
@@ -100,6 +103,15 @@ def render(results: dict[str, list[dict[str, Any]]], options: argparse.Namespace
             numbers = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in proof["told"].items())
             lines.append(f"| {what} | {database} | {proof['outcome']} | {proof['seconds']:g} | {numbers} |")
     return "\n".join(lines)
+
+
+def _pooler() -> str:
+    """What the proofs of fault 51 ran behind."""
+    program = servers.pgbouncer_program()
+    if program is None:
+        return "no PgBouncer, so nothing was tried behind a pooler"
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    return said.partition("\n")[0] or "PgBouncer"
 
 
 def _short(value: Any) -> str:

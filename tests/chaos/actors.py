@@ -3,13 +3,19 @@
 ``python -m tests.chaos.actors`` reads one JSON object a line: ``{"do": "start", …}`` answers ``{"pid": …}``, and
 ``{"do": "poll", "pid": …}`` answers ``{"status": null}`` while it lives. A worker's own order:
 
-``role``      ``night`` (run the night of ``day``), ``tick`` (what beat does, until nothing is due), ``join``
+``role``      ``night`` (run the night of ``day``), ``tick`` (what beat does, until nothing is due), ``join``,
+              ``tell`` (orders of customer 0, 1, … until something ends it), ``react`` (what follows from facts)
 ``width``, ``lease``, ``tries``   in place of the product's
 ``is_full``
 ``die_at``    SIGKILL itself before its n-th statement: a crash at a place that a seed can name
 ``hold``      in this step, once the chunk is claimed: write the file ``mark`` and wait until ``go`` exists
 ``nap``       seconds to wait before each part: work that takes a while
 ``poison``    a customer whose facts end the process (``os._exit``), as one that eats all memory would
+``eats``      bytes that its work needs for each customer of a part; with ``limit``, bytes it may have more than at its
+              start before SIGKILL, or ``cgroup``, a folder of the kernel's in which it has its own limit
+``notes``     a file that gets a line with the memory it has after each part
+``signal``    ``{"name": "SIGTERM", "at": 3, "after": 0.0001, "is_caught": true}``: so long after its n-th commit began;
+              caught, it raises, as a server's worker does, and exits with ``CAUGHT``; else it ends the process
 ``unsafe``    which guard to take away (``UNSAFE``)
 """
 
@@ -20,12 +26,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+CAUGHT = 7
 
 
 # --- In the test ------------------------------------------------------------------------------------------------------
@@ -120,7 +128,11 @@ def _be(order: dict[str, Any]) -> None:
         os.close(0)
         _work(order)
         code = 0
-    except BaseException:
+    except BaseException as problem:
+        found: BaseException | None = problem
+        while found is not None:  # what went wrong on the way out of a signal is still the signal's doing
+            code = CAUGHT if isinstance(found, _Caught) else code
+            found = found.__context__
         import traceback
 
         traceback.print_exc()
@@ -148,8 +160,22 @@ def _work(order: dict[str, Any]) -> None:
         _hold(held, Path(order["mark"]), Path(order["go"]))
     if poison := order.get("poison"):
         _poison(poison)
+    if order.get("eats"):
+        _eat(order["eats"], order.get("limit", 0), order.get("cgroup", ""))
+    if notes := order.get("notes"):
+        _note_memory(Path(notes))
+    if told := order.get("signal"):
+        _signalled(**told)
     if count := order.get("die_at"):
         connection.execute_wrappers.append(_Death(count))
+    if order["role"] == "tell":
+        _tell(order["name"], order["people"], order.get("unsafe") == "no_rows")
+        return
+    if order["role"] == "react":
+        from lifecycle_crm import reactions
+
+        reactions.run(seconds=30)
+        return
     if order["role"] == "tick":
         while night.pending():
             night.tick(seconds=60)
@@ -216,6 +242,97 @@ def _poison(customer: int) -> None:
     reactions.hand_down = trips
 
 
+def memory() -> int:
+    """Bytes this process has in memory; where that is not told, the most it ever had."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
+
+
+def _eat(each: int, limit: int, cgroup: str) -> None:
+    from customers import facts
+    from lifecycle_crm import reactions
+    from lifecycle_crm.lib import batches
+
+    inner, before = reactions.hand_down, memory()
+    if cgroup:
+        (Path(cgroup) / "cgroup.procs").write_text(str(os.getpid()))
+
+    def hungry(**order: Any) -> None:
+        count = batches.rows(f"SELECT count(*) FROM {facts.PICKED}")[0][0]
+        eaten = b"x" * (each * count)
+        if limit and memory() - before > limit:
+            os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does
+        inner(**order)
+        del eaten
+
+    reactions.hand_down = hungry
+
+
+def _note_memory(notes: Path) -> None:
+    from lifecycle_crm import night
+
+    inner = night._do
+
+    def noted(run: Any, chunk: Any, owner: str) -> None:
+        inner(run, chunk, owner)
+        with notes.open("a") as out:
+            out.write(f"{chunk.step} {memory()}\n")
+
+    night._do = noted
+
+
+class _Caught(BaseException):
+    """A signal that a handler turned into an exception, wherever the process was."""
+
+
+def _signalled(name: str, at: int, after: float, is_caught: bool) -> None:
+    from django.db import connection
+
+    def raises(*_frame: Any) -> None:
+        raise _Caught
+
+    number = getattr(signal, name)
+    signal.signal(number, raises if is_caught else signal.SIG_DFL)
+    inner, left = connection._commit, at
+
+    def commit() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            threading.Timer(after, os.kill, (os.getpid(), number)).start()
+        inner()
+
+    connection._commit = commit
+
+
+def _tell(name: str, people: int, without_rows: bool) -> None:
+    from django.db import transaction
+
+    from customers import facts, ingest
+    from customers.models import DirtyCustomer, Order
+    from lifecycle_crm.lib import clock
+    from loyalty import earning
+    from tests.chaos import town
+
+    for n in range(1000):
+        row = town.order(f"{name}-{n}", n % people, clock.now(), 1000 + n)
+        if not without_rows:
+            ingest.record_order(row, source="shop")
+            continue
+        # What follows is remembered by this process alone, as a queue in memory or a hook after the commit does.
+        with transaction.atomic():
+            pk = ingest.record_order(row, source="shop").id
+            Order.objects.filter(pk=pk).update(reacted_at=clock.now())
+            who = Order.objects.values_list("customer", flat=True).get(pk=pk)
+            DirtyCustomer.objects.filter(customer_id=who).delete()
+            transaction.on_commit(lambda pk=pk, who=who: (earning.award_for_orders([pk]), facts.refresh_now([who])))
+
+
 # --- Guards that can be taken away ------------------------------------------------------------------------------------
 
 
@@ -266,7 +383,12 @@ def _no_claim() -> None:
     _no_fence()
 
 
+def _no_rows() -> None:
+    """What follows from a fact is no row: see ``_tell``."""
+
+
 UNSAFE: dict[str, Callable[[], None]] = {
+    "no_rows": _no_rows,
     "done_before_work": _done_before_work,
     "no_fence": _no_fence,
     "no_claim": _no_claim,

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests import servers
 from tests.chaos import plan
 from tests.chaos.actors import Stage
+from tests.fixtures import database_url
 
 
 @pytest.fixture
@@ -30,6 +32,24 @@ def stage(environment: Callable[..., dict[str, str]], tmp_path: Path) -> Iterato
     one = Stage(environment(LOG_LEVEL="ERROR", CELERY_BROKER_URL="memory://"), tmp_path)
     yield one
     one.stop()
+
+
+@pytest.fixture
+def pooled_stage(environment: Callable[..., dict[str, str]], tmp_path: Path) -> Iterator[Stage]:
+    """``stage`` behind a PgBouncer that lends its three connections by transaction."""
+    pooler = servers.pgbouncer(database_url(), connections=3)
+    values = {"DATABASE_URL": pooler.url, "DATABASE_POOLED": "1"}
+    one = Stage(environment(LOG_LEVEL="ERROR", CELERY_BROKER_URL="memory://", **values), tmp_path)
+    yield one
+    one.stop()
+    pooler.stop()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if servers.pgbouncer_program() is None:
+        behind = [item for item in items if item.get_closest_marker("pooler")]
+        config.hook.pytest_deselected(items=behind)
+        items[:] = [item for item in items if item not in behind]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

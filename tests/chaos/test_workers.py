@@ -1,4 +1,5 @@
-"""Faults 43, 47 and 50: several beats and workers at once, a customer who ends every process, a worker that slept too long."""
+"""Faults 43, 47, 48, 50 and 51: several beats and workers at once, also behind a connection pooler; a customer who ends
+every process; a part that is too large for the memory there is; a worker that slept too long."""
 
 from __future__ import annotations
 
@@ -6,10 +7,11 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
+import psycopg2
 import pytest
 import time_machine
 from django.db.models import Sum
@@ -20,9 +22,10 @@ from lifecycle_crm import night, reactions
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.models import SetAside
 from stages.models import Chunk, Night, StageTransition
+from tests import servers
 from tests.chaos import pictures, plan, town
 from tests.chaos.actors import Stage
-from tests.fixtures import wait_until
+from tests.fixtures import database_url, wait_until
 
 pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 
@@ -48,8 +51,8 @@ def workers_of(day: date) -> Counter[str]:
 # --- Several at once --------------------------------------------------------------------------------------------------
 
 
-def test_three_beats_and_three_workers_make_one_night_of_each_date(stage: Stage, tell: Callable[..., None]) -> None:
-    """43: several beats and workers at once; one night per date, each part worked once."""
+def three_at_once(stage: Stage, tell: Callable[..., None]) -> None:
+    """Three beats that run what is due: one night per date, each part worked once."""
     last = a_shop("beats")
     first = last - timedelta(days=min(plan.rounds(3), 25) + 1)
     night.run(first)
@@ -70,6 +73,40 @@ def test_three_beats_and_three_workers_make_one_night_of_each_date(stage: Stage,
     assert len(shares) >= 2, "One process did it all: this run proves nothing."
     again = StageTransition.objects.filter(night__in=nights).values_list("customer", "night")
     assert len(set(again)) == len(again)
+
+
+def test_three_beats_and_three_workers_make_one_night_of_each_date(stage: Stage, tell: Callable[..., None]) -> None:
+    """43: several beats and workers at once; one night per date, each part worked once."""
+    three_at_once(stage, tell)
+
+
+@pytest.mark.postgresql
+@pytest.mark.pooler
+def test_behind_a_pooler_by_transaction_they_still_make_one_night_of_each_date(
+    pooled_stage: Stage, tell: Callable[..., None]
+) -> None:
+    """51: the same behind PgBouncer, pool_mode=transaction: a lease is a row, so it does not matter whose connection it was."""
+    three_at_once(pooled_stage, tell)
+
+
+@pytest.mark.postgresql
+@pytest.mark.pooler
+def test_its_unsafe_twin_that_locks_by_session_has_two_holders_behind_a_pooler(tell: Callable[..., None]) -> None:
+    """51, twin: an advisory lock belongs to a connection, and the pooler lends the same one to both."""
+    pooler = servers.pgbouncer(database_url(), connections=1)
+    holders = 0
+    try:
+        for _n in range(3):
+            one = psycopg2.connect(pooler.url)
+            one.autocommit = True
+            with one.cursor() as cursor:
+                cursor.execute("SELECT pg_try_advisory_lock(51)")
+                holders += cursor.fetchone()[0]
+            # Not closed: each believes that it holds the lock alone.
+    finally:
+        pooler.stop()
+    tell(holders_at_once=holders)
+    assert holders == 3
 
 
 def test_its_unsafe_twin_that_claims_without_asking_works_parts_twice(stage: Stage, tell: Callable[..., None]) -> None:
@@ -184,6 +221,85 @@ def test_a_customer_who_cannot_be_placed_at_once_does_not_hold_up_the_others(mon
     with time_machine.travel(clock.now() + timedelta(days=1, seconds=5), tick=False):
         assert reactions.run() == {"customers": 1}
     assert SetAside.objects.count() == DirtyCustomer.objects.count() == 0
+
+
+# --- Memory -----------------------------------------------------------------------------------------------------------
+
+MEGABYTE = 2**20
+EATS, LIMIT = 4 * MEGABYTE, 72 * MEGABYTE
+"""What a worker needs for each customer of a part, and what it may have: enough for sixteen of them."""
+
+
+@pytest.fixture
+def cgroup(tmp_path: Path) -> Iterator[str]:
+    """A folder of the kernel's with this limit, "" where we may not make one. Then the process ends itself in time."""
+    memory = Path("/sys/fs/cgroup/memory")
+    ours = memory / f"crm-{tmp_path.name}-{os.getpid()}"
+    try:
+        ours.mkdir()
+        (ours / "memory.limit_in_bytes").write_text(str(LIMIT))
+    except OSError:
+        if ours.is_dir():
+            ours.rmdir()
+        yield ""
+        return
+    yield str(ours)
+    ours.rmdir()
+
+
+def test_a_part_that_does_not_fit_into_memory_is_tried_again_smaller(
+    stage: Stage, cgroup: str, monkeypatch: pytest.MonkeyPatch, tell: Callable[..., None]
+) -> None:
+    """48: the kernel kills the worker that needs too much; its part is halved until it fits, and nobody is left out."""
+    last = a_shop("memory")
+    monkeypatch.setattr(night, "WIDTH", 50)
+    with pictures.nothing_stays():
+        assert night.run(last).state == "done"
+        alone = pictures.take("nights")
+    order = {"day": last.isoformat(), "width": 50, "eats": EATS, "limit": LIMIT, "cgroup": cgroup}
+    deaths = 0
+    while (ended := stage.wait(stage.start("night", **order))) != 0:
+        assert ended == -signal.SIGKILL, stage.said.read_text()[-3000:]
+        deaths += 1
+        assert deaths <= 100, "The night must get on."
+    parts = Chunk.objects.filter(night__business_date=last, step="facts")
+    most = max(Customer.objects.filter(pk__gte=part.low, pk__lt=part.high).count() for part in parts)
+    by = "the kernel (a cgroup)" if cgroup else "itself"
+    tell(deaths=deaths, killed_by=by, most_people_in_a_part=most, parts=parts.count())
+    done = Night.objects.get(business_date=last)
+    assert (done.state, done.counts["set_aside"], done.error) == ("done", 0, "")
+    # Three tries of fifty, of twenty-five, and then twelve or thirteen fit.
+    assert deaths >= 6
+    assert most <= 16
+    assert pictures.differences(alone, pictures.take("nights")) == []
+
+
+def test_its_unsafe_twin_that_tries_the_same_part_again_never_gets_through(
+    stage: Stage, cgroup: str, tell: Callable[..., None]
+) -> None:
+    """48, twin: a part stays as large as it is, however often it has killed its worker."""
+    last = a_shop("memory")
+    order = {"day": last.isoformat(), "width": 50, "eats": EATS, "limit": LIMIT, "cgroup": cgroup, "tries": 10**6}
+    deaths = sum(stage.wait(stage.start("night", **order)) == -signal.SIGKILL for _ in range(9))
+    tell(deaths=deaths)
+    assert deaths == 9
+    assert Night.objects.get(business_date=last).state == "running"
+    assert not Chunk.objects.filter(night__business_date=last, step="facts", state="done").exists()
+
+
+def test_a_worker_has_as_much_memory_after_its_last_part_as_after_its_first(
+    stage: Stage, tmp_path: Path, tell: Callable[..., None]
+) -> None:
+    """48: memory stays flat over the parts of full nights."""
+    last = a_shop("flat")
+    notes = tmp_path / "memory"
+    order = {"day": last.isoformat(), "is_full": True, "width": WIDTH, "notes": str(notes)}
+    assert stage.wait(stage.start("night", **order)) == 0
+    told = [line.split() for line in notes.read_text().splitlines()]
+    sizes = [int(size) for step, size in told if step in ("facts", "stages")]
+    tell(parts=len(sizes), at_first_mb=sizes[0] // MEGABYTE, at_most_mb=max(sizes) // MEGABYTE)
+    assert len(sizes) > 12
+    assert max(sizes) < 1.1 * sizes[0]
 
 
 # --- The zombie -------------------------------------------------------------------------------------------------------
