@@ -179,8 +179,8 @@ TABLES: dict[str, tuple[type[models.Model], str]] = {
     "runs": (Run, "campaign__name key state as_of audience variants guard confirmed_by__email"),
     "messages": (
         Message,
-        "run__key customer__email_key channel state reason address language context tries verdict consent__occurred_at due_at "
-        "sent_at transport error",
+        "run__key customer__email_key channel state reason address language context tries verdict consent__occurred_at "
+        "transport error",
     ),
     # The night itself.
     "nights": (Night, "business_date as_of state is_quiet error rule_set__version undone_by__email undo"),
@@ -213,7 +213,7 @@ NOT_BY_A_NIGHT: dict[str, str] = {
 LEFT_OUT = {
     "row numbers of ours": "id pk source_id cause key name_id digest code token message_id nonce number",
     "the clock of the machine": "recorded_at received_at reacted_at created_at updated_at started_at finished_at made_at "
-    "counted_at added_at opened_at published_at state_at undone_at changed_at archived_at",
+    "counted_at added_at opened_at published_at state_at undone_at changed_at archived_at due_at sent_at",
     "who worked on it": "owner lease_until attempt attempts is_full counts",
 }
 """Columns that differ between two runs that came to the same, in every table."""

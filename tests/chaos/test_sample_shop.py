@@ -22,11 +22,10 @@ PEOPLE = None if plan.ROUNDS >= 100 else 400 if plan.IS_LONG else 50
 
 
 def nights(first: date, last: date) -> list[date]:
-    """Every date in a long run; else every 24th, and all of the last fortnight."""
-    if plan.IS_LONG:
-        return list(clock.days(first, last))
+    """Every date with 25 rounds or more; with fewer not all of them, in the suite every 24th; and all of the last week."""
+    step = max(1, 24 // plan.rounds(1))
     near = last - timedelta(days=7)
-    return [day for day in clock.days(first, last) if day > near or (day - first).days % 24 == 23]
+    return [day for day in clock.days(first, last) if day > near or (day - first).days % step == step - 1]
 
 
 def test_eighteen_months_of_ordinary_nights_end_like_full_ones(tell: Callable[..., None]) -> None:
