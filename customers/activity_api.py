@@ -27,6 +27,7 @@ from customers import ingest
 from customers.ingest import EventIn, LineIn, OrderIn, Result, Status
 from customers.ingest.items import only
 from customers.models import Event, Order, OrderLine, Refund
+from lifecycle_crm.accounts.callers import sees_contacts
 from lifecycle_crm.lib.api import BIGGEST_ID
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
 
@@ -72,6 +73,11 @@ class EventOut(serializers.ModelSerializer):
         fields = [
             "id", "customer", "name", "occurred_at", "received_at", "source", "source_id", "properties", "is_history"
         ]  # fmt: skip
+
+    def to_representation(self, event: Event) -> dict[str, Any]:
+        answer: dict[str, Any] = super().to_representation(event)
+        # A shop puts into them what it likes, such as an address; the time line of the pages does not show them either.
+        return answer if sees_contacts(self.context["request"]) else {**answer, "properties": {}}
 
 
 class ResultOut(serializers.Serializer):

@@ -65,7 +65,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     # What a role may do is answered here and asked everywhere else.
 
     def sees_contacts(self) -> bool:
-        """See who a customer is: the name, the addresses, the words they wrote; the others see initials and numbers."""
+        """See who a customer is: the name, the addresses, and what may hold them. The others see initials and numbers."""
         return self._is(Role.OWNER, Role.ADMIN, Role.MARKETER, Role.SUPPORT)
 
     def may_serve(self) -> bool:

@@ -11,7 +11,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from customers import activity_api, facts
+from customers import activity_api, facts, ingest
+from customers.ingest import EventIn
 from customers.models import Consent, Customer, Event, Order, Product, Refund
 from lifecycle_crm import reactions
 from lifecycle_crm.accounts.models import ApiKey
@@ -165,6 +166,20 @@ def test_an_analyst_sees_no_addresses_over_the_api_either(client: Client) -> Non
     for secret in ("Öberg", "asa@example.org", "size-38"):
         assert secret not in text
     assert json.loads(text)["name"] == "Å… Ö…"
+
+
+@pytest.mark.parametrize(("role", "seen"), [("analyst", {}), ("support", {"to": "asa@example.org"})])
+def test_what_a_shop_puts_into_an_event_is_for_those_who_see_contacts(client: Client, role: str, seen: Any) -> None:
+    client.force_login(UserFactory(role=role))
+    made = ingest.record_event(
+        EventIn(
+            name="quote_sent", occurred_at=clock.now(), source_id="q-1", customer_id=CustomerFactory().pk,
+            properties={"to": "asa@example.org"},
+        ),
+        source="shop",
+    )  # fmt: skip
+    assert client.get("/api/v1/events/").json()["results"][0]["properties"] == seen
+    assert client.get(f"/api/v1/events/{made.pk}/").json()["properties"] == seen
 
 
 # --- Orders -----------------------------------------------------------------------------------------------------------
