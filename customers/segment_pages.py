@@ -501,7 +501,7 @@ def segment_members(request: HttpRequest, key: str) -> HttpResponse:
         messages.success(request, _("One person was taken off the list."))
         return redirect("customers:segment", segment.key)
     lines = [line.strip() for line in request.POST.get("people", "").splitlines() if line.strip()][:500]
-    found = {line: segments.find_person(line) for line in lines}
+    found = segments.find_people(lines)
     if unknown := [line for line, person in found.items() if person is None]:
         raise InvalidInput(_("Nobody was added: there is no “%(who)s”. Correct the line.") % {"who": unknown[0][:80]})
     count = segments.add_members(

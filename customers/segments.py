@@ -336,14 +336,34 @@ def explain(condition: Condition, customer: Customer, *, as_of: datetime | None 
 
 def find_person(text: str) -> Customer | None:
     """The customer of a number, an e-mail address or the words of a name; the first when there are several."""
-    words = text.strip()
+    return find_people([text])[text]
+
+
+def find_people(texts: Iterable[str]) -> dict[str, Customer | None]:
+    """The same of many: numbers and addresses with one question each, only names one by one."""
+    wanted = {text: text.strip() for text in texts}
+    numbers = {text: int(number) for text, words in wanted.items() if (number := _number(words))}
+    keys = {text: email_key(words) for text, words in wanted.items() if "@" in words and text not in numbers}
+    by_number = Customer.objects.in_bulk(numbers.values()) if numbers else {}
+    addressed = Customer.objects.filter(email_key__in=set(keys.values()) - {""}) if keys else []
+    by_key = {one.email_key: one for one in addressed}
+    found: dict[str, Customer | None] = {}
+    for text, words in wanted.items():
+        if text in numbers:
+            found[text] = by_number.get(numbers[text])
+        else:
+            found[text] = by_key.get(keys.get(text, "")) or _named(words)
+    return found
+
+
+def _number(words: str) -> str:
     number = words.removeprefix("#")
+    return number if number.isdecimal() and len(number) < 19 else ""
+
+
+def _named(words: str) -> Customer | None:
     if not words:
         return None
-    if number.isdecimal() and len(number) < 19:
-        return Customer.objects.filter(pk=int(number)).first()
-    if "@" in words and (found := Customer.objects.filter(email_key=email_key(words)).first()):
-        return found
     rows = Customer.objects.all()
     for word in search_text(words).split()[:8]:
         rows = rows.filter(search_text__contains=word)
