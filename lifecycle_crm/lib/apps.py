@@ -1,6 +1,10 @@
+"""What the ground changes about Django when it starts."""
+
 from django.apps import AppConfig
 from django.db.backends.base.operations import BaseDatabaseOperations
-from django.db.backends.sqlite3.base import DatabaseOperations as SqliteOperations
+
+# "operations" imports "base", which imports it back: only from here does the import work in any order.
+from django.db.backends.sqlite3.base import DatabaseOperations as SqliteOperations  # type: ignore[attr-defined]
 
 
 class GroundConfig(AppConfig):
