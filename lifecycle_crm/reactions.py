@@ -1,6 +1,6 @@
 """What happens after a fact is written. Read this file second, after the README.
 
-A fact (an order, a refund, an answer) is a row with ``reacted_at``. ``drain`` takes a thousand at a time, oldest first,
+A fact (an order, a refund, an answer) is a row with ``reacted_at``. ``drain`` takes two thousand at a time, oldest first,
 calls the set-based verbs listed in ``AFTER`` and marks the rows in the same transaction. It is at-least-once, so every verb
 is keyed. ``settle`` then brings the customers that anything happened to up to date: facts, numbers from every floor, stage.
 
