@@ -132,8 +132,9 @@ def test_a_dry_run_prints_the_diff_and_writes_nothing() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_full_night_finds_nothing_that_the_ordinary_one_missed() -> None:
-    first = shop(60, days=45)
+    shop(60, days=75)
     last = clock.last_complete_day()
+    first = last - timedelta(days=24)
     night.replay(first, last - timedelta(days=1))
     night.run(last, is_full=True, is_quiet=True)
     by_full = picture()

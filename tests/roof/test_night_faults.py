@@ -41,8 +41,9 @@ def _arrive(days_ago: int) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_three_days_away_while_orders_arrive_end_like_three_days_at_work(at_noon: None) -> None:  # noqa: F811
     """The nights are late, the facts are not: what was written meanwhile counts for the night of its own date."""
-    first = shop(50, days=40)
+    shop(50, days=100)
     last = clock.last_complete_day()
+    first = last - timedelta(days=20)
     away = [clock.day_end(last) - timedelta(days=2, hours=12), clock.day_end(last) - timedelta(hours=12)]
     night.replay(first, last - timedelta(days=3))
     for days in (3, 2, 1):
