@@ -53,10 +53,10 @@ format:
 clean:
 	rm -rf $(VENV) staticfiles .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-# The benchmark suite: make bench SIZES="10000 100000" DATABASES="sqlite postgresql"
+# The benchmark suite: make bench SIZES="10000 100000" DATABASES="sqlite postgresql", or one part of it: ONLY=points SIZES=1000000
 bench:
 	$(call environment,tests/requirements.txt)
-	@exec $(PY) -m tests.bench $(if $(SIZES),--sizes $(SIZES)) $(if $(DATABASES),--databases $(DATABASES))
+	@exec $(PY) -m tests.bench $(if $(SIZES),--sizes $(SIZES)) $(if $(DATABASES),--databases $(DATABASES)) $(if $(ONLY),--only $(ONLY))
 
 # The proofs under faults, long: make chaos SEED=7 ROUNDS=100 DATABASES=postgresql ONLY=kills WRITE=1
 chaos:

@@ -25,6 +25,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000], help="customers")
     parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"])
+    parser.add_argument(
+        "--only", choices=["points", "proof", "redemptions", "wallet"],
+        help="this measurement alone; sizes are then orders, entries or customers",
+    )  # fmt: skip
     parser.add_argument("--out", default="bench.json")
     options = parser.parse_args()
 
@@ -38,12 +42,13 @@ def main() -> int:
                     if database == "postgresql":
                         assert server is not None
                         url = _fresh(server.url, f"bench_{size}")
-                    results.append(_measure(database, size, url, folder))
+                    results.append(_measure(database, size, url, folder, options.only))
                     _print(results[-1])
         finally:
             if server is not None:
                 server.stop()
-    _growth(results)
+    if not options.only:
+        _growth(results)
     Path(options.out).write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(f"Written to {options.out}.")
     return 0
@@ -61,7 +66,7 @@ def _fresh(url: str, name: str) -> str:
     return f"{url.rpartition('/')[0]}/{name}"
 
 
-def _measure(database: str, size: int, url: str, folder: str) -> dict[str, Any]:
+def _measure(database: str, size: int, url: str, folder: str, only: str | None) -> dict[str, Any]:
     out = Path(folder) / f"{database}-{size}.json"
     environment = os.environ | {
         "DATABASE_URL": url,
@@ -75,18 +80,30 @@ def _measure(database: str, size: int, url: str, folder: str) -> dict[str, Any]:
         "PGOPTIONS": "-c max_parallel_workers_per_gather=0",
     }
     command = [sys.executable, "-m", "tests.bench.measure", str(size), str(out)]
+    if only:
+        command = [sys.executable, "-m", "tests.bench.single", only, str(size), str(out)]
     subprocess.run(command, env=environment, cwd=ROOT, check=True)
     return {"database": database, "customers": size, **json.loads(out.read_text(encoding="utf-8"))}
 
 
 def _print(result: dict[str, Any]) -> None:
+    if "only" in result:
+        print(
+            f"\n{result['database']}, {result['only']} at {result['customers']:,}; {result['peak_memory_mb']:,.0f} MB"
+        )
+        _print_rows(result)
+        return
     how = "copied from 10,000" if result["is_grown"] else "resampled"
     print(
         f"\n{result['database']}, {result['customers']:,} customers ({how}), {result['orders']:,} orders, "
         f"{result['events']:,} events, loaded in {result['load_s']:,.0f} s; floor (GROUP BY of orders, events and consents): "
         f"{result['floor_s'] * 1000:,.0f} ms, {result['floor_cpu_s'] * 1000:,.0f} ms of CPU"
     )
-    print(f"  {'what':<44}{'median':>12}{'to the floor':>14}{'in CPU':>9}  note")
+    _print_rows(result)
+
+
+def _print_rows(result: dict[str, Any]) -> None:
+    print(f"  {'what':<44}{'median':>12}{'ratio':>14}{'in CPU':>9}  note")
     for row in result["rows"]:
         ratio = f"{row['ratio']:,.2f}" if row.get("ratio") is not None else ""
         in_cpu = f"{row['cpu_ratio']:,.2f}" if row.get("cpu_ratio") is not None else ""

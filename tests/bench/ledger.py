@@ -1,6 +1,6 @@
 """Redemptions by fifty clients at once over HTTP, and the proof of the ledger over many entries, with its growth.
 
-``BENCH_LEDGER_ENTRIES`` sets how many entries are proved (default: ten per customer); a quarter of them is proved first.
+Ten entries per customer are proved, a quarter of them first; ``--only proof --sizes 10000000`` proves so many.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -23,7 +25,7 @@ from customers.models import Customer
 from lifecycle_crm.accounts.models import ApiKey
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import parameter
-from loyalty import audit, ledger
+from loyalty import audit, ledger, wallet
 from loyalty.models import Account, Entry, Programme
 
 CLIENTS = 50
@@ -66,15 +68,7 @@ def redemptions() -> list[dict[str, Any]]:
     )
     secret = ApiKey.issue(name="Bench", scopes=["points:write"])[1]
     alone = [timed(lambda n=n: ledger.redeem(customer=people[0], points=1, key=f"bench:alone:{n}")) for n in range(100)]
-    port = _free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "lifecycle_crm.wsgi", "-b", f"127.0.0.1:{port}", "-w", str(WORKERS)],
-        env=os.environ | {"SITE_URL": f"http://127.0.0.1:{port}"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait(port)
+    with _served() as port:
         found = []
         for name, whose in (
             ("a customer each", lambda n: people[n].pk),
@@ -97,6 +91,21 @@ def redemptions() -> list[dict[str, Any]]:
                 )
             )
         return found
+
+
+@contextmanager
+def _served() -> Iterator[int]:
+    """Our server with its workers on a port of its own."""
+    port = _free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "lifecycle_crm.wsgi", "-b", f"127.0.0.1:{port}", "-w", str(WORKERS)],
+        env=os.environ | {"SITE_URL": f"http://127.0.0.1:{port}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait(port)
+        yield port
     finally:
         server.terminate()
         server.wait(20)
@@ -189,7 +198,7 @@ def grow(count: int, turn: int) -> None:
 
 def proof(size: int) -> list[dict[str, Any]]:
     """``verify`` of the ledger and the nightly proof; the ratio is to reading each posting once."""
-    goal = int(os.environ.get("BENCH_LEDGER_ENTRIES") or size * 10)
+    goal = size * 10
     found, before = [], 0.0
     for turn, target in enumerate((goal // 4, goal)):
         grow(max(target - Entry.objects.count(), 1), turn)
@@ -202,6 +211,7 @@ def proof(size: int) -> list[dict[str, Any]]:
             for _time in range(2)
         )
         nightly = timed(lambda: ledger.prove())
+        seventh = timed(lambda turn=turn: ledger.prove(day=clock.today() + timedelta(days=turn + 1)))
         said: list[str] = []
         whole = [timed(lambda said=said: said.extend(audit.problems())) for _time in range(2)]
         assert said == [], said[:3]
@@ -213,11 +223,41 @@ def proof(size: int) -> list[dict[str, Any]]:
                 f"verify the ledger, {entries:,} entries",
                 whole,
                 min(whole) / floor,
-                f"{each:.2f} µs per entry{growth}; the night's proof {nightly:.1f} s",
+                f"{each:.2f} µs per entry{growth}; a night's proof {nightly:.1f} s where every account moved, "
+                f"{seventh:.1f} s where none did",
             )
         )
     return found
 
 
+# --- The wallet -------------------------------------------------------------------------------------------------------
+
+
+def wallets(looks: int = 300) -> list[dict[str, Any]]:
+    """The public wallet over HTTP, one customer after another: what a customer waits for, without the network."""
+    held = Account.objects.filter(balance__gt=0).select_related("customer").order_by("-earned")[:looks]
+    paths = [wallet.path(wallet.card(one.customer)) for one in held]
+    entries, took = Entry.objects.count(), []
+    with _served() as port:
+        for path in [*paths[: WORKERS * 3], *paths]:
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            began = time.perf_counter()
+            client.request("GET", path)
+            answer = client.getresponse()
+            answer.read()
+            took.append(time.perf_counter() - began)
+            assert answer.status == 200, answer.status
+            client.close()
+    ordered = sorted(took[WORKERS * 3 :])
+    return [
+        row(
+            "wallet over HTTP, one at a time",
+            ordered,
+            None,
+            f"p95 {ordered[int(len(ordered) * 0.95)] * 1000:,.0f} ms, n = {len(ordered)}, {entries:,} entries, {WORKERS} workers",
+        )
+    ]
+
+
 def rows(size: int) -> list[dict[str, Any]]:
-    return redemptions() + proof(size)
+    return redemptions() + wallets() + proof(size)
