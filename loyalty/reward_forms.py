@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from customers.models import Product
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.money import to_minor
-from loyalty.forms import FindForm, new_key
+from loyalty.forms import FindForm, Movement
 from loyalty.ledger import MOST_POINTS
 from loyalty.models import Programme, Reward, VoucherSeries
 from loyalty.vouchers import MOST_CODES
@@ -144,14 +144,10 @@ class RewardForm(forms.Form):
         return given
 
 
-class OrderRewardForm(forms.Form):
-    """A reward for a customer, for the price that was on the page. The hidden key makes a second press the same request."""
+class OrderRewardForm(Movement):
+    """A reward for a customer, for the price that was on the page."""
 
-    key = forms.RegexField(regex=r"^[A-Za-z0-9_-]{16,64}$", widget=forms.HiddenInput, initial=new_key)
     points = forms.IntegerField(min_value=0, widget=forms.HiddenInput)
-
-    def clean_key(self) -> str:
-        return f"form:{self.cleaned_data['key']}"
 
 
 class ReasonForm(forms.Form):
@@ -218,10 +214,14 @@ class GenerateForm(forms.Form):
     count = forms.IntegerField(label=_("How many codes"), min_value=1, max_value=MOST_CODES, initial=100)
 
 
-class IssueForm(FindForm):
-    """A code for one customer. The hidden key makes a second press of the button the same request."""
+class IssueForm(Movement, FindForm):
+    """A code for one customer."""
 
-    key = forms.RegexField(regex=r"^[A-Za-z0-9_-]{16,64}$", widget=forms.HiddenInput, initial=new_key)
 
-    def clean_key(self) -> str:
-        return f"form:{self.cleaned_data['key']}"
+class UseVoucherForm(Movement):
+    """A code is used up at the counter."""
+
+    code = forms.CharField(max_length=64, widget=forms.HiddenInput)
+    reference = forms.CharField(
+        label=_("Used for"), max_length=120, required=False, help_text=_("Such as the order's number.")
+    )

@@ -61,6 +61,7 @@ staff = [
     path("referrals/<int:pk>/approve/", referral_pages.referral_approve, name="referral-approve"),
     path("referrals/<int:pk>/refuse/", referral_pages.referral_refuse, name="referral-refuse"),
     path("vouchers/", voucher_pages.series_list, name="vouchers"),
+    path("vouchers/use/", voucher_pages.voucher_use, name="voucher-use"),
     path("vouchers/new/", voucher_pages.series_new, name="voucher-new"),
     path("vouchers/<int:pk>/", voucher_pages.series_detail, name="voucher-series"),
     path("vouchers/<int:pk>/upload/", voucher_pages.series_upload, name="voucher-upload"),

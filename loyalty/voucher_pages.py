@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -14,11 +15,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from customers.queries import shown_name
 from lifecycle_crm.lib import http
-from lifecycle_crm.lib.errors import DomainError, NotFound
+from lifecycle_crm.lib.errors import DomainError, InvalidInput, NotFound
 from lifecycle_crm.templatetags.crm import num
 from loyalty import callers, codes, vouchers
 from loyalty.models import Voucher, VoucherSeries
-from loyalty.reward_forms import GenerateForm, IssueForm, SeriesForm, UploadForm
+from loyalty.reward_forms import GenerateForm, IssueForm, SeriesForm, UploadForm, UseVoucherForm
 
 
 def _crumbs(*more: tuple[str, str]) -> list[dict[str, str]]:
@@ -53,10 +54,29 @@ def series_list(request: HttpRequest) -> HttpResponse:
         "found_code": codes.shown(found.code) if found else "",
         "found_worth": vouchers.said(found.series) if found else "",
         "found_who": shown_name(found.customer, request.user) if found and found.customer else "",
+        "use_form": UseVoucherForm(initial={"code": found.code}) if found and callers.may_act(request) else None,
         "may_set_up": callers.may_set_up(request),
         "crumbs": _crumbs()[:2],
     }
     return http.page(request, "loyalty/vouchers.html", context)
+
+
+@require_POST
+@callers.for_those_who_act
+def voucher_use(request: HttpRequest) -> HttpResponse:
+    """The code is used up, once however often the button is pressed."""
+    form = UseVoucherForm(request.POST)
+    if not form.is_valid():
+        raise InvalidInput(_("Look the code up and press the button on this page."))
+    try:
+        done = vouchers.use(**form.cleaned_data)
+    except DomainError as problem:
+        messages.error(request, problem.message)
+    else:
+        messages.success(request, _("%(code)s is used: %(worth)s.") % {
+            "code": codes.shown(done.code), "worth": vouchers.said(done.series),
+        })  # fmt: skip
+    return redirect(f"{reverse('loyalty:vouchers')}?{urlencode({'code': form.cleaned_data['code']})}")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -80,6 +80,7 @@ ACTIONS = {
     "loyalty:liability-csv",
     "loyalty:counter-redeem",
     "loyalty:voucher-upload",
+    "loyalty:voucher-use",
     "loyalty:wallet-undo",
     "loyalty:referral-approve",
     "loyalty:voucher-generate",
