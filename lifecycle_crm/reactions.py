@@ -27,7 +27,7 @@ from lifecycle_crm.dashboard import rollups
 from lifecycle_crm.lib import clock, leases
 from lifecycle_crm.lib.models import SetAside
 from lifecycle_crm.lib.moments import parameter
-from loyalty import earning, referrals, tally
+from loyalty import causes, earning, referrals
 from loyalty import standing as points_standing
 from stages import engine, presets
 
@@ -40,7 +40,7 @@ def _reward_answers(ids: Sequence[int]) -> None:
     """Siblings meet only here: loyalty learns that somebody answered a survey, never what they said."""
     answers = Response.objects.filter(pk__in=ids).values_list("pk", "customer_id", "answered_at", "survey__key")
     earning.award_for(
-        [tally.Cause(f"response:{pk}", "survey", who, at, survey, "response", pk) for pk, who, at, survey in answers]
+        [causes.Cause(f"response:{pk}", "survey", who, at, survey, "response", pk) for pk, who, at, survey in answers]
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import django_filters
 from django.db.models import QuerySet
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -146,10 +146,7 @@ def _answer(entry: Entry) -> Response:
     return Response(EntryOut(entry).data, status=status.HTTP_201_CREATED)
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Movements of points", tags=["points"]),
-    retrieve=extend_schema(summary="One movement of points", tags=["points"]),
-)
+@callers.described("Movements of points", "One movement of points", tag="points")
 class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """The ledger: every movement of points, the last first. Nothing in it is ever changed."""
 
@@ -229,10 +226,7 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         return _answer(ledger.undo(entry=entry, key=key, actor=callers.person(request), **body.validated_data))
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Points accounts", tags=["points"]),
-    retrieve=extend_schema(summary="What one customer has", tags=["points"]),
-)
+@callers.described("Points accounts", "What one customer has", tag="points")
 class AccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Balances of the current programme, found by the id of the customer."""
 

@@ -20,7 +20,7 @@ from customers.facts import bool_literal
 from customers.models import Refund
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import epoch, parameter
-from loyalty import ledger, tally
+from loyalty import causes, ledger, tally
 from loyalty.models import EarningRule, Entry, Ladder, Programme
 
 BATCH = 2000
@@ -66,9 +66,9 @@ def event_names() -> list[str]:
     return sorted({name for one in rules.filter(kind__in=kinds) if (name := tally.event_name(one))})
 
 
-def award_for(causes: Sequence[tally.Cause]) -> int:
+def award_for(told: Sequence[causes.Cause]) -> int:
     """Earn points for causes of another floor, such as an answered survey: the roof says who, when and under which key."""
-    return sum(_award(partial(_others, part)) for part in batches.of(causes, BATCH))
+    return sum(_award(partial(_others, part)) for part in batches.of(told, BATCH))
 
 
 def award_for_stages(where: str, params: Sequence[Any] = ()) -> int:
@@ -90,7 +90,7 @@ def award_for_stages(where: str, params: Sequence[Any] = ()) -> int:
     )
     return award_for(
         [
-            tally.Cause(f"stage:{pk}", "stage", customer, _aware(at), stage, "stage", pk)
+            causes.Cause(f"stage:{pk}", "stage", customer, _aware(at), stage, "stage", pk)
             for pk, customer, stage, at in found
         ]
     )
@@ -119,20 +119,20 @@ def award_for_birthdays(day: date, *, low: int, high: int) -> int:
         [low, high, parameter(clock.day_end(day))],
     )
     return award_for(
-        [tally.Cause(f"birthday:{pk}:{day.year}", "birthday", pk, start, source_type="birthday") for (pk,) in found]
+        [causes.Cause(f"birthday:{pk}:{day.year}", "birthday", pk, start, source_type="birthday") for (pk,) in found]
     )
 
 
 def _orders(ids: list[int], rules: list[EarningRule]) -> int:
-    return tally.add_orders(ids)
+    return causes.add_orders(ids)
 
 
 def _events(ids: list[int], rules: list[EarningRule]) -> int:
-    return tally.add_events(ids, filter(None, map(tally.event_name, rules)))
+    return causes.add_events(ids, filter(None, map(tally.event_name, rules)))
 
 
-def _others(causes: list[tally.Cause], rules: list[EarningRule]) -> int:
-    return tally.add(causes)
+def _others(told: list[causes.Cause], rules: list[EarningRule]) -> int:
+    return causes.add(told)
 
 
 def _aware(value: Any) -> datetime:
@@ -166,7 +166,7 @@ def _credit(programme: Programme, rules: list[EarningRule]) -> int:
         [programme.pk],
     )
     tally.limit(programme, rules)
-    tally.set_ends(programme)
+    causes.set_ends(programme)
     select, params = tally.totals(settings.SHOP_CURRENCY)
     wait = int(programme.pending_days)
     active = (
@@ -180,7 +180,7 @@ def _credit(programme: Programme, rules: list[EarningRule]) -> int:
         f"SELECT t.cause AS key, c.customer_id, CASE WHEN t.points > {ledger.MOST_POINTS} THEN {ledger.MOST_POINTS} "
         f"ELSE t.points END AS points, c.at AS effective_at, {active} AS active_at, d.expires_at, t.explanation, "
         f"c.source_type, coalesce({number}, '') AS source_id "
-        f"FROM ({select}) t JOIN {tally.CAUSES} c ON c.cause = t.cause JOIN {tally.DAYS} d ON d.day = c.day",
+        f"FROM ({select}) t JOIN {causes.CAUSES} c ON c.cause = t.cause JOIN {causes.DAYS} d ON d.day = c.day",
         params,
     )
     tally.remember(programme, rules)

@@ -9,7 +9,7 @@ from typing import Any
 
 import django_filters
 from django.core.exceptions import PermissionDenied
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -89,10 +89,7 @@ class HoldFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Holds", tags=["points"]),
-    retrieve=extend_schema(summary="One hold", tags=["points"]),
-)
+@callers.described("Holds", "One hold", tag="points")
 class HoldViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Points set aside for purchases that are not finished. A hold ends once: posted, voided or run out."""
 
@@ -156,7 +153,7 @@ class TransferIn(serializers.Serializer):
     reason = _reason_field(default="", allow_blank=True)
 
 
-@extend_schema_view(list=extend_schema(summary="Transfers", tags=["points"]))
+@callers.described("Transfers", tag="points")
 class TransferViewSet(mixins.ListModelMixin, GenericViewSet):
     """Points that went from one customer to another, with their last days."""
 
@@ -211,10 +208,7 @@ class MemberIn(serializers.Serializer):
     customer = _customer_field("Id of the customer.")
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Households", tags=["points"]),
-    retrieve=extend_schema(summary="One household", tags=["points"]),
-)
+@callers.described("Households", "One household", tag="points")
 class HouseholdViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Customers who spend each other's points."""
 
@@ -271,7 +265,7 @@ class MergeIn(serializers.Serializer):
     reason = _reason_field()
 
 
-@extend_schema_view(list=extend_schema(summary="Merges of points", tags=["points"]))
+@callers.described("Merges of points", tag="points")
 class MergeViewSet(mixins.ListModelMixin, GenericViewSet):
     """Everything one customer had in points, moved to another who is the same person."""
 
@@ -338,10 +332,7 @@ class ApprovalFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Approvals", tags=["points"]),
-    retrieve=extend_schema(summary="One approval", tags=["points"]),
-)
+@callers.described("Approvals", "One approval", tag="points")
 class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Adjustments above the limit: they wait for a person who did not ask."""
 
@@ -401,7 +392,7 @@ class UnfreezeIn(serializers.Serializer):
     is_rebuilt = serializers.BooleanField(default=False, help_text="First rebuild the account from its entries.")
 
 
-@extend_schema_view(list=extend_schema(summary="Frozen accounts", tags=["points"]))
+@callers.described("Frozen accounts", tag="points")
 class FrozenViewSet(mixins.ListModelMixin, GenericViewSet):
     """Accounts that stopped because their balance does not equal their entries."""
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import django_filters
-from django.core.exceptions import PermissionDenied
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field, extend_schema_view
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from lifecycle_crm.accounts.models import ApiKey
 from loyalty import callers, presets, rules, sentences, tiers, trial, whatif
 from loyalty import programme as programmes
 from loyalty.models import EarningRule, Ladder, Membership, Programme
@@ -23,11 +21,6 @@ REFUSED = {
     409: OpenApiResponse(description="The state does not allow it; the problem says why."),
     422: OpenApiResponse(description="Something makes no sense; the problem names the field. Nothing was saved."),
 }
-
-
-def _may_set_up(request: Request) -> None:
-    if not isinstance(request.auth, ApiKey) and not callers.may_set_up(request):
-        raise PermissionDenied
 
 
 class TierOut(serializers.Serializer):
@@ -280,10 +273,7 @@ def _steps(given: list[dict[str, Any]]) -> list[tiers.Step]:
     ]
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Programmes", tags=["programmes"]),
-    retrieve=extend_schema(summary="One programme", tags=["programmes"]),
-)
+@callers.described("Programmes", "One programme", tag="programmes")
 class ProgrammeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Programmes side by side, each with its tiers and in plain words."""
 
@@ -297,7 +287,7 @@ class ProgrammeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Generic
         summary="Add a programme", tags=["programmes"], request=ProgrammeIn, responses={201: ProgrammeOut, **REFUSED}
     )
     def create(self, request: Request) -> Response:
-        _may_set_up(request)
+        callers.check_may_set_up(request)
         body = ProgrammeIn(data=request.data)
         body.is_valid(raise_exception=True)
         made = programmes.create(**body.validated_data)
@@ -310,7 +300,7 @@ class ProgrammeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Generic
         responses={200: ProgrammeOut, **REFUSED},
     )
     def partial_update(self, request: Request, key: str | None = None) -> Response:
-        _may_set_up(request)
+        callers.check_may_set_up(request)
         body = ProgrammeChange(data=request.data, partial=True)
         body.is_valid(raise_exception=True)
         return Response(ProgrammeOut(programmes.edit(programme=self.get_object(), **body.validated_data)).data)
@@ -318,13 +308,13 @@ class ProgrammeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Generic
     @extend_schema(summary="Stop a programme", tags=["programmes"], request=None, responses={200: ProgrammeOut})
     @action(detail=True, methods=["post"])
     def stop(self, request: Request, key: str | None = None) -> Response:
-        _may_set_up(request)
+        callers.check_may_set_up(request)
         return Response(ProgrammeOut(programmes.stop(programme=self.get_object())).data)
 
     @extend_schema(summary="Let a programme go on", tags=["programmes"], request=None, responses={200: ProgrammeOut})
     @action(detail=True, methods=["post"])
     def start(self, request: Request, key: str | None = None) -> Response:
-        _may_set_up(request)
+        callers.check_may_set_up(request)
         return Response(ProgrammeOut(programmes.start(programme=self.get_object())).data)
 
     @extend_schema(
@@ -336,7 +326,7 @@ class ProgrammeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Generic
     )
     @action(detail=True, methods=["post"])
     def tiers(self, request: Request, key: str | None = None) -> Response:
-        _may_set_up(request)
+        callers.check_may_set_up(request)
         body = LadderIn(data=request.data)
         body.is_valid(raise_exception=True)
         given = dict(body.validated_data)
@@ -396,7 +386,7 @@ class ProgrammeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Generic
     )
     @action(detail=False, methods=["post"])
     def install(self, request: Request) -> Response:
-        _may_set_up(request)
+        callers.check_may_set_up(request)
         body = PresetIn(data=request.data)
         body.is_valid(raise_exception=True)
         made = presets.install(
@@ -407,10 +397,7 @@ class ProgrammeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Generic
         return Response(ProgrammeOut(made).data, status=status.HTTP_201_CREATED)
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Earning rules", tags=["programmes"]),
-    retrieve=extend_schema(summary="One version of an earning rule", tags=["programmes"]),
-)
+@callers.described("Earning rules", "One version of an earning rule", tag="programmes")
 class RuleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """What gives points. A change is a new version from now on; what was earned is not computed again."""
 
@@ -423,7 +410,7 @@ class RuleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
         summary="Add an earning rule", tags=["programmes"], request=RuleIn, responses={201: RuleOut, **REFUSED}
     )
     def create(self, request: Request) -> Response:
-        _may_set_up(request)
+        callers.check_may_set_up(request)
         body = RuleIn(data=request.data)
         body.is_valid(raise_exception=True)
         made = rules.create(actor=callers.person(request), **body.validated_data)
@@ -433,7 +420,7 @@ class RuleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
         summary="Change an earning rule", tags=["programmes"], request=RuleChange, responses={200: RuleOut, **REFUSED}
     )
     def partial_update(self, request: Request, pk: str | None = None) -> Response:
-        _may_set_up(request)
+        callers.check_may_set_up(request)
         body = RuleChange(data=request.data, partial=True)
         body.is_valid(raise_exception=True)
         made = rules.edit(rule=self.get_object(), actor=callers.person(request), **body.validated_data)
@@ -444,14 +431,11 @@ class RuleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
     )
     @action(detail=True, methods=["post"])
     def stop(self, request: Request, pk: str | None = None) -> Response:
-        _may_set_up(request)
+        callers.check_may_set_up(request)
         return Response(RuleOut(rules.stop(rule=self.get_object())).data)
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Memberships", tags=["programmes"]),
-    retrieve=extend_schema(summary="One membership", tags=["programmes"]),
-)
+@callers.described("Memberships", "One membership", tag="programmes")
 class MembershipViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Who joined which programme, until when, and the number of their card."""
 

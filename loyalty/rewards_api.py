@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import django_filters
-from django.core.exceptions import PermissionDenied
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -132,22 +131,13 @@ REFUSED = {
 }
 
 
-def _may_set_up(request: Request) -> None:
-    """A key's scope was checked already; a person needs the role that the pages ask for."""
-    if request.user.is_authenticated and not callers.may_set_up(request):
-        raise PermissionDenied
-
-
 def _answer(done: Redemption) -> Response:
     if done.replayed:
         return Response(RedemptionOut(done).data, headers={"Idempotency-Replayed": "true"})
     return Response(RedemptionOut(done).data, status=status.HTTP_201_CREATED)
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Rewards", tags=["rewards"]),
-    retrieve=extend_schema(summary="One reward", tags=["rewards"]),
-)
+@callers.described("Rewards", "One reward", tag="rewards")
 class RewardViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """The catalogue: what points buy."""
 
@@ -158,7 +148,7 @@ class RewardViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
 
     @extend_schema(summary="Add a reward", tags=["rewards"], request=RewardIn, responses={201: RewardOut})
     def create(self, request: Request) -> Response:
-        _may_set_up(request)
+        callers.check_may_set_up(request)
         body = RewardIn(data=request.data)
         body.is_valid(raise_exception=True)
         return Response(RewardOut(rewards.create(**body.validated_data)).data, status=status.HTTP_201_CREATED)
@@ -171,7 +161,7 @@ class RewardViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         responses={200: RewardOut, 409: OpenApiResponse(description="Some were redeemed since you read the stock.")},
     )
     def partial_update(self, request: Request, pk: str | None = None) -> Response:
-        _may_set_up(request)
+        callers.check_may_set_up(request)
         body = RewardChange(data=request.data, partial=True)
         body.is_valid(raise_exception=True)
         return Response(RewardOut(rewards.change(reward=self.get_object(), **body.validated_data)).data)
@@ -205,10 +195,7 @@ class RewardViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         return _answer(done)
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Redemptions", tags=["rewards"]),
-    retrieve=extend_schema(summary="One redemption", tags=["rewards"]),
-)
+@callers.described("Redemptions", "One redemption", tag="rewards")
 class RedemptionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Rewards on their way to customers, the last first."""
 
@@ -349,10 +336,7 @@ def _voucher_answer(done: Voucher) -> Response:
     return Response(VoucherOut(done).data, status=status.HTTP_201_CREATED)
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Series of vouchers", tags=["vouchers"]),
-    retrieve=extend_schema(summary="One series of vouchers", tags=["vouchers"]),
-)
+@callers.described("Series of vouchers", "One series of vouchers", tag="vouchers")
 class SeriesViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Vouchers of one worth, and their stock of codes."""
 
@@ -362,7 +346,7 @@ class SeriesViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
 
     @extend_schema(summary="Add a series of vouchers", tags=["vouchers"], request=SeriesIn, responses={201: SeriesOut})
     def create(self, request: Request) -> Response:
-        _may_set_up(request)
+        callers.check_may_set_up(request)
         body = SeriesIn(data=request.data)
         body.is_valid(raise_exception=True)
         made = vouchers.create(actor=callers.person(request), **body.validated_data)
@@ -371,7 +355,7 @@ class SeriesViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
     @extend_schema(summary="Add codes to the stock", tags=["vouchers"], request=CodesIn, responses={201: CodesOut})
     @action(detail=True, methods=["post"])
     def codes(self, request: Request, pk: str | None = None) -> Response:
-        _may_set_up(request)
+        callers.check_may_set_up(request)
         body = CodesIn(data=request.data)
         body.is_valid(raise_exception=True)
         asked = body.validated_data
@@ -402,10 +386,7 @@ class SeriesViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         return _voucher_answer(vouchers.issue(series=self.get_object(), customer=customer, key=key))
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Vouchers", tags=["vouchers"]),
-    retrieve=extend_schema(summary="One voucher", tags=["vouchers"]),
-)
+@callers.described("Vouchers", "One voucher", tag="vouchers")
 class VoucherViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Codes, and what a till asks about them."""
 

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from customers.models import Customer, Event, Order, OrderLine, Product
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import NotFound
-from loyalty import rules, sentences, tally, whatif
+from loyalty import causes, rules, sentences, tally, whatif
 from loyalty.ledger import MOST_POINTS
 from loyalty.models import EarningRule, Membership, Programme, RuleUse
 
@@ -99,17 +99,17 @@ def _tell(
     name = tally.event_name(rule)
     if order is not None:
         RuleUse.objects.filter(cause=f"order:{order.pk}").delete()  # It counts once, and that is now.
-        tally.add_orders([order.pk])
+        causes.add_orders([order.pk])
     elif rule.kind in _ORDERS or (rule.kind == Kind.MULTIPLIER and not name):
-        tally.add_orders([_order(rule, who, amount_minor, now).pk])
+        causes.add_orders([_order(rule, who, amount_minor, now).pk])
     elif name:
         done = Event.objects.create(
             customer=who, name=name, occurred_at=now, source=SOURCE, source_id=SOURCE,
             properties={one.property: value for one in together if one.property},
         )  # fmt: skip
-        tally.add_events([done.pk], [name])
+        causes.add_events([done.pk], [name])
     else:
-        tally.add([tally.Cause(SOURCE, rule.kind, who.pk, now, rule.subject, rule.kind)])
+        causes.add([causes.Cause(SOURCE, rule.kind, who.pk, now, rule.subject, rule.kind)])
 
 
 def _order(rule: EarningRule, who: Customer, amount_minor: int, now: datetime) -> Order:

@@ -20,7 +20,7 @@ from customers.facts import bool_literal
 from customers.models import Customer
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import parameter
-from loyalty import rules, tally, tiers
+from loyalty import causes, rules, tally, tiers
 from loyalty.models import Account, EarningRule, Ladder, Programme, Tier
 
 MOST_CUSTOMERS = 20_000
@@ -153,7 +153,7 @@ def _replay(side: str, programme: Programme, some: Sequence[EarningRule], start:
     bounds = [parameter(start), parameter(end)]
     mine = "customer_id IN (SELECT customer_id FROM whatif_people)"
     tally.begin()
-    tally.add_orders_where(f"o.{mine} AND o.placed_at >= %s AND o.placed_at < %s", bounds)
+    causes.add_orders_where(f"o.{mine} AND o.placed_at >= %s AND o.placed_at < %s", bounds)
     names = sorted({name for rule in some if (name := tally.event_name(rule))})
     if names:
         marks = ", ".join(["%s"] * len(names))
@@ -161,7 +161,7 @@ def _replay(side: str, programme: Programme, some: Sequence[EarningRule], start:
             f"SELECT id FROM customers_event WHERE {mine} AND occurred_at >= %s AND occurred_at < %s AND name IN ({marks})",
             [*bounds, *names],
         )
-        tally.add_events([pk for (pk,) in found], names)
+        causes.add_events([pk for (pk,) in found], names)
     if not tally.count(programme, some):
         return
     tally.limit(programme, some, with_past=False)
