@@ -12,7 +12,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema
 from rest_framework.request import Request
 
 from customers.models import Customer
-from lifecycle_crm.accounts.callers import only, person
+from lifecycle_crm.accounts.callers import need, only, person
 from lifecycle_crm.accounts.models import ApiKey, User
 from lifecycle_crm.lib.errors import InvalidInput, NotFound
 
@@ -60,8 +60,7 @@ def customer(pk: int) -> Customer:
 
 def check_may_set_up(request: Request) -> None:
     """A key's scope was checked already; a person needs the role that the pages ask for."""
-    if not isinstance(request.auth, ApiKey) and not may_set_up(request):
-        raise PermissionDenied
+    need(request, User.may_steer)
 
 
 def described(many: str, one: str = "", *, tag: str) -> Any:
