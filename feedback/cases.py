@@ -50,14 +50,14 @@ def open_for_responses(response_ids: Collection[int]) -> int:
 
 
 def _open(responses: list[Response]) -> int:
-    now = clock.now()
+    """A case is open since its customer answered, however late somebody looks: a night that is caught up sees it in time."""
     Case.objects.bulk_create(
         [
             Case(
                 response=response,
                 customer_id=response.customer_id,
                 kind=Case.Kind.DETRACTOR,
-                created_at=now,
+                created_at=response.answered_at,
                 due_at=_due(Case.Kind.DETRACTOR, response.answered_at),
             )
             for response in responses
@@ -67,9 +67,12 @@ def _open(responses: list[Response]) -> int:
     # Another worker may have opened some of them first; those have their note already.
     mine = list(Case.objects.filter(response__in=responses, notes=None).order_by("pk"))
     CaseNote.objects.bulk_create(
-        [CaseNote(case=case, customer_id=case.customer_id, state=Case.State.OPEN, created_at=now) for case in mine]
+        [
+            CaseNote(case=case, customer_id=case.customer_id, state=Case.State.OPEN, created_at=case.created_at)
+            for case in mine
+        ]
     )
-    facts.mark({case.customer_id for case in mine}, occurred_at=now)
+    facts.mark_each((case.customer_id, case.created_at, False) for case in mine)
     return len(mine)
 
 
@@ -78,7 +81,7 @@ def _reopen(case: Case, answered_at: datetime) -> int:
         state=Case.State.OPEN, outcome="", closed_at=None, due_at=_due(case.kind, answered_at)
     )
     if moved == 1:
-        _write(case, state=Case.State.OPEN)
+        _write(case, at=answered_at, state=Case.State.OPEN)
     return moved
 
 
