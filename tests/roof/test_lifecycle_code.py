@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import time_machine
+import yaml
 from django.core.management import CommandError, call_command
 from django.db import transaction
 from hypothesis import HealthCheck, Phase, example, given, settings
@@ -19,6 +20,10 @@ from customers.models import CustomerFacts, Segment
 from lifecycle_crm import lifecycle_code
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Conflict
+from loyalty import presets as programme_presets
+from loyalty import programme as programmes
+from loyalty import rules as earning_rules
+from loyalty.models import EarningRule, Programme
 from stages import presets, rulesets
 from stages.models import RuleSet, Stage
 from tests.dashboard.factories import move, noon, order, person, rules
@@ -124,6 +129,88 @@ def test_it_carries_any_shop_into_an_empty_one_to_the_byte(goal, playbook, name,
         assert lifecycle_code.export() == first
         assert lifecycle_code.diff(read(first)) == ""
         transaction.set_rollback(True)
+
+
+def test_it_carries_programmes_with_tiers_and_rules_into_an_empty_shop_to_the_byte():
+    with transaction.atomic():
+        vip = segments.create(name="VIP", key="vip", condition={"tag": "vip"})
+        for one in programme_presets.PRESETS:
+            programme_presets.install(preset=one)
+        coffee = Programme.objects.get(key="coffee")
+        rules = {rule.key: rule for rule in earning_rules.in_force(coffee)}
+        earning_rules.edit(
+            rule=rules["double-mondays"], segment=vip.key, tiers=["gold"], ends_at=clock.now() + timedelta(days=40)
+        )
+        earning_rules.stop(rule=rules["friend"])
+        programmes.stop(programme=Programme.objects.get(key="card"))
+        first = lifecycle_code.export()
+        transaction.set_rollback(True)
+    assert not Programme.objects.filter(key="coffee").exists()
+    for part in ("  - key: coffee\n", "is_active: false", "segment: vip", "key: gold", "ends_at:", "measure: points"):
+        assert part in first
+    assert "key: friend" not in first.partition("key: airline")[0]
+    told = lifecycle_code.load(document=read(first)).told
+    assert [line for line in told if "Programme" in line] == [
+        f"Programme {key}: new." for key in ("coffee", "airline", "plus", "card")
+    ]
+    assert lifecycle_code.export() == first
+    assert lifecycle_code.diff(read(first)) == ""
+    assert lifecycle_code.load(document=read(first)).told == ["The shop is as the file says. Nothing to do."]
+
+
+def test_it_changes_a_programme_stops_the_rules_it_leaves_out_and_takes_one_back():
+    programme_presets.install(preset=next(one for one in programme_presets.PRESETS if one.key == "coffee"))
+    coffee = Programme.objects.get(key="coffee")
+    before = lifecycle_code.export()
+    data = yaml.safe_load(before)
+    [mine] = [one for one in data["programmes"] if one["key"] == "coffee"]
+    mine["pending_days"] = 3
+    mine["tiers"]["steps"][0]["threshold"] = 200
+    mine["rules"] = [rule for rule in mine["rules"] if rule["key"] != "birthday"]
+    changed = read(yaml.safe_dump({"lifecycle": 1, "programmes": [mine]}))
+    diff = lifecycle_code.diff(changed)
+    assert "-    pending_days: 0\n+    pending_days: 3\n" in diff
+    assert "-      - key: birthday\n" in diff
+    assert lifecycle_code.load(document=changed, dry_run=True).told == ["Programme coffee: changed."]
+    coffee.refresh_from_db()
+    assert coffee.pending_days == 0
+    lifecycle_code.load(document=changed)
+    coffee.refresh_from_db()
+    assert (coffee.pending_days, coffee.tiers.get(key="green").threshold) == (3, 200)
+    assert "birthday" not in {rule.key for rule in earning_rules.in_force(coffee)}
+    lifecycle_code.load(document=read(before))
+    assert lifecycle_code.export() == before
+    assert EarningRule.objects.filter(programme=coffee, key="birthday").count() == 2
+
+
+PROGRAMME = "lifecycle: 1\nprogrammes:\n  - key: club\n    name: Club\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("lifecycle: 1\nprogrammes: 5\n", "line 2: programmes is a list"),
+        ("lifecycle: 1\nprogrammes:\n  - key: club\n", "line 3: a programme needs a name."),
+        (PROGRAMME + "    kind: casino\n", "line 5: no kind 'casino'. Use one of: points, membership, card."),
+        (PROGRAMME + "    points: 5\n", "line 5: does not know 'points'"),
+        (PROGRAMME + "    position: first\n", "line 5: position is a whole number, found 'first'."),
+        (PROGRAMME + "    pending_days: -1\n", "must be a whole number from 0 to 3650"),
+        (PROGRAMME + "    tiers:\n      steps:\n        - name: Gold\n", "line 7: a tier needs a threshold"),
+        (PROGRAMME + "    rules:\n      - {key: a, kind: luck, name: A}\n", "Unknown kind “luck”"),
+        (PROGRAMME + "    rules:\n      - {key: a, kind: order, name: A, points: 5, segment: nobody}\n", "“nobody”"),
+        (
+            PROGRAMME + "    rules:\n      - {key: a, kind: order, name: A, points: 5, tiers: [gold]}\n",
+            "no tier “gold”",
+        ),
+        (PROGRAMME + "  - key: club\n    name: Two\n", "line 5: 'club' is there twice"),
+    ],
+)
+def test_it_names_the_line_of_a_wrong_programme_and_writes_nothing(text, sentence):
+    before = lifecycle_code.export()
+    with pytest.raises(lifecycle_code.BadFile) as refused:
+        lifecycle_code.load(document=read(text))
+    assert sentence in str(refused.value)
+    assert lifecycle_code.export() == before
 
 
 def test_it_makes_new_segments_in_the_order_they_need(shop):
