@@ -19,7 +19,7 @@ _TERMS = (
 )  # fmt: skip
 _PROGRAMME = ("key", "kind", "is_active", *_TERMS, "tiers", "rules")
 _LADDER = ("measure", "window", "window_months", "grace_days", "step_down")
-_STEP = ("key", "name", "threshold", "benefits")
+_STEP = ("key", "name", "threshold", "benefits", "perks")
 _RULE = ("key", "kind", *rules.FIELDS)
 
 
@@ -71,7 +71,7 @@ def canonical(document: Document) -> list[dict[str, Any]]:
         if ladder := one.get("tiers"):
             told["tiers"] = {name: ladder.get(name, getattr(Ladder(), name)) for name in _LADDER} | {
                 "steps": [
-                    {**{name: step.get(name) for name in _STEP[:-1]}, "benefits": step.get("benefits") or []}
+                    {name: step.get(name) for name in _STEP[:-2]} | {name: step.get(name) or [] for name in _STEP[-2:]}
                     for step in sorted(ladder.get("steps") or [], key=lambda step: step["threshold"])
                 ]
             }
@@ -178,7 +178,10 @@ def _load(one: dict[str, Any], before: dict[str, Any] | None, actor: User | None
         rules.stop(rule=current[key])
     if one.get("tiers") != (before or {}).get("tiers"):
         ladder = dict(one.get("tiers") or {"steps": []})
-        steps = [tiers.Step(s["name"], s["threshold"], s["benefits"], s["key"] or "") for s in ladder.pop("steps")]
+        steps = [
+            tiers.Step(s["name"], s["threshold"], s["benefits"], s["key"] or "", s["perks"])
+            for s in ladder.pop("steps")
+        ]
         tiers.set_ladder(programme=row, steps=steps, **ladder)
     for key, rule in wanted.items():
         if key not in current:
