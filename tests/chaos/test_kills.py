@@ -91,7 +91,7 @@ def run_killed(stage: Stage, day: date, *, kills: int, statements: int, dice: ra
         if found.effective >= kills:
             break
         # Early in a worker's life is inside a part's transaction; further on, in a later part.
-        at = dice.randrange(8, max(20, statements * 5 // 4 // kills))
+        at = dice.randrange(8, max(20, statements // kills))
         pid = stage.start("night", day=day.isoformat(), die_at=at, **order)
         ended = stage.wait(pid)
         if ended == 0:
