@@ -85,6 +85,8 @@ def _find_servers(config: pytest.Config) -> None:
         os.environ["TEST_REDIS_URL"] = server.url
         _found.append(f"Redis: {server.how}")
         _found.append(f"Browser: {servers.browser().how}")
+        pooler = servers.pgbouncer_program()
+        _found.append(f"PgBouncer: {pooler or 'not on this machine, so the tests behind a pooler are left out'}")
 
 
 @pytest.hookimpl(tryfirst=True)
