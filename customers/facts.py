@@ -98,10 +98,11 @@ def batch() -> Iterator[None]:
         _range.reset(outer)
 
 
-def in_batch(column: str = "customer_id") -> str:
+def in_batch(column: str = "customer_id", only: str = "") -> str:
     """SQL: this customer is of the batch. With its bounds, or a plan may read a whole table for a part of the keys."""
     low, high = _range.get()
-    return f"{column} >= {low} AND {column} <= {high} AND {column} IN (SELECT customer_id FROM {PICKED})"
+    mine = f"SELECT customer_id FROM {PICKED}{f' WHERE {only}' if only else ''}"
+    return f"{column} >= {low} AND {column} <= {high} AND {column} IN ({mine})"
 
 
 def take_dirty(low: int, high: int, *, as_of: datetime) -> int:
@@ -134,7 +135,7 @@ def _take(where: str, params: list[Any], as_of: datetime) -> int:
             f"INSERT INTO {PICKED} {rows} FROM customers_dirtycustomer WHERE {where} AND {known}", params
         )
         batches.execute(f"DELETE FROM customers_dirtycustomer WHERE {where}", params)
-    _copy(count)
+    _copy(count, is_dirty=True)
     return count
 
 
@@ -146,7 +147,7 @@ def pick(select: str, params: Sequence[Any] = ()) -> int:
         "ON CONFLICT (customer_id) DO NOTHING",
         params,
     )
-    _copy(count)
+    _copy(count, is_dirty=False)
     return count
 
 
@@ -184,11 +185,12 @@ def add_due_of(customers: Sequence[int], *, as_of: datetime) -> int:
     )
 
 
-def _copy(count: int) -> None:
-    """Bring the facts of ``count`` customers who joined the batch to hand; who has none gets a row of nothing.
+def _copy(count: int, *, is_dirty: bool) -> None:
+    """Bring the facts of the ``count`` customers who joined the batch just now to hand.
 
-    They are locked in key order, so that two batches cannot wait for each other in a circle. The planner is told how
-    large the batch is.
+    They are locked in key order, so that two batches cannot wait for each other in a circle. Who has no facts gets a row of
+    nothing. Nothing here is joined with what is at hand or stored: in a table that was empty when the planner last
+    looked, that would cost the square of the batch.
     """
     if count == 0:
         return
@@ -197,10 +199,10 @@ def _copy(count: int) -> None:
         batches.execute(f"ANALYZE {PICKED}")
     [bounds] = batches.rows(f"SELECT min(customer_id), max(customer_id) FROM {PICKED}")
     _range.set(bounds)
+    joined = f"is_dirty = {bool_literal(is_dirty)}"
     copy = (
-        f"INSERT INTO {AT_HAND} ({_COLUMNS}) SELECT {_COLUMNS} FROM {_FACTS} f WHERE {in_batch('f.customer_id')} "
-        f"AND NOT EXISTS (SELECT 1 FROM {AT_HAND} a WHERE a.customer_id = f.customer_id) "
-        f"ORDER BY f.customer_id{' FOR UPDATE OF f' if is_locking else ''}"
+        f"INSERT INTO {AT_HAND} ({_COLUMNS}) SELECT {_COLUMNS} FROM {_FACTS} f WHERE {in_batch('f.customer_id', joined)} "
+        f"ORDER BY f.customer_id{' FOR UPDATE OF f' if is_locking else ''} ON CONFLICT (customer_id) DO NOTHING"
     )
     if batches.execute(copy) == count:
         return
@@ -209,8 +211,7 @@ def _copy(count: int) -> None:
     nothing |= dict.fromkeys(("rfm_group", "tier", "stage"), "''")
     batches.execute(
         f"INSERT INTO {_FACTS} (customer_id, {', '.join(nothing)}) SELECT p.customer_id, {', '.join(nothing.values())} "
-        f"FROM {PICKED} p WHERE NOT EXISTS (SELECT 1 FROM {AT_HAND} a WHERE a.customer_id = p.customer_id) "
-        "ORDER BY p.customer_id ON CONFLICT (customer_id) DO NOTHING"
+        f"FROM {PICKED} p WHERE p.{joined} ORDER BY p.customer_id ON CONFLICT (customer_id) DO NOTHING"
     )
     batches.execute(copy)
 

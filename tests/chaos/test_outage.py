@@ -355,7 +355,7 @@ def test_its_unsafe_twin_that_reads_and_then_deletes_loses_the_order_in_between(
         )
         open_one.commit()
         batches.execute(f"DELETE FROM customers_dirtycustomer WHERE {where}", params)
-        facts._copy(count)
+        facts._copy(count, is_dirty=True)
         return count
 
     monkeypatch.setattr(facts, "_take", careless)

@@ -100,7 +100,7 @@ def test_a_tier_counts_what_was_not_given_back_yet(order: Order, measure: str) -
     assert ladder.measure == Ladder.Measure(measure)
     amounts = []
     for days in (25, 15, 7, 1):
-        sql, params = tiers.counted(ladder, f"SELECT {order.customer_id}", ago(days))
+        sql, params = tiers.counted(ladder, f"o.customer_id = {order.customer_id}", ago(days))
         amounts.append(batches.rows(f"SELECT coalesce(sum(amount), 0) FROM ({sql}) c", params)[0][0])
     assert amounts == ([953, 667, 381, 0] if measure == "spend" else [1, 1, 1, 0])
 
@@ -116,6 +116,6 @@ def test_who_got_money_back_since_is_looked_at_again(order: Order) -> None:
 
 
 def test_nothing_given_back_since_costs_nothing_more(order: Order) -> None:
-    assert "UNION" in givebacks.orders(ago(6), f"SELECT {order.customer_id}")[0]
-    assert "UNION" not in givebacks.orders(NOW, f"SELECT {order.customer_id}")[0]
-    assert "UNION" not in givebacks.orders(ago(6), f"SELECT {order.customer_id + 1}")[0]
+    assert "UNION" in givebacks.orders(ago(6), f"o.customer_id = {order.customer_id}")[0]
+    assert "UNION" not in givebacks.orders(NOW, f"o.customer_id = {order.customer_id}")[0]
+    assert "UNION" not in givebacks.orders(ago(6), f"o.customer_id = {order.customer_id + 1}")[0]
