@@ -49,6 +49,7 @@ from loyalty.models import (
     LotSpend,
     Membership,
     Posting,
+    Proof,
     Redemption,
     RedemptionStep,
     Referral,
@@ -191,6 +192,7 @@ TABLES: dict[str, tuple[type[models.Model], str]] = {
 WORKINGS: dict[type[models.Model], str] = {
     Chunk: "the parts a night was cut into; how it was cut is no result",
     DirtyCustomer: "in the picture as who waits: five marks say no more than one",
+    Proof: "which accounts a night proved; whose turn it is goes by the numbers of rows",
     Note: "stamps that change whenever a rollup does, and sizes of the shop when rules were made",
 }
 """Written by a night, and not in the picture as rows."""
@@ -203,7 +205,7 @@ NOT_BY_A_NIGHT: dict[str, str] = {
     "stages.Stage stages.RuleApproval stages.Backtest": "written by people; a backtest is replayed and leaves nothing",
     "loyalty.Programme loyalty.Limits loyalty.Approval loyalty.Allowance loyalty.GoodwillMonth loyalty.EarningRule "
     "loyalty.Ladder loyalty.Tier loyalty.RewardPrice loyalty.VoucherSeries loyalty.ReferralOffer": "set by people",
-    "loyalty.WalletCard loyalty.Household loyalty.HouseholdMember loyalty.Merge": "made by people, one at a time",
+    "loyalty.WalletCard loyalty.Household loyalty.HouseholdMember loyalty.Merge loyalty.MergedThing": "made by people",
     "feedback.Survey campaigns.Template campaigns.TemplateVariant campaigns.SendingRules": "written by people",
     "campaigns.Rendering campaigns.Slot campaigns.Link campaigns.Throttle campaigns.Hold campaigns.Sender "
     "campaigns.DeliveryEvent campaigns.Suppression campaigns.Visit": "written when a message is sent or read, after the night",
