@@ -100,7 +100,7 @@ def test_a_tier_counts_what_was_not_given_back_yet(order: Order, measure: str) -
     assert ladder.measure == Ladder.Measure(measure)
     amounts = []
     for days in (25, 15, 7, 1):
-        sql, params = tiers.counted(ladder, f"o.customer_id = {order.customer_id}", ago(days))
+        sql, params = tiers.counted(ladder, f"SELECT {order.customer_id}", ago(days))
         amounts.append(batches.rows(f"SELECT coalesce(sum(amount), 0) FROM ({sql}) c", params)[0][0])
     assert amounts == ([953, 667, 381, 0] if measure == "spend" else [1, 1, 1, 0])
 
