@@ -32,10 +32,9 @@ Within = tuple[str, list[Any]]
 
 def counts(alias: str) -> str:
     """SQL: this move is neither undone nor an undoing one."""
-    # Nearly all moves undo nothing, so the index of what undoes what finds them all, again for each customer. The plus keeps
-    # SQLite from it, which does not know that before the first ANALYZE; PostgreSQL knows how many are NULL.
-    plain = f"{'' if connection.vendor == 'postgresql' else '+'}{alias}.undoes_id IS NULL"
-    return f"{plain} AND {alias}.id NOT IN (SELECT undoes_id FROM {TABLE} WHERE undoes_id IS NOT NULL)"
+    return (
+        f"{alias}.undoes_id IS NULL AND {alias}.id NOT IN (SELECT undoes_id FROM {TABLE} WHERE undoes_id IS NOT NULL)"
+    )
 
 
 def _date(day: date) -> Any:

@@ -292,7 +292,11 @@ class StageTransition(models.Model):
                 | Q(kind="undo", undoes__isnull=False),
                 name="stages_transition_says_who",
             ),
-            models.UniqueConstraint(fields=["undoes"], name="stages_transition_undone_once"),
+            # Of the few that undo something: an index of all would find nearly everything under NULL, and SQLite takes
+            # it for the way to a single row.
+            models.UniqueConstraint(
+                fields=["undoes"], condition=Q(undoes__isnull=False), name="stages_transition_undone_once"
+            ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["customer", "id"], name="stages_transition_customer"),

@@ -9,7 +9,11 @@ The product never needs to lift it. A test database is flushed by TRUNCATE or by
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ProjectState
 
 
 class AppendOnly(Operation):
@@ -25,16 +29,18 @@ class AppendOnly(Operation):
         self.table = table
         self.fixed = fixed
 
-    def deconstruct(self):  # type: ignore[no-untyped-def]
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
         return (self.__class__.__name__, [self.table, self.fixed], {})
 
-    def state_forwards(self, app_label, state):  # type: ignore[no-untyped-def]
+    def state_forwards(self, app_label: str, state: ProjectState) -> None:
         pass
 
     def describe(self) -> str:
         return f"Refuse UPDATE and DELETE on {self.table}"
 
-    def database_forwards(self, app_label, schema_editor, from_state, to_state):  # type: ignore[no-untyped-def]
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
         message = f"{self.table} is append-only: write a new row instead"
         if schema_editor.connection.vendor == "postgresql":
             schema_editor.execute(
@@ -68,7 +74,9 @@ class AppendOnly(Operation):
                 f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
             )
 
-    def database_backwards(self, app_label, schema_editor, from_state, to_state):  # type: ignore[no-untyped-def]
+    def database_backwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
         for verb in ("update", "delete"):
             if schema_editor.connection.vendor == "postgresql":
                 schema_editor.execute(f"DROP TRIGGER IF EXISTS {self.table}_no_{verb} ON {self.table}")
@@ -76,3 +84,15 @@ class AppendOnly(Operation):
                 schema_editor.execute(f"DROP TRIGGER IF EXISTS {self.table}_no_{verb}")
         if schema_editor.connection.vendor == "postgresql":
             schema_editor.execute(f"DROP FUNCTION IF EXISTS {self.table}_refuse()")
+
+
+class StaysAppendOnly(AppendOnly):
+    """Migration operation after one that changes a constraint: SQLite rebuilds the table for that and loses its triggers."""
+
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        super().database_backwards(app_label, schema_editor, from_state, to_state)
+        super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+    database_backwards = database_forwards

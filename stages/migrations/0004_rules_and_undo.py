@@ -5,20 +5,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 import lifecycle_crm.lib.clock
-from lifecycle_crm.lib.appendonly import AppendOnly
-
-
-class StaysAppendOnly(AppendOnly):
-    """Set the triggers again: SQLite loses them when it rebuilds the table for a changed constraint."""
-
-    def deconstruct(self):
-        return self.__class__.__name__, [self.table, self.fixed], {}
-
-    def database_forwards(self, app_label, schema_editor, from_state, to_state):
-        super().database_backwards(app_label, schema_editor, from_state, to_state)
-        super().database_forwards(app_label, schema_editor, from_state, to_state)
-
-    database_backwards = database_forwards
+from lifecycle_crm.lib.appendonly import StaysAppendOnly
 
 
 class Migration(migrations.Migration):
