@@ -176,15 +176,6 @@ def add_due(low: int, high: int, *, as_of: datetime) -> int:
     )
 
 
-def add_due_of(customers: Sequence[int], *, as_of: datetime) -> int:
-    """``add_due`` for these customers."""
-    ids = ", ".join(str(int(pk)) for pk in customers) or "NULL"
-    return pick(
-        f"SELECT customer_id AS id FROM {_FACTS} WHERE customer_id IN ({ids}) AND next_review_at <= %s",
-        [seconds(as_of)],
-    )
-
-
 def _copy(count: int, *, is_dirty: bool) -> None:
     """Bring the facts of the ``count`` customers who joined the batch just now to hand.
 
@@ -194,24 +185,22 @@ def _copy(count: int, *, is_dirty: bool) -> None:
     """
     if count == 0:
         return
-    is_locking = connection.vendor == "postgresql"
-    if is_locking:
-        batches.execute(f"ANALYZE {PICKED}")
+    batches.analyze(PICKED)
     [bounds] = batches.rows(f"SELECT min(customer_id), max(customer_id) FROM {PICKED}")
     _range.set(bounds)
     joined = f"is_dirty = {bool_literal(is_dirty)}"
     copy = (
         f"INSERT INTO {AT_HAND} ({_COLUMNS}) SELECT {_COLUMNS} FROM {_FACTS} f WHERE {in_batch('f.customer_id', joined)} "
-        f"ORDER BY f.customer_id{' FOR UPDATE OF f' if is_locking else ''} ON CONFLICT (customer_id) DO NOTHING"
+        f"ORDER BY f.customer_id{' FOR UPDATE OF f' if connection.vendor == 'postgresql' else ''} "
+        "ON CONFLICT (customer_id) DO NOTHING"
     )
     if batches.execute(copy) == count:
         return
-    nothing = {"orders": "0", "spend_minor": "0", "points": "0", "open_cases": "0"}
-    nothing |= dict.fromkeys(("may_email", "is_quiet"), bool_literal(False))
-    nothing |= dict.fromkeys(("rfm_group", "tier", "stage"), "''")
+    no = bool_literal(False)
     batches.execute(
-        f"INSERT INTO {_FACTS} (customer_id, {', '.join(nothing)}) SELECT p.customer_id, {', '.join(nothing.values())} "
-        f"FROM {PICKED} p WHERE p.{joined} ORDER BY p.customer_id ON CONFLICT (customer_id) DO NOTHING"
+        f"INSERT INTO {_FACTS} (customer_id, orders, spend_minor, points, open_cases, may_email, is_quiet, rfm_group, tier, "
+        f"stage) SELECT p.customer_id, 0, 0, 0, 0, {no}, {no}, '', '', '' FROM {PICKED} p WHERE p.{joined} "
+        "ORDER BY p.customer_id ON CONFLICT (customer_id) DO NOTHING"
     )
     batches.execute(copy)
 
@@ -230,7 +219,8 @@ def _write() -> None:
 
 
 def unwritten() -> list[int]:
-    """The customers whose facts at hand differ from the stored ones in more than the time of their next review."""
+    """The customers whose facts at hand differ from the stored ones. The next review, and whether it is quiet, say when
+    somebody looks again and are no facts."""
     columns = [f.column for f in _FIELDS if f.column not in ("next_review_at", "is_quiet")]
     stored, ours = (", ".join(f"{table}.{name}" for name in columns) for table in ("f", "a"))
     found = batches.rows(
