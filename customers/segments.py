@@ -32,6 +32,8 @@ from lifecycle_crm.lib.errors import Conflict, InvalidInput, NotFound
 from lifecycle_crm.lib.moments import parameter, seconds
 
 EVERYBODY: dict[str, Any] = {"all": []}
+MOST_LINES = 500
+"""So many people are named at once; by number one may add more."""
 
 
 class UnknownSegment(NotFound):
@@ -222,6 +224,20 @@ def add_members(*, segment: Segment, customers: Iterable[int], actor: User | Non
         )
     recount(segment)
     return len(new)
+
+
+def add_people(*, segment: Segment, texts: Iterable[str], actor: User | None = None) -> int:
+    """``add_members`` for people as somebody writes them: numbers, addresses or names. All or nobody."""
+    lines = [line for text in texts if (line := text.strip())]
+    if len(lines) > MOST_LINES:
+        raise InvalidInput(
+            _("Nobody was added: these are %(n)s lines, and at most %(most)s fit at once. Add them in parts.")
+            % {"n": len(lines), "most": MOST_LINES}
+        )
+    found = find_people(lines)
+    if unknown := [line for line, person in found.items() if person is None]:
+        raise InvalidInput(_("Nobody was added: there is no “%(who)s”. Correct the line.") % {"who": unknown[0][:80]})
+    return add_members(segment=segment, customers=[person.pk for person in found.values() if person], actor=actor)
 
 
 def remove_members(*, segment: Segment, customers: Iterable[int]) -> int:

@@ -297,8 +297,15 @@ def test_it_keeps_a_static_list_on_its_page(marketer: Client) -> None:
     page = marketer.post("/segments/chosen/members/", {"people": f"#{one.pk}\nkim@example.org\n"}, follow=True)
     assert "2 people were added." in text(page)
     assert "Åsa Öberg" in text(page)
-    marketer.post("/segments/chosen/members/", {"people": f"#{one.pk}\nnobody@example.org"})
-    assert SegmentMember.objects.count() == 2
+    for people, refused in (
+        (f"#{one.pk}\nnobody@example.org", "there is no “nobody@example.org”. Correct the line."),
+        ("#1\n" * 501, "these are 501 lines, and at most 500 fit at once. Add them in parts."),
+    ):
+        page = marketer.post("/segments/chosen/members/", {"people": people})
+        assert page.status_code == 422
+        assert f"Nobody was added: {refused}" in text(page)
+        assert people.strip() in page.content.decode()  # What was typed is still there.
+        assert SegmentMember.objects.count() == 2
     marketer.post("/segments/chosen/members/", {"remove": str(two.pk)})
     assert SegmentMember.objects.get().customer == one
     marketer.post("/segments/chosen/edit/", {"name": "Picked", "note": "x", "version": "1", "act": "save"})
