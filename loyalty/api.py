@@ -184,7 +184,11 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         ),
         tags=["points"],
         request=AdjustIn,
-        responses={**MOVED, 202: movements_api.PointsApprovalOut},
+        responses={
+            **MOVED,
+            202: movements_api.PointsApprovalOut,
+            403: OpenApiResponse(description="More than the role of this person may give or take."),
+        },
         parameters=[callers.IDEMPOTENCY],
         filters=False,
     )

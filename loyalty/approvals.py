@@ -1,17 +1,23 @@
-"""Four eyes: an adjustment above the programme's limit waits until a second person says yes."""
+"""Points by hand, and who may move how many: support up to a limit, everybody above the programme's limit with a second
+person's yes."""
 
 from __future__ import annotations
 
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from customers.models import Customer
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
+from lifecycle_crm.templatetags.crm import num
 from loyalty import goodwill, ledger
-from loyalty.errors import AlreadyDecided, FourEyes, KeyReused, NoProgramme
+from loyalty.errors import AboveRole, AlreadyDecided, FourEyes, KeyReused, NoProgramme
 from loyalty.models import Approval, Entry, Programme
+
+SUPPORT_POINTS = 500
+"""The most that somebody who serves customers, and steers nothing, may give or take at once."""
 
 
 def adjust(
@@ -31,8 +37,12 @@ def adjust(
     a second person anyway.
 
     The same request again returns what it made (``replayed``): the request, or once it is approved still the request, with
-    its entry. Its key with another request raises ``KeyReused``.
+    its entry. Its key with another request raises ``KeyReused``; more than ``SUPPORT_POINTS`` by who may not steer raises
+    ``AboveRole``.
     """
+    if actor is not None and abs(points) > SUPPORT_POINTS and not actor.may_steer():
+        limit = ngettext("%(n)s point", "%(n)s points", SUPPORT_POINTS) % {"n": num(SUPPORT_POINTS)}
+        raise AboveRole(_("Your role may give or take up to %(limit)s at once.") % {"limit": limit})
     of = programme or Programme.current()
     if of is None:
         raise NoProgramme(_("No points programme is active. Switch one on under Admin, Programmes."))

@@ -47,6 +47,13 @@ class ApprovalRequired(Conflict):
     code = "approval_required"
 
 
+class AboveRole(Conflict):
+    """More than the role of whoever asks may move at once."""
+
+    code = "above_role"
+    status = 403
+
+
 class AlreadyDecided(Conflict):
     code = "already_decided"
 

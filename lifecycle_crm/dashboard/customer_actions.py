@@ -19,25 +19,23 @@ from customers.forms import ConsentForm, CustomerForm
 from customers.ingest.items import REACT
 from customers.models import Customer
 from feedback import surveys
-from lifecycle_crm.accounts.callers import Power, need
+from lifecycle_crm.accounts.callers import Power, need, person
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.dashboard import customer as customer_page
 from lifecycle_crm.dashboard.customer_forms import MoveForm, PointsForm
 from lifecycle_crm.lib import bell, clock
-from lifecycle_crm.lib.errors import DomainError
+from lifecycle_crm.lib.errors import DomainError, InvalidInput
 from lifecycle_crm.templatetags.crm import day, num, stage_name
 from loyalty import approvals
 from loyalty.models import Approval
 from stages import engine
 
-SUPPORT_POINTS = 500
-"""The most a person of support may give or take at once; above it, an owner, admin or marketer does it."""
-
-Action = Callable[[HttpRequest, Customer], HttpResponse]
+Action = Callable[[HttpRequest, Customer], HttpResponse | None]
 
 
-def action(may: Power) -> Callable[[Action], Callable[..., HttpResponse]]:
-    """A POST on one customer for those who may; a refusal goes back to the page as one sentence."""
+def action(may: Power, back: str = "dashboard:customer") -> Callable[[Action], Callable[..., HttpResponse]]:
+    """A POST on one customer for those who may. What was done, or one sentence of refusal, is told on the page ``back``;
+    an action that shows a page of its own returns it."""
 
     def wrap(verb: Action) -> Callable[..., HttpResponse]:
         @require_POST
@@ -45,42 +43,40 @@ def action(may: Power) -> Callable[[Action], Callable[..., HttpResponse]]:
         def view(request: HttpRequest, pk: int) -> HttpResponse:
             need(request, may)
             customer = customer_page.find(pk)
+            shown = None
             try:
-                return verb(request, customer)
+                shown = verb(request, customer)
             except DomainError as problem:
                 messages.error(request, problem.message)
-                return _back(request, customer)
+            return shown or redirect(back, customer.pk)
 
         return view
 
     return wrap
 
 
-def _back(request: HttpRequest, customer: Customer, name: str = "dashboard:customer") -> HttpResponse:
-    return redirect(name, customer.pk)
-
-
-def _complain(request: HttpRequest, form: forms.Form) -> None:
+def _wrong(form: forms.Form) -> InvalidInput:
     """What is wrong with a form that has no page of its own, as one message."""
     told = [
-        f"{form.fields[name].label}: {' '.join(problems)}" if name in form.fields else " ".join(problems)
+        f"{form.fields[name].label}: {' '.join(map(str, problems))}"
+        if name in form.fields
+        else " ".join(map(str, problems))
         for name, problems in form.errors.items()
     ]
-    messages.error(request, " ".join(told))
+    return InvalidInput(" ".join(told))
 
 
 @action(User.may_steer)
-def move(request: HttpRequest, customer: Customer) -> HttpResponse:
+def move(request: HttpRequest, customer: Customer) -> None:
     form = MoveForm(request.POST)
     if not form.is_valid():
-        _complain(request, form)
-        return _back(request, customer)
+        raise _wrong(form)
     until = form.cleaned_data["pin_until"]
     engine.move_by_hand(
         customer=customer,
         to=form.cleaned_data["to"],
         reason=form.cleaned_data["reason"],
-        actor=request.user,
+        actor=person(request),
         pin_until=clock.day_end(until) if until else None,
     )
     text = _("Moved to %(stage)s.") % {"stage": stage_name(form.cleaned_data["to"])}
@@ -90,15 +86,13 @@ def move(request: HttpRequest, customer: Customer) -> HttpResponse:
             "date": day(until),
         }
     messages.success(request, text)
-    return _back(request, customer)
 
 
-@action(User.may_serve)
-def record_consent(request: HttpRequest, customer: Customer) -> HttpResponse:
+@action(User.may_serve, back="dashboard:customer-consents")
+def record_consent(request: HttpRequest, customer: Customer) -> None:
     form = ConsentForm(request.POST)
     if not form.is_valid():
-        _complain(request, form)
-        return _back(request, customer, "dashboard:customer-consents")
+        raise _wrong(form)
     consent.record(
         customer=customer,
         purpose=form.cleaned_data["purpose"],
@@ -108,39 +102,32 @@ def record_consent(request: HttpRequest, customer: Customer) -> HttpResponse:
     )
     bell.ring(REACT)
     messages.success(request, _("The consent is recorded."))
-    return _back(request, customer, "dashboard:customer-consents")
 
 
-@action(User.may_serve)
-def survey_link(request: HttpRequest, customer: Customer) -> HttpResponse:
+@action(User.may_serve, back="dashboard:customer-feedback")
+def survey_link(request: HttpRequest, customer: Customer) -> None:
     survey = surveys.get(request.POST.get("survey", ""))
     surveys.invite(
         customer=customer,
         survey=survey,
         key=f"hand:{clock.today():%Y-%m-%d}",
         reason=_("Made by hand"),
-        actor=request.user,
+        actor=person(request),
     )
     messages.success(request, _("The link is made. Copy it below and send it to them."))
-    return _back(request, customer, "dashboard:customer-feedback")
 
 
-@action(User.may_serve)
-def give_points(request: HttpRequest, customer: Customer) -> HttpResponse:
+@action(User.may_serve, back="dashboard:customer-points")
+def give_points(request: HttpRequest, customer: Customer) -> None:
     form = PointsForm(request.POST)
     if not form.is_valid():
-        _complain(request, form)
-        return _back(request, customer, "dashboard:customer-points")
+        raise _wrong(form)
     amount = form.cleaned_data["points"]
-    if abs(amount) > SUPPORT_POINTS and not request.user.may_steer():
-        limit = ngettext("%(n)s point", "%(n)s points", SUPPORT_POINTS) % {"n": num(SUPPORT_POINTS)}
-        messages.error(request, _("Your role may give or take up to %(limit)s at once.") % {"limit": limit})
-        return _back(request, customer, "dashboard:customer-points")
     made = approvals.adjust(
         customer=customer,
         points=amount,
         key=f"hand:{request.POST.get('key', '')[:64] or uuid.uuid4().hex}",
-        actor=request.user,
+        actor=person(request),
         reason=form.cleaned_data["reason"],
     )
     n = num(abs(amount))
@@ -151,11 +138,10 @@ def give_points(request: HttpRequest, customer: Customer) -> HttpResponse:
     else:
         text = ngettext("%(n)s point taken.", "%(n)s points taken.", abs(amount)) % {"n": n}
     messages.success(request, text)
-    return _back(request, customer, "dashboard:customer-points")
 
 
-@action(User.may_serve)
-def edit(request: HttpRequest, customer: Customer) -> HttpResponse:
+@action(User.may_serve, back="dashboard:customer-data")
+def edit(request: HttpRequest, customer: Customer) -> HttpResponse | None:
     form = CustomerForm(request.POST, customer=customer)
     if form.is_valid():
         try:
@@ -165,5 +151,5 @@ def edit(request: HttpRequest, customer: Customer) -> HttpResponse:
             form.add_error(getattr(problem, "extra", {}).get("field") or None, problem.message)
         else:
             messages.success(request, _("Saved."))
-            return _back(request, customer, "dashboard:customer-data")
+            return None
     return customer_page.show(request, customer, "data", customer_page.data_of(request, customer, form), 400)

@@ -95,6 +95,37 @@ def test_a_gift_above_the_limit_waits_and_another_person_approves_it(ada: Custom
     assert Entry.objects.get(kind="adjust").explanation == {"asked_by": mia.pk, "approved_by": olof.pk}
 
 
+@pytest.mark.parametrize("points", [501, -501])
+def test_support_stops_at_its_limit_at_every_door(ada: Customer, points: int) -> None:
+    Limits.objects.update(approve_above=10_000)
+    give(ada, 1000, key="more")
+    support, _sam = sign_in(Role.SUPPORT)
+    refused = "Your role may give or take up to 500 points at once."
+
+    def by_api(points: int) -> Any:
+        told = {"customer": ada.pk, "points": points, "reason": "Sorry"}
+        headers = {"Idempotency-Key": f"k{points}"}
+        return support.post("/api/v1/points/adjust/", told, content_type="application/json", headers=headers)
+
+    def on_their_page(points: int) -> Any:
+        told = {"points": points, "reason": "Sorry", "key": f"k{points}"}
+        return support.post(reverse("dashboard:customer-points-give", args=[ada.pk]), told, follow=True)
+
+    answer = by_api(points)
+    assert (answer.status_code, answer.json()["code"], answer.json()["title"]) == (403, "above_role", refused)
+    page = adjust(support, ada, points)
+    assert page.status_code == 403
+    assert refused in text(page)
+    assert refused in text(on_their_page(points))
+    assert (balance(ada), Entry.objects.filter(kind="adjust").count(), Approval.objects.count()) == (1080, 0, 0)
+
+    allowed = 500 if points > 0 else -500
+    assert by_api(allowed).status_code == 201
+    assert adjust(support, ada, -allowed).status_code == 200
+    on_their_page(allowed)
+    assert (balance(ada), Entry.objects.filter(kind="adjust").count()) == (1080 + allowed, 3)
+
+
 def test_an_owner_does_not_approve_what_they_asked_themselves(ada: Customer) -> None:
     owner, _user = sign_in(Role.OWNER)
     adjust(owner, ada, 500)
