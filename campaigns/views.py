@@ -22,7 +22,7 @@ from campaigns.forms import BroadcastForm
 from campaigns.models import Campaign, Message, Rendering, Run
 from customers.models import Customer
 from customers.queries import initials
-from lifecycle_crm.accounts.callers import need, only, sees_contacts
+from lifecycle_crm.accounts.callers import may, need, only, sees_contacts
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
@@ -88,7 +88,7 @@ def campaign_list(request: HttpRequest) -> HttpResponse:
         "waiting": reactivation.runs_waiting(),
         "hold": limits.standing(),
         "is_local": settings.EMAIL["kind"] == "local",
-        "may_send": request.user.may_steer(),
+        "may_send": may(request, User.may_steer),
     }
     return page(request, "campaigns/list.html", context)
 
@@ -151,7 +151,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "preview": _preview_head(campaign, chosen) if sees_contacts(request) else {"hidden": True},
         "stages": campaign.audience.get("value", []) if campaign.audience.get("fact") == "stage" else [],
         "is_local": settings.EMAIL["kind"] == "local",
-        "may_send": request.user.may_steer(),
+        "may_send": may(request, User.may_steer),
     }
     return page(request, "campaigns/detail.html", context)
 
@@ -380,7 +380,7 @@ def outbox_page(request: HttpRequest) -> HttpResponse:
         "total": sum(counts.values()),
         "is_narrow": bool(state or kept),
         "hold": limits.standing(),
-        "may_send": request.user.may_steer(),
+        "may_send": may(request, User.may_steer),
         "state": state,
         "is_local": settings.EMAIL["kind"] == "local",
     }

@@ -44,7 +44,7 @@ _range: ContextVar[tuple[int, int]] = ContextVar("range of the batch")
 
 _FACTS = CustomerFacts._meta.db_table
 _FIELDS = CustomerFacts._meta.concrete_fields
-_COLUMNS = ", ".join(field.column for field in _FIELDS)
+_COLUMNS = ", ".join(str(field.column) for field in _FIELDS)
 
 CUTS_MAX_AGE_DAYS = 28
 

@@ -257,7 +257,8 @@ class CustomerFilter(django_filters.FilterSet):
         if not any(asked[name] not in (None, "") for name in _MOVES):
             return rows
         # The moves hang on the customer by their own key; this app knows them only by that relation.
-        moves = Customer.transitions.rel.related_model._default_manager.counted().filter(customer_id=OuterRef("pk"))
+        manager: Any = Customer.transitions.rel.related_model._default_manager
+        moves = manager.counted().filter(customer_id=OuterRef("pk"))
         if asked["moved_from"]:
             moves = moves.filter(from_stage="" if asked["moved_from"] == NEW else asked["moved_from"])
         if asked["moved_to"]:

@@ -7,7 +7,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from django.db import connection
@@ -216,7 +216,7 @@ def facts_of(customer: Customer) -> CustomerFacts | None:
 
 def stage_date(known: CustomerFacts | None) -> date | None:
     """The business date of the move into the present stage: a night decides at the midnight that ends its date."""
-    since: datetime | None = known.stage_since if known else None  # type: ignore[assignment]
+    since = known.stage_since if known else None
     return clock.business_date(since - timedelta(seconds=1)) if since else None
 
 

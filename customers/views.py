@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from customers import filters, importing, queries
 from customers.forms import ColumnsForm, UploadForm
 from customers.models import Customer, ImportRow, ImportRun
-from lifecycle_crm.accounts.callers import need, sees_contacts
+from lifecycle_crm.accounts.callers import may, need, person, sees_contacts
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, health
 from lifecycle_crm.lib.errors import DomainError, NotFound
@@ -69,7 +69,7 @@ def customer_list(request: HttpRequest) -> HttpResponse:
             "columns": _columns(request.GET, by, is_down),
             "hidden": [(name, value) for name, value in request.GET.lists() if name == "sort"],
             "sees_contacts": sees_contacts(request),
-            "may_change": request.user.may_serve(),
+            "may_change": may(request, User.may_serve),
             "is_empty": not chips and is_valid and not count.value,
         },
         status=200 if is_valid else 400,
@@ -215,7 +215,7 @@ def import_list(request: HttpRequest) -> HttpResponse:
         {
             "runs": shown,
             "next_url": f"?page={shown[-1].pk}" if len(found) > len(shown) else "",
-            "may_change": request.user.may_serve(),
+            "may_change": may(request, User.may_serve),
         },
     )
 
@@ -232,7 +232,7 @@ def import_new(request: HttpRequest) -> HttpResponse:
                 file_name=form.cleaned_data["file"].name,
                 source=form.cleaned_data["source"],
                 encoding=form.cleaned_data["encoding"],
-                actor=request.user,
+                actor=person(request),
             )
         except DomainError as problem:
             form.add_error("file", problem.message)
@@ -274,7 +274,7 @@ def import_detail(request: HttpRequest, pk: int) -> HttpResponse:
             "seconds": took,
             "refusals": refusals,
             "more_refusals": max(0, run.refused - len(refusals)),
-            "may_change": request.user.may_serve(),
+            "may_change": may(request, User.may_serve),
             "sees_contacts": sees_contacts(request),
             "sentence": _result_sentence(run),
         },
@@ -315,7 +315,7 @@ def _choose_columns(request: HttpRequest, run: ImportRun) -> HttpResponse:
 def import_run(request: HttpRequest, pk: int) -> HttpResponse:
     """The real run after its dry run."""
     need(request, User.may_serve)
-    again = importing.again(run=_run(pk), actor=request.user, is_dry_run=False)
+    again = importing.again(run=_run(pk), actor=person(request), is_dry_run=False)
     return redirect("customers:import-detail", again.pk)
 
 

@@ -21,7 +21,7 @@ from feedback import cases, links, queries, surveys
 from feedback.errors import TooManyChanges
 from feedback.forms import AnswerForm, CaseAnswerForm, CaseAssignForm, CaseCloseForm, CaseNoteForm, LinkForm
 from feedback.models import Case, Invitation
-from lifecycle_crm.accounts.callers import only, person, sees_contacts
+from lifecycle_crm.accounts.callers import may, only, person, sees_contacts
 from lifecycle_crm.accounts.middleware import public
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, http
@@ -151,7 +151,7 @@ def _overview(request: HttpRequest, form: LinkForm, status: int = 200) -> HttpRe
             "metrics": _metrics(found),
             "bars": _bars(found),
             "form": form,
-            "may_act": request.user.may_serve(),
+            "may_act": may(request, User.may_serve),
             "made": made,
             "made_url": links.survey_url(made) if made else "",
             "last_closed": queries.last_closed(),
@@ -245,7 +245,7 @@ def _case_page(request: HttpRequest, found: Case, status: int = 200, **bound: An
         "others": [
             one for one in queries.for_customer(found.customer_id, limit=6).responses if one.pk != found.response_id
         ],
-        "may_act": request.user.may_serve(),
+        "may_act": may(request, User.may_serve),
         "answer_form": CaseAnswerForm(prefix="answer"),
         "note_form": CaseNoteForm(prefix="note"),
         "assign_form": CaseAssignForm(prefix="assign", initial={"assignee": found.assignee_id}),

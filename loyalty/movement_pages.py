@@ -134,8 +134,8 @@ def frozen_list(request: HttpRequest) -> HttpResponse:
     """Accounts that stand still because the nightly proof failed."""
     rows = list(queries.frozen()[:200])
     for one in rows:
-        one.who = shown_name(one.account.customer, request.user)  # type: ignore[attr-defined]
-        one.said = _what(one.what)  # type: ignore[attr-defined]
+        one.who = shown_name(one.account.customer, request.user)
+        one.said = _what(one.what)
     context = {"rows": rows, "may_set_up": may_set_up(request), "crumbs": _crumbs()}
     return http.page(request, "loyalty/frozen.html", context)
 
@@ -207,8 +207,8 @@ def _move_page(request: HttpRequest, customer: Customer, status: int = 200, **bo
     shared = queries.members(member.household) if member else []
     merges = list(queries.merges(customer)[:20])
     for row in merges:
-        row.whose = shown_name(row.from_account.customer, request.user)  # type: ignore[attr-defined]
-        row.whom = shown_name(row.into_account.customer, request.user)  # type: ignore[attr-defined]
+        row.whose = shown_name(row.from_account.customer, request.user)
+        row.whom = shown_name(row.into_account.customer, request.user)
     context = {
         "customer": customer,
         "who": shown_name(customer, request.user),

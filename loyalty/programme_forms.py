@@ -159,7 +159,7 @@ class RuleForm(forms.Form):
             del self.fields[name]
         names = [(one.key, one.name) for one in programme.tiers.order_by("threshold")]
         if names:
-            self.fields["tiers"].choices = names  # type: ignore[attr-defined]
+            self.fields["tiers"].choices = names
         else:
             del self.fields["tiers"]
         if kind == Kind.STAGE:
@@ -347,9 +347,7 @@ class LadderForm(forms.Form):
             }  # fmt: skip
         super().__init__(*args, initial=initial, **kwargs)
         if programme.kind != Programme.Kind.POINTS:
-            self.fields["measure"].choices = [  # type: ignore[attr-defined]
-                one for one in Ladder.Measure.choices if one[0] != Ladder.Measure.POINTS
-            ]
+            self.fields["measure"].choices = [one for one in Ladder.Measure.choices if one[0] != Ladder.Measure.POINTS]
         for n in range(self.rows):
             self.fields[f"key_{n}"] = forms.SlugField(required=False, max_length=40, widget=forms.HiddenInput)
             self.fields[f"name_{n}"] = forms.CharField(label=_("Name"), max_length=60, required=False)

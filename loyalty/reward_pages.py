@@ -130,7 +130,7 @@ def _edit(request: HttpRequest, form: RewardForm, reward: Reward | None) -> Http
                 return redirect("loyalty:reward", saved.pk)
     last = list(catalogue.redemptions().filter(reward=reward)[:10]) if reward else []
     for one in last:
-        one.who = shown_name(one.customer, request.user)  # type: ignore[attr-defined]
+        one.who = shown_name(one.customer, request.user)
     context = {
         "reward": reward,
         "form": form,
@@ -252,7 +252,7 @@ def _counter(request: HttpRequest, customer_id: int, status: int = 200, problem:
     who = shown_name(customer, request.user)
     taken = catalogue.of_customer(customer)
     for one in taken:
-        one.shown_code = codes.shown(one.code)  # type: ignore[attr-defined]
+        one.shown_code = codes.shown(one.code)
     context = {
         "customer": customer,
         "who": who,

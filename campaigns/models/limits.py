@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import ClassVar
 
 from django.conf import settings
@@ -100,7 +99,7 @@ class DeliveryEvent(models.Model):
     source = models.CharField(_("told by"), max_length=30)
     source_id = models.CharField(_("number at the source"), max_length=200)
     diagnostic = models.CharField(_("what was said"), max_length=500, blank=True)
-    received_at: datetime = models.DateTimeField(default=clock.now, editable=False)
+    received_at = models.DateTimeField(default=clock.now, editable=False)
 
     class Meta:
         verbose_name = _("delivery notice")

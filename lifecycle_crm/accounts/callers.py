@@ -21,6 +21,12 @@ def person(request: HttpRequest | Request) -> User | None:
     return request.user if isinstance(request.user, User) else None
 
 
+def may(request: HttpRequest | Request, power: Power) -> bool:
+    """Whether the role of who is signed in allows it; ``False`` for a key, which has none."""
+    user = person(request)
+    return user is not None and power(user)
+
+
 def sees_contacts(request: HttpRequest | Request) -> bool:
     """Whether the answer may say who a customer is. A key that may read customers may read all of them."""
     user = person(request)

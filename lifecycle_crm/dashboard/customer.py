@@ -23,7 +23,8 @@ from customers.timeline import Cursor, Item, merge
 from feedback import links
 from feedback import queries as feedback_queries
 from feedback.models import Survey
-from lifecycle_crm.accounts.callers import sees_contacts
+from lifecycle_crm.accounts.callers import may, sees_contacts
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.dashboard import customer_head as head
 from lifecycle_crm.dashboard import timeline as lines
 from lifecycle_crm.dashboard.customer_forms import MoveForm, PointsForm
@@ -72,7 +73,7 @@ def show(
     last = lines.moves_of(customer.pk).order_by("-pk").first()
     sees = sees_contacts(request)
     name = customer_queries.shown_name(customer, request.user)
-    may_change = request.user.may_serve()
+    may_change = may(request, User.may_serve)
     label = next(str(label) for key, label, _name in TABS if key == tab)
     return page(
         request,
@@ -103,7 +104,7 @@ def show(
             "wallet_url": points_wallet.url(customer) if may_change else "",
             "outlook": head.outlook(customer, known),
             "may_change": may_change,
-            "may_move": request.user.may_steer(),
+            "may_move": may(request, User.may_steer),
             "move_form": MoveForm(stage=known.stage if known else ""),
             "points_form": PointsForm(),
             "point_key": uuid.uuid4().hex,
@@ -251,7 +252,7 @@ def feedback(request: HttpRequest, pk: int) -> HttpResponse:
     customer = find(pk)
     said = feedback_queries.for_customer(customer.pk)
     # Whoever has the link can answer in the customer's name, so it is shown only to those who may make one.
-    may_see = request.user.may_serve()
+    may_see = may(request, User.may_serve)
     open_links = [{"row": row, "url": links.survey_url(row)} for row in said.invitations] if may_see else []
     return show(request, customer, "feedback", {"said": said, "open_links": open_links})
 

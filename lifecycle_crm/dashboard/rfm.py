@@ -20,7 +20,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from customers import rfm as groups
 from customers import segments
-from lifecycle_crm.accounts.callers import need
+from lifecycle_crm.accounts.callers import may, need, person
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.dashboard import rfm_panels
 from lifecycle_crm.dashboard.rfm_panels import LAYERS, MOVED_DAYS, Shown
@@ -120,7 +120,7 @@ def rfm(request: HttpRequest) -> HttpResponse:
         "layers": _layers(request.GET, layer),
         "grid": rfm_panels.grid(of, layer, place, link),
         "panel": rfm_panels.panel(of, place) if place else None,
-        "may_edit": request.user.may_steer(),
+        "may_edit": may(request, User.may_steer),
         "close_url": f"?{query.urlencode()}",
         "sentence": rfm_panels.sentence(of),
         "groups": rfm_panels.eleven(of),
@@ -173,6 +173,6 @@ def rfm_segment(request: HttpRequest) -> HttpResponse:
             "group": group.label, "recency": place[0], "frequency": place[1],
         }  # fmt: skip
         places = [place]
-    made = segments.create(name=name, condition=rfm_panels.condition(places), actor=request.user)  # type: ignore[arg-type]
+    made = segments.create(name=name, condition=rfm_panels.condition(places), actor=person(request))
     messages.success(request, _("“%(name)s” is a segment now. It follows the scores.") % {"name": made.name})
     return redirect("customers:segment", key=made.key)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connection, models
+from django.db.models.expressions import Combinable
 
 DAY = 86_400
 """Seconds in a day. "Days since" means elapsed 24-hour days, so daylight saving cannot make a day count twice."""
@@ -59,6 +60,11 @@ class MomentField(models.BigIntegerField):
     """An instant: a bigint of seconds since 1970 in the database, an aware UTC datetime in Python."""
 
     description = "Instant in whole seconds since 1970"
+
+    # For the type checker, to which our base class is a whole number.
+    _pyi_private_set_type: datetime | Combinable  # type: ignore[assignment]
+    _pyi_private_get_type: datetime  # type: ignore[assignment]
+    _pyi_lookup_exact_type: datetime  # type: ignore[assignment]
 
     def from_db_value(self, value: int | None, expression: Any, connection: Any) -> datetime | None:
         return None if value is None else from_seconds(value)

@@ -13,6 +13,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET
 
+from lifecycle_crm.accounts.callers import may
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, health, http
 from lifecycle_crm.lib.errors import NotFound
 from lifecycle_crm.templatetags.crm import num
@@ -95,7 +97,7 @@ def nights(request: HttpRequest) -> HttpResponse:
             "day": clock.last_complete_day(),
             "preview_url": roof_url("night-preview", queries.next_day(last).isoformat()),
             "run_url": _run_url(),
-            "may_run": request.user.may_steer(),
+            "may_run": may(request, User.may_steer),
         },
     )
 
@@ -156,7 +158,7 @@ def night(request: HttpRequest, day: str) -> HttpResponse:
         "moves": sum(moves.values()),
         "troubled": queries.retried(found)[:50],
         "run_url": _run_url() if found.state != Night.State.DONE else "",
-        "may_run": request.user.may_steer(),
+        "may_run": may(request, User.may_steer),
     }
     answer = http.page(request, "stages/night.html", context)
     if getattr(request, "htmx", None) and not is_running:

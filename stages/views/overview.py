@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from customers.queries import shown_name
-from lifecycle_crm.accounts.callers import only
+from lifecycle_crm.accounts.callers import may, only
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, http
 from lifecycle_crm.templatetags.crm import num, pct, signed
@@ -69,7 +69,7 @@ def overview(request: HttpRequest) -> HttpResponse:
             "draft": queries.open_draft(),
             "pins": [{"pin": pin, "name": shown_name(pin.customer, request.user)} for pin in queries.pins()[:PINS]],
             "review": _review(rule_set),
-            "may_publish": request.user.may_steer(),
+            "may_publish": may(request, User.may_steer),
         },
     )
 

@@ -18,7 +18,7 @@ from customers.conditions import All
 from customers.models import Customer
 from customers.queries import shown_name
 from customers.sentences import because
-from lifecycle_crm.accounts.callers import only
+from lifecycle_crm.accounts.callers import may, only, person
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import bell, clock, health, http
 from lifecycle_crm.lib.errors import NotFound
@@ -39,7 +39,7 @@ def start_backtest(request: HttpRequest, version: int) -> HttpResponse:
     made = backtest.request(
         rule_set=get_rule_set(version),
         months=int(months) if months.isdigit() and len(months) < 4 else 0,
-        actor=request.user,  # type: ignore[arg-type]
+        actor=person(request),
     )
     bell.ring("lifecycle_crm.tasks.replay_rules")
     return redirect("stages:backtest", pk=made.pk)
@@ -48,7 +48,7 @@ def start_backtest(request: HttpRequest, version: int) -> HttpResponse:
 @require_POST
 @only(User.may_steer)
 def stop_backtest(request: HttpRequest, pk: int) -> HttpResponse:
-    backtest.stop(test=_backtest(pk), actor=request.user)  # type: ignore[arg-type]
+    backtest.stop(test=_backtest(pk), actor=person(request))
     messages.success(request, _("The replay is stopped."))
     return redirect("stages:backtest", pk=pk)
 
@@ -76,7 +76,7 @@ def backtest_page(request: HttpRequest, pk: int) -> HttpResponse:
         "no_worker": is_open and not health.worker_is_well(),
         "replayed": test.customers,
         "planned": test.result.get("planned", 0) if is_open else 0,
-        "may_publish": request.user.may_steer(),
+        "may_publish": may(request, User.may_steer),
         "is_stale": test.rules != test.rule_set.rules,
         **(_test_result(test, request.user) if test.state == Backtest.State.DONE else {}),
     }

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from customers.queries import shown_name
 from customers.sentences import say
-from lifecycle_crm.accounts.callers import need, only
+from lifecycle_crm.accounts.callers import may, need, only, person
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, http
 from lifecycle_crm.lib.errors import Conflict, DomainError, InvalidInput, NotFound
@@ -70,7 +70,7 @@ def preset_list(request: HttpRequest) -> HttpResponse:
             "repeaters": repeaters,
             "is_guess": repeaters < presets.ENOUGH_REPEATERS,
             "rule_set": current,
-            "may_publish": request.user.may_steer(),
+            "may_publish": may(request, User.may_steer),
         },
     )
 
@@ -104,7 +104,7 @@ def draft_preset(request: HttpRequest, key: str) -> HttpResponse:
     made = rulesets.draft(
         based_on=None,
         rules=presets.default_rules(rhythm, chosen),
-        actor=request.user,  # type: ignore[arg-type]
+        actor=person(request),
         name=_(chosen.name),
         note=_("Usual gap between orders: %(rhythm)d days, from %(n)d repeat buyers.")
         % {"rhythm": rhythm, "n": repeaters},
@@ -121,7 +121,7 @@ def make_draft(request: HttpRequest) -> HttpResponse:
     base = queries.published()
     if base is None:
         raise Conflict(_("Install the default rules first; a draft starts from them."))
-    made = rulesets.draft(based_on=base, rules=None, actor=request.user)  # type: ignore[arg-type]
+    made = rulesets.draft(based_on=base, rules=None, actor=person(request))
     return redirect("stages:rules", version=made.version)
 
 
@@ -209,7 +209,7 @@ def _rules_page(request: HttpRequest, rule_set: RuleSet, form: RulesForm, edit: 
         "form": form,
         "is_draft": is_draft,
         "is_retired": rule_set.state == RuleSet.State.RETIRED,
-        "may_publish": request.user.may_steer(),
+        "may_publish": may(request, User.may_steer),
         "previous": previous,
         "changes": rulesets.differences(rulebook.parse(previous.rules), parsed) if previous else [],
     }
@@ -339,7 +339,7 @@ def changes(request: HttpRequest, version: int) -> HttpResponse:
             else [],
             "versions": [one for one in queries.rule_sets()[:50] if one.pk != rule_set.pk],
             "follow": rulesets.overtaken_by(rule_set) if rule_set.state == RuleSet.State.DRAFT else None,
-            "may_publish": request.user.may_steer(),
+            "may_publish": may(request, User.may_steer),
         },
     )
 
@@ -353,12 +353,12 @@ def publish(request: HttpRequest, version: int) -> HttpResponse:
     rule_set = get_rule_set(version)
     mode = request.POST.get("mode", RuleSet.Mode.QUIET)
     if request.POST.get("do") == "ask":
-        rulesets.request_approval(rule_set=rule_set, actor=request.user, mode=mode)  # type: ignore[arg-type]
+        rulesets.request_approval(rule_set=rule_set, actor=person(request), mode=mode)  # type: ignore[arg-type]
         messages.success(request, _("Somebody else can publish this version now. Send them the address of this page."))
         return redirect("stages:rules", version=version)
     rulesets.release(
         rule_set=rule_set,
-        actor=request.user,  # type: ignore[arg-type]
+        actor=person(request),
         mode=mode,
         confirm=request.POST.get("confirm", ""),
     )
@@ -369,7 +369,7 @@ def publish(request: HttpRequest, version: int) -> HttpResponse:
 @require_POST
 @only(User.may_steer)
 def approve(request: HttpRequest, version: int) -> HttpResponse:
-    done = rulesets.approve(rule_set=get_rule_set(version), actor=request.user)  # type: ignore[arg-type]
+    done = rulesets.approve(rule_set=get_rule_set(version), actor=person(request))  # type: ignore[arg-type]
     _say_published(request, version, done.mode)
     return redirect("stages:overview")
 
@@ -404,7 +404,7 @@ def discard(request: HttpRequest, version: int) -> HttpResponse:
 @require_POST
 @only(User.may_steer)
 def restore(request: HttpRequest, version: int) -> HttpResponse:
-    again = rulesets.roll_back(to=get_rule_set(version), actor=request.user)  # type: ignore[arg-type]
+    again = rulesets.roll_back(to=get_rule_set(version), actor=person(request))
     messages.success(
         request,
         _("Version %(new)d is in force, with the rules of version %(old)d.") % {"new": again.version, "old": version},

@@ -65,6 +65,8 @@ def _over_imap(url: str) -> Iterator[bytes]:
             _ok, found = box.search(None, "UNSEEN")
             for number in found[0].split():
                 _ok, data = box.fetch(number, "(BODY.PEEK[])")
+                if not isinstance(data[0], tuple):
+                    continue  # Somebody else's client took it away meanwhile.
                 yield data[0][1]
                 # Only once it is written down: whoever dies before reads it again, and it counts once.
                 box.store(number, "+FLAGS", "\\Seen")
