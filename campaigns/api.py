@@ -19,6 +19,7 @@ from customers.models import Customer
 from lifecycle_crm.accounts.callers import need, sees_contacts
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
+from lifecycle_crm.lib.api import OfCustomer
 from lifecycle_crm.lib.errors import InvalidInput
 
 
@@ -122,8 +123,7 @@ class RunFilter(django_filters.FilterSet):
         fields = ["state"]
 
 
-class MessageFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(field_name="customer_id", label="Id of the customer.")
+class MessageFilter(OfCustomer):
     run = django_filters.NumberFilter(field_name="run_id", label="Id of the run.")
     campaign = django_filters.NumberFilter(field_name="run__campaign_id", label="Id of the campaign.")
 

@@ -16,7 +16,7 @@ import django_filters
 from django.db import models
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -28,7 +28,7 @@ from customers.ingest import EventIn, LineIn, OrderIn, Result, Status
 from customers.ingest.items import only
 from customers.models import Event, Order, OrderLine, Refund
 from lifecycle_crm.accounts.callers import sees_contacts
-from lifecycle_crm.lib.api import BIGGEST_ID
+from lifecycle_crm.lib.api import BIGGEST_ID, OfCustomer, described
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
 
 SOURCE = "api"
@@ -271,8 +271,7 @@ def _batch(body: Any, name: str, read: Callable[[Any], Any], record: Callable[..
 # --- Filters ---------------------------------------------------------------------------------------------------------
 
 
-class OrderFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(label="Id of the customer.", max_value=BIGGEST_ID)
+class OrderFilter(OfCustomer):
     source = django_filters.CharFilter(label="The system it came from.")
     source_id = django_filters.CharFilter(label="Its number there.")
     status = django_filters.ChoiceFilter(choices=Order.Status.choices, label="State.")
@@ -288,8 +287,7 @@ class OrderFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-class EventFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(label="Id of the customer.", max_value=BIGGEST_ID)
+class EventFilter(OfCustomer):
     name = django_filters.CharFilter(label="Name of the event.")
     source = django_filters.CharFilter(label="The system it came from.")
     occurred_from = django_filters.IsoDateTimeFilter(
@@ -307,10 +305,7 @@ class EventFilter(django_filters.FilterSet):
 # --- Views -----------------------------------------------------------------------------------------------------------
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Orders", tags=["orders"]),
-    retrieve=extend_schema(summary="One order", tags=["orders"]),
-)
+@described("Orders", "One order", tag="orders")
 class OrderViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Purchases, once per source and number."""
 
@@ -366,10 +361,7 @@ def _answer(view: GenericViewSet, result: Result) -> Response:
     return Response(view.get_serializer(row).data, status=code)
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Events", tags=["events"]),
-    retrieve=extend_schema(summary="One event", tags=["events"]),
-)
+@described("Events", "One event", tag="events")
 class EventViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """What customers did, once per source and id."""
 

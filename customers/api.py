@@ -10,7 +10,7 @@ from typing import Any
 import django_filters
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -24,7 +24,7 @@ from customers.ingest.items import REACT, only
 from customers.models import Consent, Customer, CustomerFacts, Product
 from lifecycle_crm.accounts.callers import sees_contacts
 from lifecycle_crm.lib import bell
-from lifecycle_crm.lib.api import BIGGEST_ID
+from lifecycle_crm.lib.api import BIGGEST_ID, OfCustomer, described
 from lifecycle_crm.lib.errors import NotFound
 from lifecycle_crm.templatetags.crm import STAGES
 
@@ -152,8 +152,7 @@ class ConsentBody(serializers.Serializer):
 # --- Filters ----------------------------------------------------------------------------------------------------------
 
 
-class ConsentFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(label="Id of the customer.", max_value=BIGGEST_ID)
+class ConsentFilter(OfCustomer):
     purpose = django_filters.ChoiceFilter(choices=Consent.Purpose.choices, label="Purpose.")
     channel = django_filters.ChoiceFilter(choices=Consent.Channel.choices, label="Channel.")
 
@@ -174,10 +173,7 @@ class ProductFilter(django_filters.FilterSet):
 # --- Views ------------------------------------------------------------------------------------------------------------
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Customers with their facts", tags=["customers"]),
-    retrieve=extend_schema(summary="One customer with their facts", tags=["customers"]),
-)
+@described("Customers with their facts", "One customer with their facts", tag="customers")
 class CustomerViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Who they are, what follows from what they did, and where they stand."""
 
@@ -216,10 +212,7 @@ class CustomerViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericV
         return self.get_serializer(self.get_queryset().get(pk=pk)).data
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Statements of consent", tags=["consents"]),
-    retrieve=extend_schema(summary="One statement of consent", tags=["consents"]),
-)
+@described("Statements of consent", "One statement of consent", tag="consents")
 class ConsentViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """What customers allowed and refused; the last statement per purpose and channel counts."""
 
@@ -244,10 +237,7 @@ class ConsentViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         return Response(ConsentOut(row).data, status=status.HTTP_201_CREATED)
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Products", tags=["products"]),
-    retrieve=extend_schema(summary="One product", tags=["products"]),
-)
+@described("Products", "One product", tag="products")
 class ProductViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """What was sold. Products are made by the order lines that name them."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -18,7 +18,7 @@ from customers.conditions import Condition
 from customers.models import Customer, Segment
 from lifecycle_crm.accounts.callers import need
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.lib.api import BIGGEST_ID
+from lifecycle_crm.lib.api import BIGGEST_ID, described
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
 
 
@@ -114,10 +114,7 @@ def _counted(condition: Condition) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Segments", tags=["segments"]),
-    retrieve=extend_schema(summary="One segment", tags=["segments"]),
-)
+@described("Segments", "One segment", tag="segments")
 class SegmentViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Groups of people: by a condition (live) or by a list (static)."""
 

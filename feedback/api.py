@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import django_filters
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -16,7 +16,7 @@ from customers.models import Customer
 from feedback import cases, queries, surveys
 from feedback.models import Case, Kind, Response, Survey
 from lifecycle_crm.accounts.callers import person
-from lifecycle_crm.lib.api import BIGGEST_ID
+from lifecycle_crm.lib.api import BIGGEST_ID, OfCustomer, described
 from lifecycle_crm.lib.errors import NotFound
 
 
@@ -106,8 +106,7 @@ class CaseCloseIn(serializers.Serializer):
     text = serializers.CharField(default="", allow_blank=True, max_length=cases.TEXT_MAX)
 
 
-class ResponseFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(min_value=1, max_value=BIGGEST_ID, label="Id of the customer.")
+class ResponseFilter(OfCustomer):
     survey = django_filters.CharFilter(field_name="survey__key", label="Key of the survey.")
     kind = django_filters.ChoiceFilter(choices=Kind.choices, label="Kind of the survey.")
     score_min = django_filters.NumberFilter(field_name="score", lookup_expr="gte", label="Lowest score.")
@@ -124,8 +123,7 @@ class ResponseFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-class CaseFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(min_value=1, max_value=BIGGEST_ID, label="Id of the customer.")
+class CaseFilter(OfCustomer):
     state = django_filters.ChoiceFilter(choices=Case.State.choices, label="State.")
     assignee = django_filters.NumberFilter(min_value=1, max_value=BIGGEST_ID, label="Id of the user it is assigned to.")
     due_before = django_filters.IsoDateTimeFilter(
@@ -137,10 +135,7 @@ class CaseFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Surveys", tags=["feedback"]),
-    retrieve=extend_schema(summary="One survey", tags=["feedback"]),
-)
+@described("Surveys", "One survey", tag="feedback")
 class SurveyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """What the shop asks."""
 
@@ -149,10 +144,7 @@ class SurveyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
     serializer_class = SurveyOut
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Answers of customers", tags=["feedback"]),
-    retrieve=extend_schema(summary="One answer", tags=["feedback"]),
-)
+@described("Answers of customers", "One answer", tag="feedback")
 class ResponseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """What customers answered; each row is the last word of its answer."""
 
@@ -183,10 +175,7 @@ class ResponseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericV
         return Reply(ResponseOut(response).data, status=status.HTTP_200_OK if known else status.HTTP_201_CREATED)
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Cases", tags=["feedback"]),
-    retrieve=extend_schema(summary="One case", tags=["feedback"]),
-)
+@described("Cases", "One case", tag="feedback")
 class CaseViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Who is unhappy and waits, and what came of it."""
 

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+from lifecycle_crm.lib.api import OfCustomer, described
 from loyalty import (
     approvals,
     callers,
@@ -107,8 +108,7 @@ class UndoIn(serializers.Serializer):
     reason = serializers.CharField(default="", allow_blank=True, max_length=300)
 
 
-class PointsFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(label="Id of the customer.")
+class PointsFilter(OfCustomer):
     kind = django_filters.ChoiceFilter(choices=Entry.Kind.choices, label="Kind of movement.")
     effective_from = django_filters.IsoDateTimeFilter(
         field_name="effective_at", lookup_expr="gte", label="Holds from this moment or later."
@@ -122,8 +122,7 @@ class PointsFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-class AccountFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(label="Id of the customer.")
+class AccountFilter(OfCustomer):
     balance_min = django_filters.NumberFilter(field_name="balance", lookup_expr="gte", label="At least so many points.")
 
     class Meta:
@@ -146,7 +145,7 @@ def _answer(entry: Entry) -> Response:
     return Response(EntryOut(entry).data, status=status.HTTP_201_CREATED)
 
 
-@callers.described("Movements of points", "One movement of points", tag="points")
+@described("Movements of points", "One movement of points", tag="points")
 class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """The ledger: every movement of points, the last first. Nothing in it is ever changed."""
 
@@ -230,7 +229,7 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         return _answer(ledger.undo(entry=entry, key=key, actor=callers.person(request), **body.validated_data))
 
 
-@callers.described("Points accounts", "What one customer has", tag="points")
+@described("Points accounts", "What one customer has", tag="points")
 class AccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Balances of the current programme, found by the id of the customer."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
 from customers.models import Customer
@@ -60,12 +60,6 @@ def customer(pk: int) -> Customer:
 def check_may_set_up(request: Request) -> None:
     """A key's scope was checked already; a person needs the role that the pages ask for."""
     need(request, User.may_steer)
-
-
-def described(many: str, one: str = "", *, tag: str) -> Any:
-    """Says in the documentation what the list of a view set holds, and what one of it is."""
-    words = {"list": extend_schema(summary=many, tags=[tag])}
-    return extend_schema_view(**words, **({"retrieve": extend_schema(summary=one, tags=[tag])} if one else {}))
 
 
 def key(request: Request) -> str:

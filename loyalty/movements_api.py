@@ -16,10 +16,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
+from lifecycle_crm.lib.api import BIGGEST_ID, OfCustomer, described
 from loyalty import approvals, callers, goodwill, ledger, queries
 from loyalty.models import Approval, Freeze, Hold, Household, Merge, Transfer
-
-BIGGEST_ID = 2**63 - 1
 
 
 def _customer_field(what: str) -> serializers.IntegerField:
@@ -80,8 +79,7 @@ class PostIn(serializers.Serializer):
     reason = _reason_field(default="", allow_blank=True)
 
 
-class HoldFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(label="Id of the customer.")
+class HoldFilter(OfCustomer):
     state = django_filters.ChoiceFilter(choices=Hold.State.choices, label="State.")
 
     class Meta:
@@ -89,7 +87,7 @@ class HoldFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-@callers.described("Holds", "One hold", tag="points")
+@described("Holds", "One hold", tag="points")
 class HoldViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Points set aside for purchases that are not finished. A hold ends once: posted, voided or run out."""
 
@@ -153,7 +151,7 @@ class TransferIn(serializers.Serializer):
     reason = _reason_field(default="", allow_blank=True)
 
 
-@callers.described("Transfers", tag="points")
+@described("Transfers", tag="points")
 class TransferViewSet(mixins.ListModelMixin, GenericViewSet):
     """Points that went from one customer to another, with their last days."""
 
@@ -208,7 +206,7 @@ class MemberIn(serializers.Serializer):
     customer = _customer_field("Id of the customer.")
 
 
-@callers.described("Households", "One household", tag="points")
+@described("Households", "One household", tag="points")
 class HouseholdViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Customers who spend each other's points."""
 
@@ -265,7 +263,7 @@ class MergeIn(serializers.Serializer):
     reason = _reason_field()
 
 
-@callers.described("Merges of points", tag="points")
+@described("Merges of points", tag="points")
 class MergeViewSet(mixins.ListModelMixin, GenericViewSet):
     """Everything one customer had in points, moved to another who is the same person."""
 
@@ -323,16 +321,15 @@ class NoteIn(serializers.Serializer):
     note = serializers.CharField(default="", allow_blank=True, max_length=300)
 
 
-class ApprovalFilter(django_filters.FilterSet):
+class ApprovalFilter(OfCustomer):
     state = django_filters.ChoiceFilter(choices=Approval.State.choices, label="State.")
-    customer = django_filters.NumberFilter(label="Id of the customer.")
 
     class Meta:
         model = Approval
         fields: list[str] = []
 
 
-@callers.described("Approvals", "One approval", tag="points")
+@described("Approvals", "One approval", tag="points")
 class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Adjustments above the limit: they wait for a person who did not ask."""
 
@@ -392,7 +389,7 @@ class UnfreezeIn(serializers.Serializer):
     is_rebuilt = serializers.BooleanField(default=False, help_text="First rebuild the account from its entries.")
 
 
-@callers.described("Frozen accounts", tag="points")
+@described("Frozen accounts", tag="points")
 class FrozenViewSet(mixins.ListModelMixin, GenericViewSet):
     """Accounts that stopped because their balance does not equal their entries."""
 

@@ -12,11 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+from lifecycle_crm.lib.api import BIGGEST_ID, OfCustomer, described
 from loyalty import callers, presets, rules, sentences, tiers, trial, whatif
 from loyalty import programme as programmes
 from loyalty.models import EarningRule, Ladder, Membership, Programme
 
-BIGGEST_ID = 2**63 - 1
 REFUSED = {
     409: OpenApiResponse(description="The state does not allow it; the problem says why."),
     422: OpenApiResponse(description="Something makes no sense; the problem names the field. Nothing was saved."),
@@ -257,9 +257,8 @@ class RuleFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-class MembershipFilter(django_filters.FilterSet):
+class MembershipFilter(OfCustomer):
     programme = django_filters.CharFilter(field_name="programme__key", label="Key of the programme.")
-    customer = django_filters.NumberFilter(label="Id of the customer.")
     number = django_filters.CharFilter(label="Number of the card.")
 
     class Meta:
@@ -273,7 +272,7 @@ def _steps(given: list[dict[str, Any]]) -> list[tiers.Step]:
     ]
 
 
-@callers.described("Programmes", "One programme", tag="programmes")
+@described("Programmes", "One programme", tag="programmes")
 class ProgrammeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Programmes side by side, each with its tiers and in plain words."""
 
@@ -397,7 +396,7 @@ class ProgrammeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Generic
         return Response(ProgrammeOut(made).data, status=status.HTTP_201_CREATED)
 
 
-@callers.described("Earning rules", "One version of an earning rule", tag="programmes")
+@described("Earning rules", "One version of an earning rule", tag="programmes")
 class RuleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """What gives points. A change is a new version from now on; what was earned is not computed again."""
 
@@ -435,7 +434,7 @@ class RuleViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
         return Response(RuleOut(rules.stop(rule=self.get_object())).data)
 
 
-@callers.described("Memberships", "One membership", tag="programmes")
+@described("Memberships", "One membership", tag="programmes")
 class MembershipViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Who joined which programme, until when, and the number of their card."""
 

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
+from lifecycle_crm.lib.api import described
 from loyalty import callers, referrals
 from loyalty.models import Referral
 
@@ -62,7 +63,7 @@ class ReferralFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-@callers.described("Referrals", "One referral", tag="referrals")
+@described("Referrals", "One referral", tag="referrals")
 class ReferralViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Who brought whom, and what was thought of it."""
 

@@ -13,10 +13,9 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from customers.models import Product
+from lifecycle_crm.lib.api import BIGGEST_ID, OfCustomer, described
 from loyalty import callers, catalogue, ledger, rewards, vouchers
 from loyalty.models import Programme, Redemption, Reward, Voucher, VoucherSeries
-
-BIGGEST_ID = 2**63 - 1
 
 
 class RewardOut(serializers.ModelSerializer):
@@ -114,8 +113,7 @@ class RewardFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-class RedemptionFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(label="Id of the customer.")
+class RedemptionFilter(OfCustomer):
     reward = django_filters.NumberFilter(label="Id of the reward.")
     state = django_filters.ChoiceFilter(choices=Redemption.State.choices, label="State.")
 
@@ -137,7 +135,7 @@ def _answer(done: Redemption) -> Response:
     return Response(RedemptionOut(done).data, status=status.HTTP_201_CREATED)
 
 
-@callers.described("Rewards", "One reward", tag="rewards")
+@described("Rewards", "One reward", tag="rewards")
 class RewardViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """The catalogue: what points buy."""
 
@@ -195,7 +193,7 @@ class RewardViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         return _answer(done)
 
 
-@callers.described("Redemptions", "One redemption", tag="rewards")
+@described("Redemptions", "One redemption", tag="rewards")
 class RedemptionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Rewards on their way to customers, the last first."""
 
@@ -320,8 +318,7 @@ class VoucherOut(serializers.ModelSerializer):
         return str(vouchers.refusal(voucher) or "")
 
 
-class VoucherFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(label="Id of the customer.")
+class VoucherFilter(OfCustomer):
     series = django_filters.NumberFilter(label="Id of the series.")
     state = django_filters.ChoiceFilter(choices=Voucher.State.choices, label="Stored state.")
 
@@ -336,7 +333,7 @@ def _voucher_answer(done: Voucher) -> Response:
     return Response(VoucherOut(done).data, status=status.HTTP_201_CREATED)
 
 
-@callers.described("Series of vouchers", "One series of vouchers", tag="vouchers")
+@described("Series of vouchers", "One series of vouchers", tag="vouchers")
 class SeriesViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Vouchers of one worth, and their stock of codes."""
 
@@ -386,7 +383,7 @@ class SeriesViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         return _voucher_answer(vouchers.issue(series=self.get_object(), customer=customer, key=key))
 
 
-@callers.described("Vouchers", "One voucher", tag="vouchers")
+@described("Vouchers", "One voucher", tag="vouchers")
 class VoucherViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Codes, and what a till asks about them."""
 

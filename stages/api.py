@@ -7,13 +7,13 @@ from typing import Any
 import django_filters
 from django.utils.dateparse import parse_date
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
-from lifecycle_crm.lib.api import BIGGEST_ID
+from lifecycle_crm.lib.api import OfCustomer, described
 from lifecycle_crm.lib.errors import NotFound
 from stages import evidence, playbook, queries, rules_api
 from stages.models import Night, StageKey, StageTransition
@@ -97,8 +97,7 @@ class NightOut(serializers.ModelSerializer):
         return dict(night.counts)
 
 
-class TransitionFilter(django_filters.FilterSet):
-    customer = django_filters.NumberFilter(field_name="customer_id", label="Id of the customer.", max_value=BIGGEST_ID)
+class TransitionFilter(OfCustomer):
     from_stage = django_filters.ChoiceFilter(
         method="moved_from", choices=[(NEW, "New"), *StageKey.choices], label="Stage before; new for first placements."
     )
@@ -147,10 +146,7 @@ class StageViewSet(ViewSet):
         return Response(StageOut(rows, many=True).data)
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Moves between stages", tags=["stages"]),
-    retrieve=extend_schema(summary="One move", tags=["stages"]),
-)
+@described("Moves between stages", "One move", tag="stages")
 class TransitionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Who moved, when and why. Rows are never changed."""
 
@@ -160,10 +156,7 @@ class TransitionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Generi
     filterset_class = TransitionFilter
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Nights", tags=["stages"]),
-    retrieve=extend_schema(summary="The night of one business date", tags=["stages"]),
-)
+@described("Nights", "The night of one business date", tag="stages")
 class NightViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """One run per business date."""
 

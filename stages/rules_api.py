@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field, extend_schema_view
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied
@@ -16,6 +16,7 @@ from rest_framework.viewsets import GenericViewSet
 from lifecycle_crm.accounts.callers import need
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import bell, clock
+from lifecycle_crm.lib.api import described
 from lifecycle_crm.lib.errors import NotFound
 from stages import backtest, checks, queries, rulesets
 from stages import rules as rulebook
@@ -137,10 +138,7 @@ class WhatIfOut(serializers.Serializer):
         return list(checks.loops(self.context["rules"], found.as_of))
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Versions of the rules", tags=["stages"]),
-    retrieve=extend_schema(summary="One version", tags=["stages"]),
-)
+@described("Versions of the rules", "One version", tag="stages")
 class RuleSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Drafts, the version in force and those before it."""
 
@@ -299,10 +297,7 @@ def _person(request: Request) -> User:
     return actor
 
 
-@extend_schema_view(
-    list=extend_schema(summary="Replays of rules", tags=["stages"]),
-    retrieve=extend_schema(summary="One replay, with its result when it is done", tags=["stages"]),
-)
+@described("Replays of rules", "One replay, with its result when it is done", tag="stages")
 class BacktestViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """Versions replayed over past nights, beside the version that was in force."""
 

@@ -1,12 +1,14 @@
-"""The REST door: problem details (RFC 9457) in one place."""
+"""The REST door: problem details (RFC 9457), and what every list of rows says of itself."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import django_filters
 from django.core.exceptions import PermissionDenied
 from django.db import DataError
 from django.http import Http404
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -46,3 +48,15 @@ def problem(exc: Exception, context: dict[str, Any]) -> Response | None:
         code = exc.get_codes()
         return _answer(code if isinstance(code, str) else "invalid", str(exc.detail), exc.status_code, headers)
     return None
+
+
+def described(many: str, one: str = "", *, tag: str) -> Any:
+    """Says in the documentation what the list of a view set holds, and what one of it is."""
+    words = {"list": extend_schema(summary=many, tags=[tag])}
+    return extend_schema_view(**words, **({"retrieve": extend_schema(summary=one, tags=[tag])} if one else {}))
+
+
+class OfCustomer(django_filters.FilterSet):
+    """Rows of one customer."""
+
+    customer = django_filters.NumberFilter(min_value=1, max_value=BIGGEST_ID, label="Id of the customer.")
