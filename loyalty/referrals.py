@@ -7,7 +7,7 @@ do. What they doubt waits for a person. Points are entries of the ledger under k
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -235,45 +235,50 @@ def reward_for_orders(order_ids: Sequence[int]) -> int:
     if not Referral.objects.filter(state=Referral.State.WAITING).exists():
         return 0  # An import of a million orders asks once per batch, and not for each part of it.
     done = 0
+    offers = {one.programme_id: one for one in ReferralOffer.objects.all()}
     for part in batches.of(order_ids, 500):
         customers = Order.objects.filter(pk__in=part).values("customer")
         waiting = Referral.objects.filter(
             state=Referral.State.WAITING,
             email_key__in=Customer.objects.filter(pk__in=customers, email_key__isnull=False).values("email_key"),
-        ).select_related("advocate", "programme")
-        for referral in waiting.order_by("pk"):
-            friend = Customer.objects.get(email_key=referral.email_key)
-            done += _decide(referral, friend)
+        )
+        asked = list(waiting.select_related("advocate", "programme").order_by("pk"))
+        friends = {
+            one.email_key: one for one in Customer.objects.filter(email_key__in={one.email_key for one in asked})
+        }
+        with transaction.atomic():
+            rewarded = []
+            for referral in asked:
+                decided = _decide(referral, friends[referral.email_key], offers.get(referral.programme_id))
+                done += decided is not None
+                if decided == Referral.State.REWARDED:
+                    rewarded.append(referral)
+            _reward(rewarded, offers)
     return done
 
 
-def _decide(referral: Referral, friend: Customer) -> bool:
-    """By the friend's first order, if it counts; whether anything was decided."""
+def _decide(referral: Referral, friend: Customer, holds: ReferralOffer | None) -> str | None:
+    """By the friend's first order, if it counts; the new state, ``None`` when nothing is decided."""
     first = Order.objects.filter(customer=friend, is_counted=True).order_by("placed_at", "pk").first()
-    holds = ReferralOffer.objects.filter(programme=referral.programme).first()
     if first is None or holds is None:
-        return False
+        return None
+    state, told = _judged(referral, friend, first, holds)
+    return state if _settle(referral, state, friend=friend, **told) else None
+
+
+def _judged(referral: Referral, friend: Customer, first: Order, holds: ReferralOffer) -> tuple[str, dict[str, Any]]:
+    """The state that follows, and what is written beside it."""
+    state = Referral.State
     if first.placed_at < referral.created_at:
-        return _settle(
-            referral, Referral.State.REFUSED, friend=friend, doubts=["existing"], reason=_("They had ordered before.")
-        )
+        return state.REFUSED, {"doubts": ["existing"], "reason": _("They had ordered before.")}
     if first.base_minor < holds.min_order_minor:
-        return _settle(
-            referral, Referral.State.REFUSED, friend=friend, order=first, reason=_("The first order was too small.")
-        )
+        return state.REFUSED, {"order": first, "reason": _("The first order was too small.")}
     if friend.pk == referral.advocate_id:
-        return _settle(
-            referral, Referral.State.REFUSED, friend=friend, order=first, doubts=["self"],
-            reason=_("Nobody can recommend us to themselves."),
-        )  # fmt: skip
-    odd = doubts(referral, friend, holds.most_per_month)
-    if odd:
-        return _settle(referral, Referral.State.REVIEW, friend=friend, order=first, doubts=odd)
-    with transaction.atomic():
-        if not _settle(referral, Referral.State.REWARDED, friend=friend, order=first):
-            return False
-        _reward(referral, holds, first.placed_at)
-    return True
+        reason = _("Nobody can recommend us to themselves.")
+        return state.REFUSED, {"order": first, "doubts": ["self"], "reason": reason}
+    if odd := doubts(referral, friend, holds.most_per_month):
+        return state.REVIEW, {"order": first, "doubts": odd}
+    return state.REWARDED, {"order": first}
 
 
 def _settle(
@@ -283,36 +288,46 @@ def _settle(
     values |= {"state": state, "reason": reason, "decided_at": clock.now()}
     if Referral.objects.filter(pk=referral.pk, state=before).update(**values) != 1:
         return False
-    referral.refresh_from_db()
+    for name, value in values.items():
+        setattr(referral, name, value)
     return True
 
 
-def _reward(referral: Referral, holds: ReferralOffer, moment: datetime) -> None:
-    programme = referral.programme
-    friend = referral.friend
-    assert friend is not None
-    for who, points, name in (
-        (referral.advocate, holds.advocate_points, "advocate"),
-        (friend, holds.friend_points, "friend"),
-    ):
-        if points:
-            ledger.earn(
-                customer=who,
-                points=points,
-                key=f"referral:{referral.pk}:{name}",
-                effective_at=moment,
-                active_at=moment + timedelta(days=programme.pending_days),
-                expires_at=ledger.expiry(moment, programme.expiry_months),
-                explanation={"rule": f"referral_{name}"},
-                source_type="referral",
-                source_id=str(referral.pk),
-                programme=programme,
-            )
-    # The rules ask for "did referral": it is something the advocate did.
-    events.record_events(
-        [events.EventIn(name=EVENT, occurred_at=moment, source_id=str(referral.pk), customer_id=referral.advocate_id)],
-        source="referral",
-    )
+def _reward(rewarded: Sequence[Referral], offers: Mapping[int, ReferralOffer], at: datetime | None = None) -> None:
+    """Points for both, and what the advocate did, as of the first order or of ``at``. In the transaction that decided."""
+    earned: dict[Programme, list[ledger.Earning]] = {}
+    happened = []
+    for referral in rewarded:
+        programme, holds = referral.programme, offers[referral.programme_id]
+        assert referral.friend is not None
+        assert referral.order is not None
+        moment = at or referral.order.placed_at
+        for who, points, name in (
+            (referral.advocate_id, holds.advocate_points, "advocate"),
+            (referral.friend.pk, holds.friend_points, "friend"),
+        ):
+            if points:
+                earned.setdefault(programme, []).append(
+                    ledger.Earning(
+                        customer_id=who,
+                        points=points,
+                        key=f"referral:{referral.pk}:{name}",
+                        effective_at=moment,
+                        active_at=moment + timedelta(days=programme.pending_days),
+                        expires_at=ledger.expiry(moment, programme.expiry_months),
+                        explanation={"rule": f"referral_{name}"},
+                        source_type="referral",
+                        source_id=str(referral.pk),
+                    )
+                )
+        # The rules ask for "did referral": it is something the advocate did.
+        happened.append(
+            events.EventIn(name=EVENT, occurred_at=moment, source_id=str(referral.pk), customer_id=referral.advocate_id)
+        )
+    for programme, rows in earned.items():
+        ledger.earn_many(rows, programme=programme)
+    if happened:
+        events.record_events(happened, source="referral")
 
 
 def take_back_for_refunds(refund_ids: Sequence[int]) -> int:
@@ -363,7 +378,7 @@ def approve(*, referral: Referral, actor: User | None) -> Referral:
     with transaction.atomic():
         if not _settle(referral, Referral.State.REWARDED, before=Referral.State.REVIEW, decided_by=actor):
             raise _moved_on(referral)
-        _reward(referral, holds, clock.now())
+        _reward([referral], {holds.programme_id: holds}, clock.now())
     return referral
 
 
