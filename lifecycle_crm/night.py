@@ -77,8 +77,8 @@ def _points(night: Night, low: int, high: int) -> Result:
 
 
 def _proof(night: Night, low: int, high: int) -> Result:
-    """Balances against their entries, each within seven nights and at once where anything changed; an account that
-    disagrees is frozen, alone."""
+    """Balances against their entries, each within four weeks and at once where anything changed; an account
+    that disagrees is frozen, alone."""
     return {"frozen": ledger.prove(day=night.business_date)}
 
 

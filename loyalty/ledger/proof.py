@@ -29,8 +29,9 @@ SUMS = """
 CACHED = ("balance", "pending", "held", "debt", "earned", "adjusted", "spent", "expired", "reversed", "moved")
 
 
-NIGHTS = 7
-"""Within so many nights every account is proved from its entries, even if nothing happened to it."""
+NIGHTS = 28
+"""Within so many nights every account is proved from its entries, even if nothing happened to it: reading the entries of
+all of them is the dearest thing that a night could do."""
 PART = "proof_part"
 _SAYS = " || '/' || ".join(f"a.{name}" for name in CACHED)
 

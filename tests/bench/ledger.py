@@ -211,7 +211,7 @@ def proof(size: int) -> list[dict[str, Any]]:
             for _time in range(2)
         )
         nightly = timed(lambda: ledger.prove())
-        seventh = timed(lambda turn=turn: ledger.prove(day=clock.today() + timedelta(days=turn + 1)))
+        turned = timed(lambda turn=turn: ledger.prove(day=clock.today() + timedelta(days=turn + 1)))
         said: list[str] = []
         whole = [timed(lambda said=said: said.extend(audit.problems())) for _time in range(2)]
         assert said == [], said[:3]
@@ -224,7 +224,7 @@ def proof(size: int) -> list[dict[str, Any]]:
                 whole,
                 min(whole) / floor,
                 f"{each:.2f} µs per entry{growth}; a night's proof {nightly:.1f} s where every account moved, "
-                f"{seventh:.1f} s where none did",
+                f"{turned:.1f} s where none did",
             )
         )
     return found

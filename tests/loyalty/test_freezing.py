@@ -151,7 +151,7 @@ def bend(customer: Customer) -> None:
 
 def test_what_an_account_says_is_compared_every_night(people: list[Customer]) -> None:
     assert nights(1) == [0]
-    assert proof.due() == [held(people[0]).pk]  # a seventh of five, rounded up
+    assert proof.due() == [held(people[0]).pk]  # one in twenty-eight of five, rounded up
     give(people[3], 10, key="new")
     tamper(people[4])
     assert proof.due() == [held(people[n]).pk for n in (0, 3, 4)]
@@ -159,16 +159,16 @@ def test_what_an_account_says_is_compared_every_night(people: list[Customer]) ->
     assert held(people[4]).frozen_at is not None
 
 
-def test_a_bent_history_is_found_within_seven_nights_and_by_verify_at_once() -> None:
-    everybody = [CustomerFactory() for _ in range(21)]
+def test_a_bent_history_is_found_within_four_weeks_and_by_verify_at_once() -> None:
+    everybody = [CustomerFactory() for _ in range(2 * proof.NIGHTS)]
     for n, one in enumerate(everybody):
         give(one, 100, key=f"g{n}")
     assert nights(1) == [0]
     for one in everybody:
         bend(one)
-    assert len(ledger.broken_accounts()) == 21
+    assert len(ledger.broken_accounts()) == len(everybody)
     found = nights(proof.NIGHTS, date(2026, 3, 2))
-    assert found == [3] * 7
+    assert found == [2] * proof.NIGHTS
     assert Account.objects.filter(frozen_at=None).count() == 0
 
 
