@@ -32,13 +32,14 @@ run:
 	@exec $(PY) manage.py run --host "$(HOST)" --port "$(PORT)" $(if $(EMPTY),--empty,)
 
 # One pytest for everything: each database has a process of its own and the closing summary counts both. Tests of the
-# browser run beside SQLite and the gates beside PostgreSQL, because once is enough for them.
+# browser and the gates have a third one, because once is enough for them.
 test:
 	$(call environment,tests/requirements.txt)
 	@export TEST_EXPECT=sqlite,postgresql,browser,worker,gate; \
 	exec $(PY) -m pytest --dist=each \
-		--tx popen//id=sqlite//env:TEST_DATABASE=sqlite//env:TEST_ELSEWHERE=gate \
-		--tx popen//id=postgresql//env:TEST_DATABASE=postgresql//env:TEST_ELSEWHERE=browser \
+		--tx popen//id=sqlite//env:TEST_DATABASE=sqlite//env:TEST_ELSEWHERE=browser,gate \
+		--tx popen//id=postgresql//env:TEST_DATABASE=postgresql//env:TEST_ELSEWHERE=browser,gate \
+		--tx popen//id=browser//env:TEST_DATABASE=sqlite//env:TEST_ONLY=browser,gate \
 		$(ARGS)
 
 lint:

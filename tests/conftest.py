@@ -1,10 +1,11 @@
 """What every test stands on: a known environment, a closed network, and real servers.
 
-``pytest`` alone runs on SQLite; ``TEST_DATABASE=postgresql pytest`` on PostgreSQL; ``make test`` on both at once, one
-process each (``--dist=each``). The variables read here:
+``pytest`` alone runs on SQLite; ``TEST_DATABASE=postgresql pytest`` on PostgreSQL; ``make test`` on both at once, a
+process each and one for the browser (``--dist=each``). The variables read here:
 
 ``TEST_DATABASE``   ``sqlite`` (default) or ``postgresql``
 ``TEST_ELSEWHERE``  markers that another process of this run takes: ``gate``, ``browser``
+``TEST_ONLY``       markers that this process takes alone
 ``TEST_EXPECT``     databases and markers of which at least one test must have passed; with it a skip is a failure too
 """
 
@@ -28,6 +29,7 @@ DATABASE = os.environ.get("TEST_DATABASE", "sqlite")
 if DATABASE not in ("sqlite", "postgresql"):
     raise pytest.UsageError(f"TEST_DATABASE={DATABASE!r} is unknown. Use sqlite or postgresql.")
 ELSEWHERE = {word for word in os.environ.get("TEST_ELSEWHERE", "").split(",") if word}
+ONLY = {word for word in os.environ.get("TEST_ONLY", "").split(",") if word}
 EXPECT = {word for word in os.environ.get("TEST_EXPECT", "").split(",") if word}
 IS_XDIST_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
@@ -140,7 +142,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         item.user_properties.append(("database", settings.DATABASES["default"]["ENGINE"].rpartition(".")[2]))
         _keep_installed_rows(item)
-        (away if not_here & {mark.name for mark in item.iter_markers()} else here).append(item)
+        marks = {mark.name for mark in item.iter_markers()}
+        (away if not_here & marks or (ONLY and not ONLY & marks) else here).append(item)
     if away:
         config.hook.pytest_deselected(items=away)
         items[:] = here

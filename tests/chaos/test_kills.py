@@ -86,12 +86,14 @@ class Kills:
 
 def run_killed(stage: Stage, day: date, *, kills: int, statements: int, dice: random.Random, **order: object) -> Kills:
     """Workers that die before a statement that the dice chose, one after another, until so many have; the last one lives."""
-    found = Kills()
+    found, left = Kills(), statements
     for _ in range(20 * kills):
         if found.effective >= kills:
             break
-        # Early in a worker's life is inside a part's transaction; further on, in a later part.
-        at = dice.randrange(8, max(20, statements // kills))
+        # Spread over the night, and never so late that too little of it is left for the kills to come. What a killed
+        # worker had in hand is done again, so there is always more left than this says.
+        at = dice.randrange(8, max(20, 2 * left // (kills - found.effective + 1)))
+        left = max(left - at, 0)
         pid = stage.start("night", day=day.isoformat(), die_at=at, **order)
         ended = stage.wait(pid)
         if ended == 0:
