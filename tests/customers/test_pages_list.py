@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -294,3 +294,16 @@ def test_it_asks_for_a_sign_in(client: Client) -> None:
     response = client.get("/customers/")
     assert response.status_code == 302
     assert response["Location"] == "/sign-in/?next=%2Fcustomers%2F"
+
+
+@pytest.mark.postgresql
+def test_a_word_in_a_name_is_found_by_an_index_where_postgresql_has_trigrams() -> None:
+    asked = Customer.objects.filter(search_text__contains="berg").values("pk")
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_trgm'")
+        has_trigrams = bool(cursor.fetchone()[0])
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        sql, params = asked.query.sql_with_params()
+        cursor.execute(f"EXPLAIN {sql}", params)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert ("customers_customer_search" in plan) is has_trigrams
