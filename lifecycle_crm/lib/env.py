@@ -28,14 +28,17 @@ def load_dotenv(path: Path) -> None:
 
 
 def text(name: str, default: str | None = None) -> str:
-    """The variable as it stands, or the content of the file named by ``<name>_FILE`` (Docker secrets)."""
+    """The variable as it stands, or the content of the file named by ``<name>_FILE`` (Docker secrets).
+
+    Empty counts as not set: compose files hand on variables that nobody gave.
+    """
     file = os.environ.get(f"{name}_FILE")
     if file:
         try:
             return Path(file).read_text(encoding="utf-8").strip()
         except OSError as problem:
             raise ImproperlyConfigured(f"{name}_FILE names {file!r}, which cannot be read: {problem}.") from problem
-    value = os.environ.get(name, default)
+    value = os.environ.get(name) or default
     if value is None:
         raise ImproperlyConfigured(f"{name} is not set. Set it in the environment or in .env (see .env.example).")
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,14 @@ def test_a_wrong_value_gets_one_sentence(tmp_path: Path, values: dict[str, str],
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"django.core.exceptions.ImproperlyConfigured: {sentence}")
+
+
+def test_an_empty_value_counts_as_none(tmp_path: Path) -> None:
+    told = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    names = {found[1] for line in told if (found := re.match(r"#?([A-Z_]+)=", line))}
+    assert len(names) > 20
+    done = start(tmp_path, **dict.fromkeys(names - {"VAR_DIR"}, ""))
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_missing_secret_in_production_says_how_to_make_one(tmp_path: Path) -> None:
