@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection, transaction
+from django.utils.translation import gettext
 from django.utils.translation import gettext_noop as _
 
 from customers import facts
@@ -17,6 +18,7 @@ from customers.models import CustomerFacts
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.models import Note
 from lifecycle_crm.lib.moments import DAY, epoch
+from lifecycle_crm.templatetags.crm import num
 from stages.models import RuleSet
 
 QUIET_GAPS = 2.5
@@ -183,6 +185,14 @@ def default_rules(rhythm: int, kind: Preset = PRESETS[1]) -> list[dict[str, Any]
     ]
 
 
+def rhythm_note(rhythm: int, repeaters: int) -> str:
+    """Where the days of the rules come from, in the language of whoever asks; a night speaks the shop's."""
+    return gettext("Usual gap between orders: %(rhythm)d days, from %(n)s repeat buyers.") % {
+        "rhythm": rhythm,
+        "n": num(repeaters),
+    }
+
+
 def install(*, renew: bool = False) -> RuleSet:
     """The published rule set. A shop without one gets the default rules.
 
@@ -211,6 +221,6 @@ def install(*, renew: bool = False) -> RuleSet:
             name="Default rules",
             state=RuleSet.State.PUBLISHED,
             rules=default_rules(rhythm),
-            note=f"Usual gap between orders: {rhythm} days, from {repeaters} repeat buyers.",
+            note=rhythm_note(rhythm, repeaters),
             published_at=clock.now(),
         )

@@ -106,8 +106,7 @@ def draft_preset(request: HttpRequest, key: str) -> HttpResponse:
         rules=presets.default_rules(rhythm, chosen),
         actor=person(request),
         name=_(chosen.name),
-        note=_("Usual gap between orders: %(rhythm)d days, from %(n)d repeat buyers.")
-        % {"rhythm": rhythm, "n": repeaters},
+        note=presets.rhythm_note(rhythm, repeaters),
     )
     return redirect("stages:rules", version=made.version)
 

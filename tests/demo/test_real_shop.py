@@ -81,7 +81,7 @@ def test_it_publishes_rules_with_the_shops_own_rhythm() -> None:
     rules = RuleSet.objects.get()
     assert rules.state == "published"
     repeat = sum(len(history.purchases) > 1 for history in histories.read())
-    assert f"from {repeat} repeat buyers" in rules.note
+    assert f"from {repeat:,} repeat buyers" in rules.note
 
 
 def test_it_invents_people_who_cannot_be_reached() -> None:
