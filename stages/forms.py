@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from lifecycle_crm.lib.errors import DomainError
+from lifecycle_crm.templatetags.crm import num
 from stages import rules as rulebook
 from stages import thresholds
 from stages.models import RuleSet
@@ -69,6 +70,16 @@ class ThresholdForm(forms.Form):
                 self.fields[name] = _number_field(one)
                 group.append((one, name))
             self._groups.append(group)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        for name, path in self.places.items():
+            if path.endswith(".at_least"):
+                most = name.removesuffix("at_least") + "at_most"
+                low, high = cleaned.get(name), cleaned.get(most)
+                if low is not None and high is not None and low > high:
+                    self.add_error(most, _("This is below “at least”. Make it %(n)s or more.") % {"n": num(low)})
+        return cleaned
 
     def groups(self) -> list[list[dict[str, Any]]]:
         """Per rule: the conditions that have numbers, each with its sentence and its fields."""

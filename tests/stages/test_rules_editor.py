@@ -218,7 +218,7 @@ def test_it_moves_adds_and_removes_rules_and_keeps_what_was_typed(marketer) -> N
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("n-0-when-all-0-value-at_least", "300", "at_least (300) is above at_most (180)"),
+        ("n-0-when-all-0-value-at_least", "300", "This is below “at least”. Make it 300 or more."),
         ("n-0-when-all-0-value-gaps", "101", "less than or equal to 100"),
         ("n-1-when-all-1-value", "-1", "greater than or equal to 0"),
         ("n-1-when-all-1-value", "soon", "Enter a whole number"),
