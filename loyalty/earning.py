@@ -15,6 +15,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Prefetch
 
 from customers.facts import bool_literal
 from customers.models import Refund
@@ -25,11 +26,6 @@ from loyalty.models import EarningRule, Entry, Ladder, Programme
 
 BATCH = 2000
 Kind = EarningRule.Kind
-
-
-def rules_of(programme: Programme) -> list[EarningRule]:
-    """Every version of every rule of a programme that can still decide about a cause, in their order."""
-    return list(programme.rules.order_by("position", "pk"))
 
 
 # --- Orders, events, and the rest -------------------------------------------------------------------------------------
@@ -140,8 +136,12 @@ def _aware(value: Any) -> datetime:
 
 
 def _award(add: Callable[[list[EarningRule]], int]) -> int:
-    """Work out what the causes that ``add`` stages are worth in each programme, and credit it; how many were new."""
-    found = [(programme, rules_of(programme)) for programme in Programme.earning()]
+    """Work out what the causes that ``add`` stages are worth in each programme, and credit it; how many were new.
+
+    Asked are all versions of the rules, since a cause of last month goes by the rules of last month.
+    """
+    every = Prefetch("rules", EarningRule.objects.order_by("position", "pk"))
+    found = [(programme, list(programme.rules.all())) for programme in Programme.earning().prefetch_related(every)]
     everything = [rule for _programme, rules in found for rule in rules]
     if not everything:
         return 0

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import Prefetch
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
@@ -194,7 +195,8 @@ def ladders() -> list[tuple[Programme, Ladder, list[Tier]]]:
     """The active programmes that have tiers, in their order, the tiers from the lowest up."""
     found = Ladder.objects.filter(programme__is_active=True, programme__tiers__isnull=False).distinct()
     rows = found.select_related("programme").order_by("programme__position", "programme_id")
-    return [(one.programme, one, list(one.programme.tiers.order_by("threshold"))) for one in rows]
+    steps = Prefetch("programme__tiers", Tier.objects.order_by("threshold"))
+    return [(one.programme, one, list(one.programme.tiers.all())) for one in rows.prefetch_related(steps)]
 
 
 def main() -> Programme | None:
