@@ -59,7 +59,7 @@ class Installation:
 
     def answers(self) -> bool:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=5)
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=30)
         except urllib.error.HTTPError:
             return True
         except OSError:
