@@ -249,7 +249,9 @@ def reward_for_orders(order_ids: Sequence[int]) -> int:
         with transaction.atomic():
             rewarded = []
             for referral in asked:
-                decided = _decide(referral, friends[referral.email_key], offers.get(referral.programme_id))
+                friend, holds = friends.get(referral.email_key), offers.get(referral.programme_id)
+                # Without an address since a moment ago they are asked about at their next order.
+                decided = _decide(referral, friend, holds) if friend and holds else None
                 done += decided is not None
                 if decided == Referral.State.REWARDED:
                     rewarded.append(referral)
@@ -257,10 +259,10 @@ def reward_for_orders(order_ids: Sequence[int]) -> int:
     return done
 
 
-def _decide(referral: Referral, friend: Customer, holds: ReferralOffer | None) -> str | None:
+def _decide(referral: Referral, friend: Customer, holds: ReferralOffer) -> str | None:
     """By the friend's first order, if it counts; the new state, ``None`` when nothing is decided."""
     first = Order.objects.filter(customer=friend, is_counted=True).order_by("placed_at", "pk").first()
-    if first is None or holds is None:
+    if first is None:
         return None
     state, told = _judged(referral, friend, first, holds)
     return state if _settle(referral, state, friend=friend, **told) else None
