@@ -21,6 +21,13 @@ def person(request: HttpRequest | Request) -> User | None:
     return request.user if isinstance(request.user, User) else None
 
 
+def signed_in(request: HttpRequest | Request) -> User:
+    """Who is signed in, for what only a person can do; raises ``PermissionDenied`` for a key and for a customer."""
+    if (user := person(request)) is None:
+        raise PermissionDenied
+    return user
+
+
 def may(request: HttpRequest | Request, power: Power) -> bool:
     """Whether the role of who is signed in allows it; ``False`` for a key, which has none."""
     user = person(request)

@@ -148,7 +148,7 @@ def edit(request: HttpRequest, customer: Customer) -> HttpResponse | None:
             if changes := form.changes():
                 ingest.save_customer(ingest.CustomerIn(customer_id=customer.pk, **changes), source="page")
         except DomainError as problem:
-            form.add_error(getattr(problem, "extra", {}).get("field") or None, problem.message)
+            form.add_error(problem.extra.get("field"), problem.message)
         else:
             messages.success(request, _("Saved."))
             return None

@@ -1,10 +1,8 @@
-"""Home: is the customer base getting healthier, and what should I do today?"""
+"""Home: is the customer base getting healthier? What to do about it today is in ``today``."""
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -14,11 +12,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET
 
-from campaigns import reactivation
 from customers.models import Customer
 from feedback import queries as feedback_queries
 from feedback import scores
-from lifecycle_crm.dashboard import metrics, queries
+from lifecycle_crm.dashboard import metrics, queries, today
 from lifecycle_crm.dashboard.metrics import Metric
 from lifecycle_crm.dashboard.models import ReportDay
 from lifecycle_crm.dashboard.queries import Period, Standings
@@ -28,9 +25,8 @@ from lifecycle_crm.lib import clock, http
 from lifecycle_crm.lib.errors import NotFound
 from lifecycle_crm.lib.money import from_minor
 from lifecycle_crm.templatetags.crm import day, money_round, num, pct, signed, stage_name, ticks
-from loyalty import queries as points_queries
 from stages import queries as stage_queries
-from stages.models import Night, StageKey
+from stages.models import StageKey
 from stages.queries import NEW, Flows
 
 DEFAULT_DAYS = 30
@@ -39,7 +35,6 @@ COMPARE = {
     "year": gettext_lazy("A year ago"),
     "none": gettext_lazy("Nothing"),
 }
-DORMANT_DAYS = 7
 
 
 @require_GET
@@ -73,7 +68,7 @@ def home(request: HttpRequest) -> HttpResponse:
             "period": of,
             "periods": _choices(request, "days", [(str(n), _period_name(n)) for n in PERIODS], str(days)),
             "compares": _choices(request, "compare", list(COMPARE.items()), compare),
-            "today": _today(night, report),
+            "today": today.lines(night, report),
             "tiles": _tiles(of, found, moves),
             "flow": _flow(of, moves, request.GET.urlencode()),
             "metrics": [card.card(basis) for card in cards],
@@ -112,104 +107,6 @@ def _basis(of: Period, compare: str) -> str:
     return ngettext("compared with the %(n)d day before", "compared with the %(n)d days before", of.days) % {
         "n": of.days
     }
-
-
-# --- Today ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Line:
-    """Something to do: a sentence and where it is done."""
-
-    text: str
-    url: str
-    kind: str = "info"
-
-
-def _today(night: Night | None, report: ReportDay) -> list[Line]:
-    """At most five lines, the most urgent first."""
-    lines: list[Line] = []
-    missing = stage_queries.missing_nights(night)
-    if night and night.state == Night.State.FAILED:
-        lines.append(
-            Line(
-                _("The night of %(day)s stopped. Stages may be behind.") % {"day": day(night.business_date)},
-                reverse("stages:night", args=[night.business_date.isoformat()]),
-                "bad",
-            )
-        )
-    elif missing > 1 or (missing == 1 and night and night.state == Night.State.DONE and _is_overdue()):
-        text = ngettext(
-            "%(n)d night has not been run, so these numbers are behind.",
-            "%(n)d nights have not been run, so these numbers are behind.",
-            missing,
-        )
-        lines.append(Line(text % {"n": missing}, reverse("stages:night-list"), "warn"))
-    if stopped := points_queries.frozen().count():
-        text = ngettext(
-            "%(n)s points account does not equal its entries and is frozen.",
-            "%(n)s points accounts do not equal their entries and are frozen.",
-            stopped,
-        )
-        lines.append(Line(text % {"n": num(stopped)}, reverse("loyalty:frozen"), "bad"))
-    for run in reactivation.runs_waiting()[:1]:
-        text = _("“%(campaign)s” waits for your word: it would write to more people than usual.")
-        lines.append(
-            Line(text % {"campaign": run.campaign}, reverse("campaigns:detail", args=[run.campaign_id]), "warn")
-        )
-    cases = feedback_queries.case_counts(clock.now())
-    if cases.late or cases.open:
-        count, kind = (cases.late, "bad") if cases.late else (cases.open, "info")
-        text = (
-            ngettext(
-                "%(n)s unhappy customer has waited too long for an answer.",
-                "%(n)s unhappy customers have waited too long for an answer.",
-                count,
-            )
-            if cases.late
-            else ngettext(
-                "%(n)s unhappy customer waits for an answer.", "%(n)s unhappy customers wait for an answer.", count
-            )
-        )
-        lines.append(Line(text % {"n": num(count)}, reverse("feedback:overview"), kind))
-    since = report.business_date - timedelta(days=DORMANT_DAYS - 1)
-    gone, worth = stage_queries.worth_of_entered(StageKey.DORMANT, since, report.business_date)
-    if gone:
-        text = ngettext(
-            "%(n)s customer went dormant this week. They have spent %(worth)s with us.",
-            "%(n)s customers went dormant this week. Together they have spent %(worth)s with us.",
-            gone,
-        )
-        url = stage_queries.people_url(
-            stage="dormant", moved_to="dormant", moved_since=since, moved_until=report.business_date, sort="-spend"
-        )
-        lines.append(Line(text % {"n": num(gone), "worth": money_round(worth, settings.SHOP_CURRENCY)}, url))
-    run_of_import = queries.troubled_import(clock.today() - timedelta(days=7))
-    if run_of_import:
-        name = {"file": run_of_import.file_name, "n": num(run_of_import.refused)}
-        text = (
-            _("The import of %(file)s failed.")
-            if run_of_import.state == run_of_import.State.FAILED
-            else ngettext(
-                "The import of %(file)s refused %(n)s row.",
-                "The import of %(file)s refused %(n)s rows.",
-                run_of_import.refused,
-            )
-        )
-        lines.append(Line(text % name, reverse("customers:import-detail", args=[run_of_import.pk]), "warn"))
-    if report.points_expiring:
-        text = ngettext(
-            "%(n)s point expires in the next 30 days.",
-            "%(n)s points expire in the next 30 days.",
-            report.points_expiring,
-        )
-        lines.append(Line(text % {"n": num(report.points_expiring)}, reverse("loyalty:overview")))
-    return lines[:5]
-
-
-def _is_overdue() -> bool:
-    """Yesterday's night is late only once its hour has passed by a while."""
-    return clock.now().astimezone(clock.zone()).hour >= settings.NIGHT_HOUR + 2
 
 
 # --- Stages -----------------------------------------------------------------------------------------------------------

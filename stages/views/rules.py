@@ -18,7 +18,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from customers.queries import shown_name
 from customers.sentences import say
-from lifecycle_crm.accounts.callers import may, need, only, person
+from lifecycle_crm.accounts.callers import may, need, only, person, signed_in
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, http
 from lifecycle_crm.lib.errors import Conflict, DomainError, InvalidInput, NotFound
@@ -352,7 +352,7 @@ def publish(request: HttpRequest, version: int) -> HttpResponse:
     rule_set = get_rule_set(version)
     mode = request.POST.get("mode", RuleSet.Mode.QUIET)
     if request.POST.get("do") == "ask":
-        rulesets.request_approval(rule_set=rule_set, actor=person(request), mode=mode)  # type: ignore[arg-type]
+        rulesets.request_approval(rule_set=rule_set, actor=signed_in(request), mode=mode)
         messages.success(request, _("Somebody else can publish this version now. Send them the address of this page."))
         return redirect("stages:rules", version=version)
     rulesets.release(
@@ -368,7 +368,7 @@ def publish(request: HttpRequest, version: int) -> HttpResponse:
 @require_POST
 @only(User.may_steer)
 def approve(request: HttpRequest, version: int) -> HttpResponse:
-    done = rulesets.approve(rule_set=get_rule_set(version), actor=person(request))  # type: ignore[arg-type]
+    done = rulesets.approve(rule_set=get_rule_set(version), actor=signed_in(request))
     _say_published(request, version, done.mode)
     return redirect("stages:overview")
 
