@@ -30,6 +30,7 @@ from django.utils.text import slugify
 from campaigns import links
 from campaigns.models import Campaign, Link, Message, Visit, digest_of
 from customers import facts
+from customers.sources import WHOSE, Source
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import epoch, parameter
 
@@ -186,16 +187,18 @@ def _kind(
     return Kind.HUMAN, ""
 
 
-def hand_down(*, as_of: datetime) -> int:
-    """Write the last press of a link by a person into the facts of the batch at hand; how many rows changed."""
-    return facts.hand_down(
-        {"clicked_at": "s.at"},
-        f"SELECT m.customer_id, {epoch('max(v.occurred_at)')} AS at "
-        "FROM campaigns_visit v JOIN campaigns_message m ON m.id = v.message_id "
-        "WHERE v.kind = 'human' AND v.link_id IS NOT NULL AND v.occurred_at < %s "
-        f"AND {facts.in_batch('m.customer_id')} GROUP BY m.customer_id",
-        [parameter(as_of)],
-    )
+def numbers(as_of: datetime) -> list[Source]:
+    """When a person last pressed a link in a message, on its way into the facts."""
+    return [
+        Source(
+            {"clicked_at": "{at}"},
+            {"at": epoch("max(v.occurred_at)")},
+            rows="campaigns_visit v JOIN campaigns_message m ON m.id = v.message_id "
+            f"WHERE v.kind = 'human' AND v.link_id IS NOT NULL AND v.occurred_at < %s AND {WHOSE}",
+            key="m.customer_id",
+            params=[parameter(as_of)],
+        )
+    ]
 
 
 HANDED_FROM = (

@@ -4,8 +4,7 @@ How a batch goes, inside one transaction::
 
     with facts.batch():
         facts.take_dirty(low, high, as_of=…)       # which customers; their dirty rows are gone when we commit
-        facts.refresh(as_of=…)                     # their own rows
-        loyalty.standing.hand_down(as_of=…)        # numbers from higher floors, same shape
+        facts.refresh(as_of=…, also=[…])           # their own rows, and numbers from higher floors
         facts.score(as_of=…)                       # RFM from stored cut points
 
 Who is taken is locked and copied (``AT_HAND``); everything in between reads and writes the copy, and what came out
@@ -31,6 +30,7 @@ from django.db import connection, transaction
 
 from customers import givebacks, rfm
 from customers.models import CustomerFacts, DirtyCustomer, RfmCuts
+from customers.sources import WHOSE, Source, gathered
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import DAY, epoch, parameter, seconds
 
@@ -232,7 +232,47 @@ def unwritten() -> list[int]:
 
 # --- Their own rows ---------------------------------------------------------------------------------------------------
 
-_OWN = ("orders", "first_order_at", "last_order_at", "spend_minor", "gap_seconds", "engaged_at", "may_email")
+
+def _own(as_of: datetime) -> list[Source]:
+    moment = parameter(as_of)
+    placed, since = givebacks.orders(as_of, WHOSE, among=in_batch("o.customer_id"))
+    return [
+        Source(
+            {
+                "orders": "coalesce({orders}, 0)",
+                "first_order_at": "{first}",
+                "last_order_at": "{last}",
+                "spend_minor": "coalesce({spend}, 0)",
+                "gap_seconds": "CASE WHEN {orders} > 1 THEN ({last} - {first}) / ({orders} - 1) END",
+            },
+            {
+                "orders": "sum(placed.orders)",
+                "first": epoch("min(placed.placed_at)"),
+                "last": epoch("max(placed.placed_at)"),
+                "spend": "sum(placed.base_minor)",
+            },
+            rows=f"({placed}) AS placed",
+            key="o.customer_id",
+            group="placed.customer_id",
+            params=since,
+        ),
+        Source(
+            {"engaged_at": "{at}"},
+            {"at": epoch("max(e.occurred_at)")},
+            rows=f"customers_event e WHERE e.occurred_at < %s AND {WHOSE}",
+            key="e.customer_id",
+            params=[moment],
+        ),
+        Source(
+            {"may_email": f"coalesce({{is_granted}}, {bool_literal(False)})"},
+            {"is_granted": "c.is_granted"},
+            rows="customers_consent c WHERE c.purpose = 'marketing' AND c.channel = 'email' "
+            f"AND c.occurred_at < %s AND {WHOSE}",
+            key="c.customer_id",
+            params=[moment],
+            first_by="c.occurred_at DESC, c.id DESC",
+        ),
+    ]
 
 
 def differs(left: str, right: str) -> str:
@@ -241,56 +281,45 @@ def differs(left: str, right: str) -> str:
     return f"{left} {operator} {right}"
 
 
-def refresh(*, as_of: datetime, is_due: bool = True) -> int:
-    """Recompute the batch's own facts from orders, events and consents before ``as_of``; how many rows were written.
+def refresh(*, as_of: datetime, is_due: bool = True, also: Sequence[Source] = ()) -> int:
+    """Recompute the batch's own facts from orders, events and consents before ``as_of``, and those that higher floors
+    know (``also``), only where they differ; how many rows were written.
 
     Who changed is due for review from then on, unless the caller reviews the whole batch itself (``is_due=False``): then a
-    customer whose facts came out the same is not written at all.
+    customer whose facts came out the same is not written at all. What a higher floor knows may be of a later moment than
+    the night: where that changed, review is due ``AT_ONCE``.
     """
-    moment = parameter(as_of)
-    changed = " OR ".join(differs(f"{AT_HAND}.{name}", f"n.{name}") for name in _OWN)
-    updates = ", ".join(f"{name} = n.{name}" for name in _OWN)
-    placed, since = givebacks.orders(as_of, in_batch("o.customer_id"))
+    low, high = _range.get()
+    [(count,)] = batches.rows(f"SELECT count(*) FROM {PICKED}")
+    is_dense = count * 2 > high - low
+    own = _own(as_of)
+    columns, joins, params = gathered(
+        [*own, *also],
+        who="p.customer_id",
+        # Of the few rows in between that are nobody's of the batch, the join makes nothing.
+        whose=lambda key: f"{key} >= {low} AND {key} <= {high}" if is_dense else in_batch(key),
+        is_dense=is_dense,
+    )
+
+    def changed(sources: Sequence[Source]) -> str:
+        names = [name for source in sources for name in source.columns]
+        return differs(*(f"({', '.join(f'{table}.{name}' for name in names)})" for table in (AT_HAND, "n")))
+
+    sets = ", ".join(f"{name} = n.{name}" for source in (*own, *also) for name in source.columns)
     yes, no = bool_literal(True), bool_literal(False)
+    handed = changed(also) if also else no
     # Dirty means due, whatever came out.
-    review, due = (f", next_review_at = {seconds(as_of)}", f" OR n.is_dirty = {yes}") if is_due else ("", "")
-    quiet = f"CASE WHEN n.is_history = {yes} THEN {yes} ELSE {AT_HAND}.is_quiet END"
+    review, due = (str(seconds(as_of)), f" OR n.is_dirty = {yes}") if is_due else (f"{AT_HAND}.next_review_at", "")
     return batches.execute(
         f"""
-        UPDATE {AT_HAND} SET {updates}, is_quiet = {quiet}{review}
-        FROM (
-            SELECT p.customer_id, p.is_dirty, p.is_history, coalesce(o.n, 0) AS orders, o.first_at AS first_order_at,
-                   o.last_at AS last_order_at, coalesce(o.spend, 0) AS spend_minor,
-                   CASE WHEN o.n > 1 THEN (o.last_at - o.first_at) / (o.n - 1) END AS gap_seconds,
-                   e.last_at AS engaged_at, coalesce(c.is_granted, {no}) AS may_email
-            FROM {PICKED} p
-            LEFT JOIN (
-                SELECT customer_id, sum(orders) AS n, {epoch("min(placed_at)")} AS first_at,
-                       {epoch("max(placed_at)")} AS last_at, sum(base_minor) AS spend
-                FROM ({placed}) AS placed
-                GROUP BY customer_id
-            ) o ON o.customer_id = p.customer_id
-            LEFT JOIN (
-                SELECT customer_id, {epoch("max(occurred_at)")} AS last_at
-                FROM customers_event
-                WHERE occurred_at < %s AND {in_batch()}
-                GROUP BY customer_id
-            ) e ON e.customer_id = p.customer_id
-            LEFT JOIN (
-                -- Grouped only so that SQLite indexes the result: without it a batch costs the square of its size.
-                SELECT customer_id, {_any("is_granted")} AS is_granted FROM (
-                    SELECT customer_id, is_granted,
-                           row_number() OVER (PARTITION BY customer_id ORDER BY occurred_at DESC, id DESC) AS place
-                    FROM customers_consent
-                    WHERE purpose = 'marketing' AND channel = 'email' AND occurred_at < %s
-                      AND {in_batch()}
-                ) AS said WHERE place = 1 GROUP BY customer_id
-            ) c ON c.customer_id = p.customer_id
-        ) AS n
+        UPDATE {AT_HAND} SET {sets},
+               is_quiet = CASE WHEN n.is_history = {yes} THEN {yes} ELSE {AT_HAND}.is_quiet END,
+               next_review_at = CASE WHEN {handed} THEN {AT_ONCE} ELSE {review} END
+        FROM (SELECT p.customer_id, p.is_dirty, p.is_history, {columns} FROM {PICKED} p {joins}) AS n
         WHERE {AT_HAND}.customer_id = n.customer_id
-          AND ({changed}{due} OR (n.is_history = {yes} AND {AT_HAND}.is_quiet = {no}))
+          AND ({changed([*own, *also])}{due} OR (n.is_history = {yes} AND {AT_HAND}.is_quiet = {no}))
         """,
-        [*since, moment, moment],
+        params,
     )
 
 
@@ -323,29 +352,6 @@ def mark_later(*, as_of: datetime) -> int:
         WHERE at IS NOT NULL GROUP BY customer_id
         """,
         [moment] * len(asked),
-    )
-
-
-def hand_down(columns: dict[str, str], source: str, params: Sequence[Any] = ()) -> int:
-    """Write numbers of a higher floor into the batch's facts, only where they differ; how many rows were written.
-
-    ``source`` is a SELECT that yields ``customer_id`` and the values; ``columns`` maps a facts column to the SQL
-    expression over it (alias ``s``), such as ``{"points": "coalesce(s.balance, 0)"}``. Customers of the batch that the
-    source does not name are seen as a row of NULLs. A changed customer is due for review at once: the statement sets
-    ``next_review_at`` to ``AT_ONCE``.
-    """
-    changed = " OR ".join(differs(f"{AT_HAND}.{name}", f"n.{name}") for name in columns)
-    sets = ", ".join(f"{name} = n.{name}" for name in columns)
-    values = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
-    return batches.execute(
-        f"""
-        UPDATE {AT_HAND} SET {sets}, next_review_at = {AT_ONCE}
-        FROM (
-            SELECT p.customer_id, {values} FROM {PICKED} p LEFT JOIN ({source}) s ON s.customer_id = p.customer_id
-        ) AS n
-        WHERE {AT_HAND}.customer_id = n.customer_id AND ({changed})
-        """,
-        params,
     )
 
 

@@ -37,18 +37,19 @@ def bought(where: str, params: list[Any], as_of: datetime) -> tuple[str, list[An
     return f"{chosen} UNION ALL {undone}", [*params, parameter(as_of), *params]
 
 
-def orders(as_of: datetime, whose: str) -> tuple[str, list[Any]]:
+def orders(as_of: datetime, whose: str, *, among: str = "") -> tuple[str, list[Any]]:
     """A SELECT of ``customer_id, placed_at, base_minor, orders`` that sums up to what counted at ``as_of``.
 
-    ``whose`` is SQL over the orders ``o``. A row of money that came back to nobody yet has ``orders`` 0, or 1 where the order
-    itself was cancelled since. Where nothing was given back since, these are the orders themselves.
+    ``whose`` is SQL over the orders ``o``; where that is of no use by itself, ``among`` is true for all it will be asked
+    of. A row of money that came back to nobody yet has ``orders`` 0, or 1 where the order itself was cancelled since. Where
+    nothing was given back since, these are the orders themselves.
     """
     then = parameter(as_of)
     mine = f"o.placed_at < %s AND {whose}"
     plain = f"SELECT o.customer_id, o.placed_at, o.base_minor, 1 AS orders FROM customers_order o WHERE {mine}"
     plain += f" AND {_true('o.is_counted')}"
     since = f"FROM customers_refund r JOIN customers_order o ON o.id = r.order_id WHERE r.occurred_at >= %s AND {mine}"
-    if not batches.rows(f"SELECT 1 {since} LIMIT 1", [then, then]):
+    if not batches.rows(f"SELECT 1 {since.replace(whose, among or whose)} LIMIT 1", [then, then]):
         return plain, [then]
     cancelled_since = (
         "EXISTS (SELECT 1 FROM customers_refund c "

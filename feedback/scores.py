@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import sqrt
 
-from customers import facts
+from customers.sources import WHOSE, Source
 from feedback.models import DETRACTOR_MAX, PROMOTER_MIN, Kind
 from lifecycle_crm.lib.moments import epoch, parameter
 
@@ -97,41 +97,32 @@ def _margin(promoters: float, detractors: float, n: float) -> float:
     return 100 * Z * sqrt(max(0.0, p + d - (p - d) ** 2) / n)
 
 
-def hand_down(*, as_of: datetime) -> int:
-    """Write the batch's last NPS score, its moment and the number of cases then open into the facts.
+def numbers(as_of: datetime) -> list[Source]:
+    """A customer's last NPS score, its moment and the number of cases then open, on their way into the facts.
 
-    Works inside ``customers.facts.batch()``. Read from the append-only rows, so a past ``as_of`` sees neither a later
-    change of an answer nor a later move of a case. Returns how many
-    facts rows were written.
+    Read from the append-only rows, so a past ``as_of`` sees neither a later change of an answer nor a later move of a
+    case.
     """
     moment = parameter(as_of)
-    # The last answer by an index probe per customer: a windowed set here is scanned once per customer by SQLite.
-    scored = facts.hand_down(
-        {"nps_score": "s.score", "answered_at": "s.answered"},
-        f"""
-        SELECT q.customer_id, a.score, {epoch("a.answered_at")} AS answered
-        FROM {facts.PICKED} q
-        JOIN feedback_answer a ON a.id = (
-            SELECT id FROM feedback_answer
-            WHERE customer_id = q.customer_id AND kind = '{Kind.NPS.value}' AND answered_at < %s
-            ORDER BY answered_at DESC, id DESC LIMIT 1
-        )
-        """,
-        [moment],
-    )
-    waiting = facts.hand_down(
-        {"open_cases": "coalesce(s.waiting, 0)"},
-        f"""
-        SELECT q.customer_id, (
-            SELECT count(*) FROM feedback_casenote n
-            WHERE n.customer_id = q.customer_id AND n.state IN ('open', 'answered') AND n.created_at < %s
+    return [
+        Source(
+            {"nps_score": "{score}", "answered_at": "{answered}"},
+            {"score": "a.score", "answered": epoch("a.answered_at")},
+            rows=f"feedback_answer a WHERE {WHOSE} AND a.kind = '{Kind.NPS.value}' AND a.answered_at < %s",
+            key="a.customer_id",
+            params=[moment],
+            first_by="a.answered_at DESC, a.id DESC",
+        ),
+        Source(
+            {"open_cases": "coalesce({waiting}, 0)"},
+            {"waiting": "count(*)"},
+            rows=f"""feedback_casenote n
+            WHERE {WHOSE} AND n.state IN ('open', 'answered') AND n.created_at < %s
               AND NOT EXISTS (
                   SELECT 1 FROM feedback_casenote later
                   WHERE later.case_id = n.case_id AND later.state <> '' AND later.created_at < %s AND later.id > n.id
-              )
-        ) AS waiting
-        FROM {facts.PICKED} q
-        """,
-        [moment, moment],
-    )
-    return scored + waiting
+              )""",
+            key="n.customer_id",
+            params=[moment, moment],
+        ),
+    ]

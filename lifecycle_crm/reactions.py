@@ -21,13 +21,14 @@ from django.db import models, transaction
 from campaigns import tracking
 from customers import facts
 from customers.models import Customer, DirtyCustomer, Event, Order, Refund
+from customers.sources import Source
 from feedback import cases, scores
 from feedback.models import Response
 from lifecycle_crm.dashboard import rollups
 from lifecycle_crm.lib import clock, leases
 from lifecycle_crm.lib.models import SetAside
 from lifecycle_crm.lib.moments import parameter
-from loyalty import causes, earning, referrals
+from loyalty import causes, earning, referrals, tiers
 from loyalty import standing as points_standing
 from stages import engine, presets
 
@@ -57,7 +58,7 @@ ONLY: dict[type[models.Model], Callable[[], models.Q | None]] = {
     Event: lambda: models.Q(name__in=names) if (names := earning.event_names()) else None,
 }
 
-HAND_DOWNS: list[Callable[..., Any]] = [points_standing.hand_down, scores.hand_down, tracking.hand_down]
+NUMBERS: list[Callable[[datetime], list[Source]]] = [points_standing.numbers, scores.numbers, tracking.numbers]
 """Numbers of the higher floors on their way into the customer's facts."""
 
 HANDED_FROM: list[str] = [
@@ -126,13 +127,12 @@ def _set_aside(model: type[models.Model], pk: int, problem: Exception) -> None:
 
 
 def hand_down(*, as_of: datetime, is_due: bool = True) -> None:
-    """Bring the batch's facts up to ``as_of``: their own rows, then what each higher floor knows of them.
+    """Bring the batch's facts up to ``as_of``: their own rows, and what each higher floor knows of them.
 
     ``is_due=False`` where the caller reviews the whole batch in the same breath (``facts.refresh``).
     """
-    facts.refresh(as_of=as_of, is_due=is_due)
-    for step in HAND_DOWNS:
-        step(as_of=as_of)
+    tiers.evaluate(as_of=as_of)
+    facts.refresh(as_of=as_of, is_due=is_due, also=[source for numbers in NUMBERS for source in numbers(as_of)])
 
 
 def settle(*, limit: int = BATCH) -> int:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from customers import facts
+from customers.sources import WHOSE, Source
 from loyalty import tiers
 from loyalty.models import Programme
 
 
-def hand_down(*, as_of: datetime) -> int:
-    """Decide tiers, then write spendable points and tier into the facts of the batch at hand; how many rows changed.
+def numbers(as_of: datetime) -> list[Source]:
+    """Spendable points and tier, as they are now: the night has brought both to ``as_of`` before it asks.
 
-    Points are the balance in the main programme (points of two programmes are never added up), which the night has
-    brought to ``as_of`` before it calls this. The tier is the key of the one held in the first programme that has tiers.
+    Points are the balance in the main programme (points of two programmes are never added up). The tier is the key of the
+    one held in the first programme that has tiers.
     """
-    tiers.evaluate(as_of=as_of)
     points, tier = Programme.current(), tiers.main()
-    of = "WHERE customer_id = q.customer_id AND programme_id"
-    # By two probes per customer: outer joins in here are scanned once per customer by SQLite.
-    return facts.hand_down(
-        {"points": "coalesce(s.balance, 0)", "tier": "coalesce(s.tier, '')"},
-        f"""
-        SELECT q.customer_id,
-               (SELECT balance FROM loyalty_account {of} = {points.pk if points else 0}) AS balance,
-               (SELECT tier FROM loyalty_tierstanding {of} = {tier.pk if tier else 0}) AS tier
-        FROM {facts.PICKED} q
-        """,
-    )
+    return [
+        Source(
+            {"points": "coalesce({balance}, 0)"},
+            {"balance": "a.balance"},
+            rows=f"loyalty_account a WHERE a.programme_id = {points.pk if points else 0} AND {WHOSE}",
+            key="a.customer_id",
+            has_one=True,
+        ),
+        Source(
+            {"tier": "coalesce({tier}, '')"},
+            {"tier": "t.tier"},
+            rows=f"loyalty_tierstanding t WHERE t.programme_id = {tier.pk if tier else 0} AND {WHOSE}",
+            key="t.customer_id",
+            has_one=True,
+        ),
+    ]

@@ -149,14 +149,14 @@ def test_its_unsafe_twin_that_sees_orders_as_they_are_now_takes_back_too_early(
     at_work = at_work_all_the_time()
     then = givebacks.orders
 
-    monkeypatch.setattr(givebacks, "orders", lambda as_of, customers: _as_now(then, as_of, customers))
+    monkeypatch.setattr(givebacks, "orders", lambda *asked, **among: _as_now(then, *asked, **among))
     found = pictures.differences(at_work.picture, live_through(away=AWAY, **SHOP).picture)
     tell(rows_that_differ=len(found))
     assert [row for row in found if row.startswith(("moves: ", "rfm days: "))] != []
 
 
-def _as_now(then: Callable[..., Any], as_of: datetime, customers: str) -> tuple[str, list[Any]]:
-    sql, params = then(as_of, customers)
+def _as_now(then: Callable[..., Any], *asked: Any, **among: Any) -> tuple[str, list[Any]]:
+    sql, params = then(*asked, **among)
     return sql.partition(" UNION ALL ")[0], params[:1]
 
 

@@ -11,7 +11,7 @@ from customers import facts
 from customers.models import Customer, CustomerFacts
 from feedback import audit, cases, surveys
 from feedback.models import Answer, Case, Response
-from feedback.scores import ENOUGH, hand_down, nps
+from feedback.scores import ENOUGH, nps, numbers
 from lifecycle_crm.lib import clock
 from tests.feedback.factories import CustomerFactory, SurveyFactory, invite
 from tests.feedback.factories import nps as nps_survey
@@ -94,7 +94,7 @@ def hand_down_for(*people: Customer, as_of: datetime) -> int:
     with transaction.atomic(), facts.batch():
         facts.take_dirty_of([one.pk for one in people], as_of=as_of)
         facts.refresh(as_of=as_of)
-        return hand_down(as_of=as_of)
+        return facts.refresh(as_of=as_of, is_due=False, also=numbers(as_of))
 
 
 def handed_down(customer: Customer) -> tuple[int | None, datetime | None, int]:
