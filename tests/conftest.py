@@ -123,6 +123,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Served from the source folders: tests of pages must not depend on what was collected last (tests/roof/test_run.py
     # collects for real, with the manifest).
     settings.STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
+    # Each client of a test makes the middleware anew, and WhiteNoise would read a folder of five hundred files for it.
+    settings.WHITENOISE_AUTOREFRESH = True
 
 
 def pytest_report_header() -> list[str]:

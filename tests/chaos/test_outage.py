@@ -65,6 +65,8 @@ def live_through(*, people: int, days: int, away: range, of: str, wrong_as_of: b
                 town.hear(told_on(told, day))
             if number in away:
                 continue
+            if number % 7 == 0:
+                town.as_autovacuum_would()
             with time_machine.travel(clock.day_end(day) + MORNING, tick=False):
                 if wrong_as_of and number - 1 in away:
                     for missed in night.pending():
@@ -220,11 +222,13 @@ def test_a_clock_that_jumps_a_year_ahead_writes_to_nobody(tell: Callable[..., No
     _a_silent_shop(people)
     jump = 400 if plan.IS_LONG else 20
     with time_machine.travel(clock.day_end(FIRST) + timedelta(days=jump, hours=3), tick=False):
-        run = night.tick(seconds=3600)
-        assert len(run) == jump
+        while night.pending():
+            town.as_autovacuum_would()
+            night.tick(seconds=5)
+        assert Night.objects.filter(state="done", business_date__gt=FIRST).count() == jump
         assert outbox.send_due() == {}
-    stale = sum(n.counts.get("stale", 0) for n in run)
-    tell(nights=len(run), stale=stale, messages=Message.objects.count())
+    stale = sum(n.counts.get("stale", 0) for n in Night.objects.all())
+    tell(nights=jump, stale=stale, messages=Message.objects.count())
     assert (stale, Message.objects.count()) == (people, 0)
 
 

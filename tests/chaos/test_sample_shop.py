@@ -7,7 +7,6 @@ from datetime import date, timedelta
 
 import pytest
 import time_machine
-from django.db import connection
 
 from customers import segments
 from lifecycle_crm import night
@@ -29,14 +28,6 @@ def nights(first: date, last: date) -> list[date]:
     return [day for day in clock.days(first, last) if day > near or (day - first).days % step == step - 1]
 
 
-def as_autovacuum_would() -> None:
-    """All nights are one open transaction here, of which autovacuum sees nothing: the planner would go by what other
-    tests left behind, and take minutes for what takes seconds."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("ANALYZE")
-
-
 def test_eighteen_months_of_ordinary_nights_end_like_full_ones(tell: Callable[..., None]) -> None:
     """Incremental equals full: the sample shop over 18 months."""
     note = shop.build(customers=PEOPLE)
@@ -51,7 +42,7 @@ def test_eighteen_months_of_ordinary_nights_end_like_full_ones(tell: Callable[..
         with pictures.nothing_stays():
             for number, day in enumerate(nights(first, last)):
                 if number % 12 == 0:
-                    as_autovacuum_would()
+                    town.as_autovacuum_would()
                 assert night.run(day, is_full=is_full, is_quiet=True).state == "done"
             ends.append(pictures.take())
             moves = StageTransition.objects.count()
