@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.test import Client
 from playwright.sync_api import expect
 
@@ -14,6 +13,7 @@ from customers.models import CustomerFacts, Segment
 from lifecycle_crm.lib import clock
 from tests.customers.factories import CustomerFactory
 from tests.factories import UserFactory
+from tests.readable import faults
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -31,12 +31,6 @@ def crowd() -> None:
     for n in range(20):
         customer = CustomerFactory(name=f"Kim Lind {n}", country="SE" if n % 2 else "PL")
         CustomerFacts.objects.create(customer=customer, orders=n, stage="retain", may_email=n > 15)
-
-
-def faults(page: Any) -> list[str]:
-    wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    found = [f"{rule['id']}: {rule['nodes'][0]['html'][:120]}" for rule in Axe().run(page).response["violations"]]
-    return [*found, *([f"{wider} px wider than the screen"] if wider else [])]
 
 
 def press(page: Any, *keys: str) -> None:

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.test import Client
 from playwright.sync_api import expect
 
@@ -17,6 +16,7 @@ from lifecycle_crm.lib import clock
 from stages import presets
 from tests.customers.factories import CustomerFactory
 from tests.factories import UserFactory
+from tests.readable import faults
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -43,12 +43,6 @@ def someone() -> Customer:
         )  # fmt: skip
     reactions.settle()
     return customer
-
-
-def faults(page: Any) -> list[str]:
-    wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    found = [f"{rule['id']}: {rule['nodes'][0]['html'][:120]}" for rule in Axe().run(page).response["violations"]]
-    return [*found, *([f"{wider} px wider than the screen"] if wider else [])]
 
 
 @pytest.mark.parametrize("theme, width", [("light", 1280), ("dark", 390)])
