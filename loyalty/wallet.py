@@ -19,13 +19,13 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from customers.models import Customer
+from customers.models import Customer, Product
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Gone
 from lifecycle_crm.templatetags.crm import money, num
 from loyalty import catalogue, ledger, queries, rewards, rules, sentences, tiers
 from loyalty import programme as programmes
-from loyalty.models import Account, Entry, Ladder, Lot, Membership, Programme, Redemption, Tier, WalletCard
+from loyalty.models import Account, EarningRule, Entry, Ladder, Lot, Membership, Programme, Redemption, Tier, WalletCard
 
 LINK_DAYS = 400
 """So long a link opens the wallet: a customer who comes once a year still gets in."""
@@ -234,9 +234,11 @@ def in_plain_words(programme: Programme) -> Plain:
     steps = list(Tier.objects.filter(programme=programme).order_by("threshold"))
     names = {one.key: one.name for one in steps}
     own = [one for one in rules.in_force(programme) if one.segment_id is None and not one.stages]
+    skus = {one.subject for one in own if one.kind == EarningRule.Kind.PRODUCT}
+    goods = dict(Product.objects.filter(sku__in=skus).values_list("sku", "name")) if skus else {}
     return Plain(
         programme=programme,
-        earn=[sentences.rule(one, names) for one in own],
+        earn=[sentences.for_customers(one, names, goods) for one in own],
         keep=sentences.programme(programme),
         tiers=[(one.name, _reached(ladder, one), one.promised) for one in steps] if ladder else [],
     )
