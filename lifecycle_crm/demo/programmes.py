@@ -6,6 +6,7 @@ something to show. Flights are invented events; the nights do the rest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from random import Random
 
@@ -50,7 +51,7 @@ def _share(key: str, bought: int) -> float:
     return SHARES[key] * (0.4 if bought == 0 else 0.8 if bought == 1 else 1.4 if bought < 4 else 2.0)
 
 
-def _join(made: Programme, some: list[Customer], opens: datetime, ends: datetime, rng: Random) -> int:
+def _join(made: Programme, some: Sequence[Customer], opens: datetime, ends: datetime, rng: Random) -> int:
     """Half of a free programme's members join early, half when it is advertised in the last year, so that they can be
     compared with those who did not. A paid one runs out for some, and is renewed by most."""
     rows: list[Membership] = []
@@ -71,7 +72,7 @@ def _join(made: Programme, some: list[Customer], opens: datetime, ends: datetime
     return len(rows)
 
 
-def _fly(some: list[Customer], opens: datetime, ends: datetime, rng: Random) -> None:
+def _fly(some: Sequence[Customer], opens: datetime, ends: datetime, rng: Random) -> None:
     """A few fly every week, most a few times a year."""
     rows: list[Event] = []
     for place, one in enumerate(some):
