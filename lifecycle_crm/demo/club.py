@@ -24,7 +24,7 @@ SHARE = 0.02
 """Of the buyers, so many were brought by a friend."""
 MOST_A_MONTH = 3
 A_MONTH = {"coffee": 2, "airline": 1, "plus": 1}
-"""So many redeem each month in the main programme and in each of the others."""
+"""So many redeem each month in the main programme and in each of the others; today three times as many, of whom some wait."""
 
 _CATALOGUE: tuple[dict[str, Any], ...] = (
     {
@@ -99,7 +99,8 @@ def redeem_some(*, seed: int, day: date, at: datetime | None = None) -> int:
         for programme in Programme.objects.filter(is_active=True).order_by("position", "pk"):
             catalogue = list(Reward.objects.filter(programme=programme, is_active=True).order_by("pk"))
             if catalogue:
-                for customer, points in _holders(programme, catalogue, at or clock.now(), rng):
+                most = A_MONTH.get(programme.key, MOST_A_MONTH) * (3 if at is None else 1)
+                for customer, points in _holders(programme, catalogue, at or clock.now(), most, rng):
                     wanted = [one for one in catalogue if one.points <= points]
                     made += _redeem(rng.choice(wanted), customer, f"sample:{day}:{programme.pk}", at, rng)
         for voucher in list(Voucher.objects.filter(state=Voucher.State.ISSUED).order_by("pk"))[::3]:
@@ -107,9 +108,10 @@ def redeem_some(*, seed: int, day: date, at: datetime | None = None) -> int:
     return made
 
 
-def _holders(programme: Programme, catalogue: list[Reward], at: datetime, rng: Random) -> list[tuple[Customer, int]]:
+def _holders(
+    programme: Programme, catalogue: list[Reward], at: datetime, most: int, rng: Random
+) -> list[tuple[Customer, int]]:
     """So many of those who can afford something, with what they have; of a membership those who are in it."""
-    most = A_MONTH.get(programme.key, MOST_A_MONTH)
     if programme.kind != Programme.Kind.POINTS:
         stays = Membership.objects.filter(programmes.running(at), programme=programme).select_related("customer")
         found = [(one.customer, 0) for one in stays.order_by("customer__email")[: 40 * most]]
