@@ -185,7 +185,13 @@ def bought(*customers: Customer, day: int = 0) -> list[int]:
     for customer in customers:
         order = OrderFactory(customer=customer, placed_at=SPRING + timedelta(days=day))
         earning.award_for_orders([order.pk])
-        got.append(sum(Entry.objects.filter(source_id=str(order.pk), kind="earn").values_list("points", flat=True)))
+        got.append(
+            sum(
+                Entry.objects.filter(source_id=str(order.pk), source_type="order", kind="earn").values_list(
+                    "points", flat=True
+                )
+            )
+        )
     return got
 
 
@@ -215,7 +221,7 @@ def test_a_batch_of_orders_of_a_merged_person_has_one_limit(visits: Programme) -
         for n, one in enumerate((ada, bo, ada))
     ]
     earning.award_for_orders([row.pk for row in rows])
-    got = [Entry.objects.filter(source_id=str(row.pk)).values_list("points", flat=True).first() for row in rows]
+    got = [Entry.objects.filter(key=f"order:{row.pk}").values_list("points", flat=True).first() for row in rows]
     assert got == [10, 2, None]
 
 
