@@ -252,13 +252,13 @@ def test_rules_are_said_from_the_programme_and_those_for_a_segment_are_not() -> 
 @pytest.mark.parametrize(
     "language, words",
     [
-        ("en", "Kilometres flown: 1 point for each km. Each flight: 250 points each time. Silver flies on: 1.25 times the "
+        ("en", "By distance: 1 point for each km. Each flight: 250 points each time. Silver flies on: 1.25 times the "
                "points, for the tier Silver. 3 points for each piece of the product Green tea."),
-        ("sv", "Kilometres flown: 1 poäng per km. Each flight: 250 poäng varje gång. Silver flies on: 1,25 gånger poängen, "
+        ("sv", "By distance: 1 poäng per km. Each flight: 250 poäng varje gång. Silver flies on: 1,25 gånger poängen, "
                "för nivån Silver."),
-        ("nb", "Kilometres flown: 1 poeng per km. Each flight: 250 poeng hver gang. Silver flies on: 1,25 ganger poengene"),
-        ("pl", "Kilometres flown: 1 punkt za każdą jednostkę km. Each flight: 250 punktów za każdym razem."),
-        ("cs", "Kilometres flown: 1 bod za každou jednotku km. Each flight: 250 bodů pokaždé."),
+        ("nb", "By distance: 1 poeng per km. Each flight: 250 poeng hver gang. Silver flies on: 1,25 ganger poengene"),
+        ("pl", "By distance: 1 punkt za każdą jednostkę km. Each flight: 250 punktów za każdym razem."),
+        ("cs", "By distance: 1 bod za každou jednotku km. Each flight: 250 bodů pokaždé."),
     ],
 )  # fmt: skip
 def test_rules_about_events_and_products_are_said_to_customers_without_our_systems_names(
@@ -268,7 +268,7 @@ def test_rules_about_events_and_products_are_said_to_customers_without_our_syste
     tiers.set_ladder(programme=air, steps=[tiers.Step("Silver", 1000, key="silver")])
     Product.objects.create(sku="T-1", name="Green tea")
     for values in (
-        {"kind": "event", "name": "Kilometres flown", "points": 1, "subject": "flight_done", "property": "km"},
+        {"kind": "event", "name": "By distance", "points": 1, "subject": "flight_done", "property": "km"},
         {"kind": "event", "name": "Each flight", "points": 250, "subject": "flight_done"},
         {
             "kind": "multiplier",
