@@ -157,8 +157,11 @@ def _award(add: Callable[[list[EarningRule]], int]) -> int:
 
 
 def _credit(programme: Programme, rules: list[EarningRule]) -> int:
-    everybody = f"SELECT customer_id FROM {tally.LINES}"
-    ledger.hold_for(programme, everybody)
+    together: Any = None
+    # A merge may end while we wait for the locks: then they are of one person with more accounts than we asked for.
+    while (found := tally.gather(programme, rules)) != together:
+        ledger.hold_for(programme, tally.TOGETHER)
+        together = found
     # What is known is looked for under the lock, so that nobody can write it between the look and our entry.
     batches.execute(
         f"DELETE FROM {tally.LINES} WHERE EXISTS (SELECT 1 FROM loyalty_entry e WHERE e.programme_id = %s "

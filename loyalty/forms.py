@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 from typing import Any
 
 from django import forms
+from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from customers.models import Customer, email_key
+from lifecycle_crm.lib import clock
 from loyalty.ledger import MOST_POINTS
+from loyalty.models import Entry, Programme
 
 
 class Movement(forms.Form):
@@ -69,7 +73,7 @@ class FindForm(forms.Form):
         label=_("Customer"), max_length=254, help_text=_("Their e-mail address, or their number such as #812.")
     )
 
-    def clean_customer(self) -> Customer:
+    def clean_customer(self) -> Customer | None:
         words = self.cleaned_data["customer"].strip()
         number = words.removeprefix("#")
         found = (
@@ -82,3 +86,51 @@ class FindForm(forms.Form):
                 _("No customer has this address or number. Copy it from the customer's page."), code="unknown_customer"
             )
         return found
+
+
+class LedgerForm(FindForm):
+    """Which movements to read. Nothing asked for: the last 30 days of the main programme, or of the first one."""
+
+    MOST_DAYS = 366
+    field_order = ("programme", "kind", "since", "until", "customer")
+
+    programme = forms.ModelChoiceField(
+        label=_("Programme"), queryset=Programme.objects.filter(kind=Programme.Kind.POINTS), required=False
+    )
+    kind = forms.ChoiceField(label=_("Kind"), required=False, choices=[("", _("All")), *Entry.Kind.choices])
+    since = forms.DateField(label=_("From"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    until = forms.DateField(label=_("Until"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+
+    def __init__(self, asked: QueryDict) -> None:
+        given = asked.copy()
+        today = clock.today()
+        given.setdefault("until", today.isoformat())
+        given.setdefault("since", (today - timedelta(days=29)).isoformat())
+        main = Programme.current() or Programme.objects.order_by("pk").first()
+        given.setdefault("programme", str(main.pk) if main else "")
+        super().__init__(given)
+        self.fields["customer"].required = False
+
+    def clean_customer(self) -> Customer | None:
+        return super().clean_customer() if self.cleaned_data["customer"].strip() else None
+
+    def clean(self) -> dict[str, Any]:
+        found = super().clean() or self.cleaned_data
+        since, until = found.get("since"), found.get("until")
+        if not {"since", "until"} & set(self.errors):
+            if since is None or until is None or since > until:
+                self.add_error("until", _("Say both days; the last is not before the first."))
+            elif (until - since).days >= self.MOST_DAYS:
+                self.add_error("until", _("Ask for at most a year at once."))
+        return found
+
+    def asked(self) -> dict[str, Any]:
+        """What ``queries.movements`` takes."""
+        found = self.cleaned_data
+        return {
+            "programme": found["programme"],
+            "kind": found["kind"],
+            "customer": found["customer"],
+            "start": clock.day_start(found["since"]),
+            "end": clock.day_end(found["until"]),
+        }

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.utils import translation
+from django.utils.translation import gettext, gettext_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib.errors import Conflict, NotFound
@@ -247,6 +249,29 @@ PRESETS: tuple[Preset, ...] = (
         steps=(("regular", gettext_lazy("Regular"), 4, (), (Reward.Perk.PACKAGING,)),),
     ),
 )
+
+
+def said(text: str) -> str:
+    """A text that a preset brought, in the language of the reader; any other is the shop's own and stays as it is."""
+    source = _sources().get(text)
+    return gettext(source) if source else text
+
+
+@lru_cache(maxsize=1)
+def _sources() -> dict[str, str]:
+    """Every text of the presets, in every language it may have been installed in, with its source."""
+    texts: list[Any] = []
+    for one in PRESETS:
+        texts += [one.name, one.about, *(rule["name"] for rule in one.rules), *(offer["name"] for offer in one.rewards)]
+        texts += [text for _key, name, _from, benefits, _perks in one.steps for text in (name, *benefits)]
+    with translation.override(None):
+        sources = [str(text) for text in texts]
+    found = dict(zip(sources, sources, strict=True))
+    for code, _name in settings.LANGUAGES:
+        with translation.override(code):
+            for text, source in zip(texts, sources, strict=True):
+                found.setdefault(str(text), source)
+    return found
 
 
 def get(key: str) -> Preset:

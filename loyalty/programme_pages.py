@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
+from django.db.models import F, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -40,13 +41,15 @@ def programme_list(request: HttpRequest) -> HttpResponse:
     """All programmes side by side, and the presets that are not installed yet."""
     main = Programme.current()
     now = clock.now()
+    owed = dict(Account.objects.values_list("programme").annotate(owed=Sum(F("balance") + F("pending"))).order_by())
     found = [
         {
             "programme": one,
             "is_main": one == main,
             "members": _members(one),
             "rules": rules.in_force(one, now).count(),
-            "tiers": [step.name for step in one.tiers.order_by("threshold")],
+            "tiers": _tiers(one),
+            "outstanding": owed.get(one.pk, 0),
         }
         for one in Programme.objects.all()
     ]
@@ -57,6 +60,12 @@ def programme_list(request: HttpRequest) -> HttpResponse:
         "crumbs": _crumbs()[:1],
     }
     return http.page(request, "loyalty/programmes.html", context)
+
+
+def _tiers(programme: Programme) -> list[tuple[str, int]]:
+    """Names of the tiers, and how many people hold each."""
+    people = tiers.members_per_tier(programme)
+    return [(step.name, people.get(step.key, 0)) for step in programme.tiers.order_by("threshold")]
 
 
 def _members(programme: Programme) -> int:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from customers.models import Customer
+from customers.timeline import Cursor
 from lifecycle_crm.lib import clock
 from lifecycle_crm.templatetags.crm import money, num
 from loyalty import sentences
@@ -28,6 +29,7 @@ from loyalty.models import (
     Merge,
     Posting,
     Programme,
+    Proof,
 )
 
 SOON_DAYS = 30
@@ -157,6 +159,39 @@ def _months(programme: Programme) -> list[Month]:
 def last_day(expires_at: datetime) -> date:
     """The last date, in the shop's zone, on which points that end at ``expires_at`` can be used."""
     return clock.business_date(expires_at - timedelta(seconds=1))
+
+
+PAGE = 50
+
+
+def movements(
+    *,
+    programme: Programme | None,
+    kind: str = "",
+    customer: Customer | None = None,
+    start: datetime,
+    end: datetime,
+    before: Cursor | None = None,
+) -> tuple[list[Entry], Cursor | None]:
+    """A page of the movements of ``[start, end)``, the newest first, and where the next page begins, if there is one."""
+    found = Entry.objects.filter(programme=programme, effective_at__gte=start, effective_at__lt=end)
+    if kind:
+        found = found.filter(kind=kind)
+    if customer is not None:
+        found = found.filter(customer=customer)
+    if before is not None:
+        found = found.filter(Q(effective_at__lt=before.at) | Q(effective_at=before.at, pk__lt=before.pk))
+    rows = list(
+        found.select_related("customer", "actor").order_by("-effective_at", "-pk")[: PAGE + 1]
+    )  # fmt: skip
+    if len(rows) <= PAGE:
+        return rows, None
+    return rows[:PAGE], Cursor(rows[PAGE - 1].effective_at, 0, rows[PAGE - 1].pk)
+
+
+def proved_on() -> date | None:
+    """The last night whose proof compared accounts with their entries."""
+    return Proof.objects.order_by("-proved_on").values_list("proved_on", flat=True).first()
 
 
 def frozen() -> QuerySet[Freeze]:

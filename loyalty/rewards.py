@@ -369,17 +369,17 @@ def _take_one(reward: Reward) -> None:
 # --- On its way -------------------------------------------------------------------------------------------------------
 
 
-def prepare(*, redemption: Redemption, actor: User | None) -> Redemption:
+def prepare(*, redemption: Redemption, actor: User | None, effective_at: datetime | None = None) -> Redemption:
     """It lies ready for the customer. Raises ``WrongState`` unless it was ordered."""
     with transaction.atomic():
-        return _move(redemption, [Redemption.State.ORDERED], Redemption.State.PREPARED, actor)
+        return _move(redemption, [Redemption.State.ORDERED], Redemption.State.PREPARED, actor, at=effective_at)
 
 
-def hand_out(*, redemption: Redemption, actor: User | None) -> Redemption:
+def hand_out(*, redemption: Redemption, actor: User | None, effective_at: datetime | None = None) -> Redemption:
     """The customer has it. Raises ``WrongState`` for the second time and for a cancelled one."""
     with transaction.atomic():
         waiting = [Redemption.State.ORDERED, Redemption.State.PREPARED]
-        return _move(redemption, waiting, Redemption.State.HANDED_OUT, actor)
+        return _move(redemption, waiting, Redemption.State.HANDED_OUT, actor, at=effective_at)
 
 
 def cancel(

@@ -42,7 +42,32 @@ def rule(one: EarningRule, tiers: Mapping[str, str] | None = None) -> str:
 
     ``tiers`` are names by key; without them they are read.
     """
-    parts = [_what(one)]
+    return _sentence(one, _what(one), tiers)
+
+
+def for_customers(one: EarningRule, tiers: Mapping[str, str], goods: Mapping[str, str]) -> str:
+    """The same for those who earn by it: events are said by the name of the rule, which the shop wrote for them, instead of
+    by those that our systems use, and a product by its name (``goods`` by SKU)."""
+    values = {
+        "name": one.name, "points": points(one.points), "property": one.property, "per": num(one.per or 1),
+        "times": times(one.percent),
+    }  # fmt: skip
+    match one.kind:
+        case Kind.EVENT if one.property and (one.per or 1) > 1:
+            what = _("%(name)s: %(points)s for each %(per)s %(property)s") % values
+        case Kind.EVENT if one.property:
+            what = _("%(name)s: %(points)s for each %(property)s") % values
+        case Kind.EVENT:
+            what = _("%(name)s: %(points)s each time") % values
+        case Kind.MULTIPLIER if one.subject:
+            what = _("%(name)s: %(times)s times the points") % values
+        case _:
+            what = _what(one, goods.get(one.subject, ""))
+    return _sentence(one, what, tiers)
+
+
+def _sentence(one: EarningRule, what: str, tiers: Mapping[str, str] | None) -> str:
+    parts = [what]
     parts += [_when(one)] if (one.weekdays or one.dates) else []
     parts += _for_whom(one, tiers)
     parts += [_limit(one)] if one.limit_per else []
@@ -51,10 +76,10 @@ def rule(one: EarningRule, tiers: Mapping[str, str] | None = None) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _what(one: EarningRule) -> str:
+def _what(one: EarningRule, product: str = "") -> str:
     values: dict[str, Any] = {
         "points": points(one.points),
-        "subject": one.subject,
+        "subject": (one.kind == Kind.PRODUCT and product) or one.subject,
         "property": one.property,
         "money": money(one.per or 0, settings.SHOP_CURRENCY),
         "per": num(one.per or 1),

@@ -5,6 +5,7 @@ Inside one transaction::
     tally.begin()
     causes.add_orders(ids)                # or add_events, add: the causes, one row each in ``tally_causes``
     tally.count(programme, rules)         # one line per cause and rule that gives something, in ``tally_lines``
+    tally.gather(programme, rules)        # who turned out to be one person; ``TOGETHER`` is whom to lock
     …                                     # the caller locks accounts and forgets what it knows already
     tally.limit(programme, rules)         # limits, then multipliers and their limits
 
@@ -23,13 +24,16 @@ from django.db import connection
 
 from lifecycle_crm.lib import batches
 from lifecycle_crm.lib.moments import parameter
-from loyalty import causes
+from loyalty import causes, ledger
 from loyalty import programme as programmes
 from loyalty.causes import CAUSES, DAYS
 from loyalty.ledger import MOST_POINTS
 from loyalty.models import EarningRule, Programme
 
-LINES = "tally_lines"
+LINES, PEOPLE = "tally_lines", "tally_people"
+TOGETHER = f"SELECT customer_id FROM {LINES} UNION SELECT customer_id FROM {PEOPLE} UNION SELECT person FROM {PEOPLE}"
+"""The customers of the lines, and those who are one person with them."""
+
 Kind = EarningRule.Kind
 MOST_VALUE = 10**9
 """A larger number in an event's property is a mistake and earns nothing."""
@@ -40,6 +44,7 @@ _ORDERS = frozenset({Kind.AMOUNT, Kind.ORDER, Kind.PRODUCT, Kind.CATEGORY, Kind.
 def begin() -> None:
     """Empty working tables, private to this transaction."""
     causes.begin()
+    batches.scratch(PEOPLE, "customer_id bigint PRIMARY KEY, person bigint NOT NULL")
     _begin_lines()
 
 
@@ -237,40 +242,68 @@ def limit_of(rule: EarningRule) -> tuple[int | None, int | None, str]:
     return None, None, ""
 
 
+def gather(programme: Programme, rules: Sequence[EarningRule]) -> list[tuple[int, int]]:
+    """Find out who of the lines turned out to be one person with somebody, where a rule has a limit: pairs of a customer
+    and who they are now. Nothing is moved for it, so an undone merge parts what each used up by itself."""
+    batches.execute(f"DELETE FROM {PEOPLE}")
+    if not any(limit_of(rule)[2] for rule in rules):
+        return []
+    number = int(programme.pk or 0)
+    same = ledger.one_person(number, ledger.survivors(number, f"SELECT customer_id FROM {LINES}"))
+    if not same:
+        return []
+    batches.execute(
+        f"INSERT INTO {PEOPLE} (customer_id, person) SELECT s.old, s.now FROM ({same}) s WHERE s.old <> s.now"
+    )
+    return batches.rows(f"SELECT customer_id, person FROM {PEOPLE} ORDER BY customer_id")
+
+
 def limit(programme: Programme, rules: Sequence[EarningRule], *, with_past: bool = True) -> None:
     """Cut the lines to their limits, then add the multipliers' lines and cut those.
 
     ``with_past``: what earlier causes used up of a limit counts too. Limits count causes in the order in which they are
-    told; a refund does not give a limit back.
+    told, those of all customers who turned out to be one person together; a refund does not give a limit back.
     """
+    is_anybody_one = bool(gather(programme, rules))
     for number, rule in enumerate(rules):
         if rule.kind != Kind.MULTIPLIER:
-            _limit(programme, number, rule, with_past)
+            _limit(programme, number, rule, with_past, is_anybody_one)
     if any(rule.kind == Kind.MULTIPLIER for rule in rules):
         _multiply(programme, rules)
         for number, rule in enumerate(rules):
             if rule.kind == Kind.MULTIPLIER:
-                _limit(programme, number, rule, with_past)
+                _limit(programme, number, rule, with_past, is_anybody_one)
 
 
-def _limit(programme: Programme, number: int, rule: EarningRule, with_past: bool) -> None:
+def _limit(programme: Programme, number: int, rule: EarningRule, with_past: bool, is_anybody_one: bool) -> None:
     most, times, per = limit_of(rule)
     if not per:
         return
+
+    def who(alias: str) -> tuple[str, str]:
+        """Whose limit a row counts in, and the join that tells."""
+        if not is_anybody_one:
+            return f"{alias}.customer_id", ""
+        return (
+            f"coalesce({alias}p.person, {alias}.customer_id)",
+            f"LEFT JOIN {PEOPLE} {alias}p ON {alias}p.customer_id = {alias}.customer_id",
+        )
+
     period = "0" if per == EarningRule.Per.EVER else f"d.{per}"
+    (person, people), (user, users) = who("l"), who("u")
     join, past_points, past_times = "", "0", "0"
     params: list[Any] = []
     if with_past:
         kept = "0" if per == EarningRule.Per.EVER else f"u.{per}"
+        asked = TOGETHER if is_anybody_one else f"SELECT customer_id FROM {LINES} WHERE rule = {number}"
         past_points, past_times = "coalesce(past.points, 0)", "coalesce(past.times, 0)"
         join = (
-            f"LEFT JOIN (SELECT u.customer_id, {kept} AS period, sum(u.points) AS points, count(*) AS times "
-            "FROM loyalty_ruleuse u WHERE u.programme_id = %s AND u.rule_key = %s "
-            f"AND u.customer_id IN (SELECT customer_id FROM {LINES} WHERE rule = {number}) "
-            f"GROUP BY 1, 2) past ON past.customer_id = l.customer_id AND past.period = {period}"
+            f"LEFT JOIN (SELECT {user} AS person, {kept} AS period, sum(u.points) AS points, count(*) AS times "
+            f"FROM loyalty_ruleuse u {users} WHERE u.programme_id = %s AND u.rule_key = %s "
+            f"AND u.customer_id IN ({asked}) GROUP BY 1, 2) past ON past.person = {person} AND past.period = {period}"
         )
         params = [programme.pk, rule.key]
-    window = "PARTITION BY w.customer_id, w.period ORDER BY w.at, w.cause"
+    window = "PARTITION BY w.person, w.period ORDER BY w.at, w.cause"
     left = f"{int(most)} - w.past_points - w.before" if most is not None else "w.points"
     room = f"w.past_times + w.place <= {int(times)}" if times is not None else "1 = 1"
     batches.execute(
@@ -281,9 +314,9 @@ def _limit(programme: Programme, number: int, rule: EarningRule, with_past: bool
             FROM (
                 SELECT w.*, sum(w.points) OVER ({window}) - w.points AS before, row_number() OVER ({window}) AS place
                 FROM (
-                    SELECT l.cause, l.customer_id, l.at, l.points, {period} AS period, {past_points} AS past_points,
+                    SELECT l.cause, {person} AS person, l.at, l.points, {period} AS period, {past_points} AS past_points,
                            {past_times} AS past_times
-                    FROM {LINES} l JOIN {CAUSES} c ON c.cause = l.cause JOIN {DAYS} d ON d.day = c.day {join}
+                    FROM {LINES} l JOIN {CAUSES} c ON c.cause = l.cause JOIN {DAYS} d ON d.day = c.day {people} {join}
                     WHERE l.rule = {number}
                 ) w
             ) w

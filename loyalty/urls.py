@@ -1,6 +1,7 @@
 from django.urls import URLPattern, include, path
 
 from loyalty import (
+    ledger_pages,
     liability_pages,
     membership_pages,
     movement_pages,
@@ -15,6 +16,7 @@ from loyalty import (
 app_name = "loyalty"
 staff = [
     path("", views.overview, name="overview"),
+    path("ledger/", ledger_pages.entries, name="ledger"),
     path("accounts/<int:customer_id>/", views.account, name="account"),
     path("accounts/<int:customer_id>/redeem/", views.redeem, name="points-redeem"),
     path("accounts/<int:customer_id>/adjust/", views.adjust, name="points-adjust"),

@@ -14,6 +14,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from customers.models import Customer
+from customers.queries import shown_name
 from lifecycle_crm.lib import http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.templatetags.crm import day, money, month, num, pct
@@ -40,8 +41,9 @@ def overview(request: HttpRequest) -> HttpResponse:
         "bars": _bars(found),
         "trial": [(Posting.Ledger(name).label, points) for name, points in found.trial],
         "trial_sum": sum(points for _name, points in found.trial),
-        "latest": queries.latest(),
-        "largest": queries.largest(),
+        "latest": [(one, shown_name(one.customer, request.user), why) for one, why in queries.latest()],
+        "largest": [(one, shown_name(one.customer, request.user)) for one in queries.largest()],
+        "proved_on": queries.proved_on(),
         "rules": _rules(found),
         "form": form,
     }
@@ -133,6 +135,7 @@ def _account_page(request: HttpRequest, customer: Customer, status: int = 200, *
     lines, following = queries.lines(view.account, before=before) if view.account.pk else ([], None)
     context = {
         "customer": customer,
+        "who": shown_name(customer, request.user),
         "view": view,
         "account": view.account,
         "lines": lines,
@@ -144,7 +147,10 @@ def _account_page(request: HttpRequest, customer: Customer, status: int = 200, *
         "adjust_form": AdjustForm(prefix="adjust"),
         "may_act": may_act(request),
         **_limits(request),
-        "crumbs": [{"label": _("Loyalty"), "url": reverse("loyalty:overview")}, {"label": str(customer)}],
+        "crumbs": [
+            {"label": _("Loyalty"), "url": reverse("loyalty:overview")},
+            {"label": shown_name(customer, request.user)},
+        ],
         **bound,
     }
     return http.page(request, "loyalty/account.html", context, status=status)

@@ -19,13 +19,24 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from customers.models import Customer
+from customers.models import Customer, Product
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Gone
 from lifecycle_crm.templatetags.crm import money, num
-from loyalty import catalogue, ledger, queries, rewards, rules, sentences, tiers
+from loyalty import catalogue, ledger, presets, queries, rewards, rules, sentences, tiers
 from loyalty import programme as programmes
-from loyalty.models import Account, Entry, Ladder, Lot, Membership, Programme, Redemption, Tier, WalletCard
+from loyalty.models import (
+    Account,
+    EarningRule,
+    Entry,
+    Ladder,
+    Lot,
+    Membership,
+    Programme,
+    Redemption,
+    Tier,
+    WalletCard,
+)
 
 LINK_DAYS = 400
 """So long a link opens the wallet: a customer who comes once a year still gets in."""
@@ -151,10 +162,20 @@ def belongs_to(customer: Customer, *, as_of: datetime) -> list[Programme]:
     ]
 
 
-def view(customer: Customer, *, key: str = "", before: int | None = None, as_of: datetime | None = None) -> Wallet:
-    """Everything the wallet shows of one programme, ``key``'s or the main one."""
+def view(
+    customer: Customer,
+    *,
+    key: str = "",
+    before: int | None = None,
+    as_of: datetime | None = None,
+    is_for_customer: bool = False,
+) -> Wallet:
+    """Everything the wallet shows of one programme, ``key``'s or the main one. ``is_for_customer``: what a preset brought is
+    in the language of the reader; otherwise it is as the shop has it."""
     moment = as_of or clock.now()
     mine = belongs_to(customer, as_of=moment)
+    for each in mine if is_for_customer else ():
+        speak(each)
     one = next((each for each in mine if each.key == key), mine[0] if mine else None)
     if one is None:
         return Wallet(customer, None, moment)
@@ -165,15 +186,22 @@ def view(customer: Customer, *, key: str = "", before: int | None = None, as_of:
     if held is not None:
         spendable, shown = _points(held, moment)
         shown["lines"], shown["earlier"] = _history(held, before)
+    progress = tiers.progress(customer, one, as_of=moment)
+    offers = rewards.offers(customer=customer, programme=one, spendable=spendable, as_of=moment)
+    taken = [each for each in catalogue.of_customer(customer) if each.reward.programme_id == one.pk]
+    if is_for_customer:
+        steps = (progress.tier, progress.following) if progress else ()
+        for named in (*(offer.reward for offer in offers), *(row.reward for row in taken), *steps):
+            speak(named)
     return Wallet(
         customer=customer,
         programme=one,
         as_of=moment,
         spendable=spendable,
         value_minor=spendable * one.value_minor_per_100 // 100,
-        offers=rewards.offers(customer=customer, programme=one, spendable=spendable, as_of=moment),
-        taken=[each for each in catalogue.of_customer(customer) if each.reward.programme_id == one.pk],
-        progress=tiers.progress(customer, one, as_of=moment),
+        offers=offers,
+        taken=taken,
+        progress=progress,
         stay=stay,
         plain=in_plain_words(one),
         others=[each for each in mine if each.pk != one.pk],
@@ -216,6 +244,9 @@ def _history(held: Account, before: int | None) -> tuple[list[Line], int | None]
 def said(entry: Entry) -> str:
     """Why points moved, as the customer may read it: what staff wrote for one another stays with them."""
     told: dict[str, Any] = entry.explanation or {}
+    for line in (told, *told.get("lines", ())):
+        if "name" in line:
+            line["name"] = presets.said(line["name"])
     if told or entry.kind in (Entry.Kind.ACTIVATE, Entry.Kind.EXPIRE, Entry.Kind.REPAY):
         return queries.explain(entry)
     if entry.kind == Entry.Kind.ADJUST:
@@ -225,6 +256,18 @@ def said(entry: Entry) -> str:
     return entry.reason if entry.kind in (Entry.Kind.SPEND, Entry.Kind.EARN) else ""
 
 
+def speak(one: Any) -> None:
+    """Say what a preset brought in the reader's language: a programme, a reward, a tier, a rule or ``None``. Only on the row
+    in memory, which is shown and not saved."""
+    if one is None:
+        return
+    one.name = presets.said(one.name)
+    if isinstance(one, Programme):
+        one.about = presets.said(one.about)
+    elif isinstance(one, Tier):
+        one.benefits = [presets.said(text) for text in one.benefits]
+
+
 # --- The rules in plain words -----------------------------------------------------------------------------------------
 
 
@@ -232,11 +275,15 @@ def in_plain_words(programme: Programme) -> Plain:
     """The programme as it is, said to a customer. Rules for a segment or a stage are ours to know and are left out."""
     ladder = Ladder.objects.filter(programme=programme).first()
     steps = list(Tier.objects.filter(programme=programme).order_by("threshold"))
-    names = {one.key: one.name for one in steps}
     own = [one for one in rules.in_force(programme) if one.segment_id is None and not one.stages]
+    for row in (*steps, *own):
+        speak(row)
+    names = {one.key: one.name for one in steps}
+    skus = {one.subject for one in own if one.kind == EarningRule.Kind.PRODUCT}
+    goods = dict(Product.objects.filter(sku__in=skus).values_list("sku", "name")) if skus else {}
     return Plain(
         programme=programme,
-        earn=[sentences.rule(one, names) for one in own],
+        earn=[sentences.for_customers(one, names, goods) for one in own],
         keep=sentences.programme(programme),
         tiers=[(one.name, _reached(ladder, one), one.promised) for one in steps] if ladder else [],
     )

@@ -88,7 +88,7 @@ def show(request: HttpRequest, card: WalletCard, token: str) -> HttpResponse:
     """What they have, when it ends, what it buys, why it moved, the card, and the rules."""
     start = request.GET.get("before", "")
     before = int(start) if start.isascii() and start.isdigit() and len(start) < 19 else None
-    view = wallet.view(card.customer, key=request.GET.get("programme", ""), before=before)
+    view = wallet.view(card.customer, key=request.GET.get("programme", ""), before=before, is_for_customer=True)
     number = view.stay.number if view.stay else card.number
     is_scanned = len(number) == 13 and number.isdigit()
     done = request.GET.get("done", "")
@@ -144,7 +144,8 @@ def redeem(request: HttpRequest, card: WalletCard, token: str, pk: int) -> HttpR
     reward = catalogue.rewards().filter(pk=pk, is_active=True).first() if pk < 2**63 else None
     if reward is None:
         raise NotFound(_("This reward is not offered any more. Go back to your points and choose another."))
-    view = wallet.view(card.customer, key=reward.programme.key)
+    wallet.speak(reward)
+    view = wallet.view(card.customer, key=reward.programme.key, is_for_customer=True)
     offer = next((one for one in view.offers if one.reward.pk == reward.pk), None)
     if offer is None:
         raise NotFound(_("This reward is not offered any more. Go back to your points and choose another."))
@@ -163,7 +164,7 @@ def redeem(request: HttpRequest, card: WalletCard, token: str, pk: int) -> HttpR
                 )
             except DomainError as refused:
                 status, problem = refused.status, refused.message
-                view = wallet.view(card.customer, key=reward.programme.key)
+                view = wallet.view(card.customer, key=reward.programme.key, is_for_customer=True)
                 offer = next((one for one in view.offers if one.reward.pk == reward.pk), offer)
             else:
                 return _back(token, done=str(done.pk), programme=reward.programme.key)
@@ -209,10 +210,13 @@ def programme(request: HttpRequest, key: str) -> HttpResponse:
         raise NotFound(_("There is no such programme now."))
     language = _language(request, settings.LANGUAGE_CODE)
     with translation.override(language):
+        offered = list(Reward.objects.filter(programme=found, is_active=True).order_by("points", "pk")[:50])
+        for one in (found, *offered):
+            wallet.speak(one)
         context = {
             "programme": found,
             "plain": wallet.in_plain_words(found),
-            "rewards": Reward.objects.filter(programme=found, is_active=True).order_by("points", "pk")[:50],
+            "rewards": offered,
             "language": language,
             "languages": settings.LANGUAGES,
         }

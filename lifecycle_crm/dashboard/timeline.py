@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Case as DbCase
+from django.db.models import F, QuerySet, Subquery, Value, When
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -17,7 +18,7 @@ from customers.timeline import Item, Source
 from feedback.models import Answer, Case, CaseNote
 from lifecycle_crm.templatetags.crm import signed
 from loyalty import queries as points_queries
-from loyalty.models import Entry
+from loyalty.models import Entry, Programme
 from stages import evidence
 from stages.models import StageTransition
 
@@ -40,16 +41,24 @@ def _move(row: StageTransition) -> Item:
     )
 
 
-def _points(row: Entry) -> Item:
+def _points(row: Any) -> Item:
     title = f"{row.get_kind_display()} {signed(row.points)}"
     return Item(
         row.effective_at,
         "points",
         row.pk,
         _("Points: %(what)s") % {"what": title},
+        row.other_programme,
         reason=points_queries.explain(row),
         icon="gift",
     )
+
+
+def _entries(customer_id: int) -> QuerySet[Any]:
+    """With the name of the programme, where it is not the main one."""
+    main = Programme.earning().values("pk")[:1]
+    name = DbCase(When(programme=Subquery(main), then=Value("")), default=F("programme__name"))
+    return Entry.objects.filter(customer_id=customer_id).annotate(other_programme=name)
 
 
 def _answer(row: Answer) -> Item:
@@ -110,7 +119,7 @@ def _messages(customer_id: int) -> QuerySet[Any]:
 SOURCES: tuple[Source, ...] = (
     Source("stage", gettext_lazy("Stages"), "occurred_at", moves_of, _move),
     *FROM_CUSTOMERS,
-    Source("points", gettext_lazy("Points"), "effective_at", lambda pk: Entry.objects.filter(customer_id=pk), _points),
+    Source("points", gettext_lazy("Points"), "effective_at", _entries, _points),
     Source("answer", gettext_lazy("Answers"), "answered_at", lambda pk: Answer.objects.filter(customer_id=pk), _answer),
     Source(
         "case",

@@ -1,25 +1,30 @@
 """What the sample shop gives for points: rewards, vouchers and friends, all of it invented.
 
 The catalogue and who brought whom are there before the nights, so that the nights decide the referrals; redemptions come
-after them, from the points that the real purchases earned. Everything has a key: a second run adds nothing.
+between them, once a month, from the points that the real purchases earned. A second run adds nothing.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from random import Random
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Min
 
 from customers.models import Customer
+from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
+from loyalty import programme as programmes
 from loyalty import referrals, rewards, vouchers
-from loyalty.models import Account, Programme, Redemption, Reward, Voucher
+from loyalty.models import Account, Membership, Programme, Redemption, Reward, Voucher
 
 SHARE = 0.02
 """Of the buyers, so many were brought by a friend."""
-MOST_REDEMPTIONS = 60
+MOST_A_MONTH = 3
+A_MONTH = {"coffee": 2, "airline": 1, "plus": 1}
+"""So many redeem each month in the main programme and in each of the others; today three times as many, of whom some wait."""
 
 _CATALOGUE: tuple[dict[str, Any], ...] = (
     {
@@ -81,35 +86,61 @@ def bring_friends(*, seed: int) -> int:
     return done
 
 
-def redeem_some(*, seed: int) -> int:
-    """Let the holders of the most points redeem, and hand some of it out; how many redemptions there are."""
-    programme = Programme.current()
-    if programme is None or Redemption.objects.exists():
-        return Redemption.objects.count()
-    rng = Random(seed + 1)
-    catalogue = list(Reward.objects.filter(programme=programme).order_by("pk"))
-    holders = Account.objects.filter(programme=programme, balance__gte=15).select_related("customer")
-    some = list(holders.order_by("-balance", "customer__email")[: 4 * MOST_REDEMPTIONS])
-    for account in rng.sample(some, min(MOST_REDEMPTIONS, len(some))):
-        reward = rng.choice(catalogue)
-        try:
-            made = rewards.redeem(
-                reward=reward, customer=account.customer, key=f"sample:{account.customer_id}", source_type="sample"
-            )
-        except DomainError:
-            continue  # Too dear, or the last one is gone.
-        _go_on(made, rng.random())
-    for voucher in list(Voucher.objects.filter(state=Voucher.State.ISSUED).order_by("pk"))[::3]:
-        vouchers.use(code=voucher.code, key=f"sample:{voucher.pk}", reference="sample order")
-    return Redemption.objects.count()
+def redeem_some(*, seed: int, day: date, at: datetime | None = None) -> int:
+    """Let some of the members of each programme redeem, as of ``at`` (default: now), and hand most of it out; how many did.
+
+    Once for each ``day``, which is the night they came after: a second time it does nothing.
+    """
+    if Redemption.objects.filter(key__startswith=f"sample:{day}:").exists():
+        return 0
+    rng = Random(f"{seed}:{day}")
+    made = 0
+    with transaction.atomic():
+        for programme in Programme.objects.filter(is_active=True).order_by("position", "pk"):
+            catalogue = list(Reward.objects.filter(programme=programme, is_active=True).order_by("pk"))
+            if catalogue:
+                most = A_MONTH.get(programme.key, MOST_A_MONTH) * (3 if at is None else 1)
+                for customer, points in _holders(programme, catalogue, at or clock.now(), most, rng):
+                    wanted = [one for one in catalogue if one.points <= points]
+                    made += _redeem(rng.choice(wanted), customer, f"sample:{day}:{programme.pk}", at, rng)
+        for voucher in list(Voucher.objects.filter(state=Voucher.State.ISSUED).order_by("pk"))[::3]:
+            vouchers.use(code=voucher.code, key=f"sample:{voucher.pk}", reference="sample order", effective_at=at)
+    return made
 
 
-def _go_on(made: Redemption, chance: float) -> None:
+def _holders(
+    programme: Programme, catalogue: list[Reward], at: datetime, most: int, rng: Random
+) -> list[tuple[Customer, int]]:
+    """So many of those who can afford something, with what they have; of a membership those who are in it."""
+    if programme.kind != Programme.Kind.POINTS:
+        stays = Membership.objects.filter(programmes.running(at), programme=programme).select_related("customer")
+        found = [(one.customer, 0) for one in stays.order_by("customer__email")[: 40 * most]]
+    else:
+        cheapest = min(one.points for one in catalogue)
+        held = Account.objects.filter(programme=programme, balance__gte=cheapest).select_related("customer")
+        found = [(one.customer, one.balance) for one in held.order_by("-balance", "customer__email")[: 10 * most]]
+    return rng.sample(found, min(most, len(found)))
+
+
+def _redeem(reward: Reward, customer: Customer, key: str, at: datetime | None, rng: Random) -> int:
+    try:
+        made = rewards.redeem(
+            reward=reward, customer=customer, key=f"{key}:{customer.pk}", source_type="sample", effective_at=at
+        )
+    except DomainError:
+        return 0  # Too dear in truth, or the last one is gone.
+    _go_on(made, rng.random(), at)
+    return 1
+
+
+def _go_on(made: Redemption, chance: float, at: datetime | None) -> None:
+    """What was ordered a while ago is handed out; of the last ones, some still lie there."""
     if made.state != Redemption.State.ORDERED:
         return
-    if chance < 0.45:
-        rewards.hand_out(redemption=made, actor=None)
+    later = at + timedelta(hours=3) if at else None
+    if chance < (0.45 if at is None else 0.92):
+        rewards.hand_out(redemption=made, actor=None, effective_at=later)
     elif chance < 0.65:
-        rewards.prepare(redemption=made, actor=None)
-    elif chance < 0.75:
-        rewards.cancel(redemption=made, actor=None, reason="Ordered by mistake")
+        rewards.prepare(redemption=made, actor=None, effective_at=later)
+    elif chance < 0.75 or at is not None:
+        rewards.cancel(redemption=made, actor=None, reason="Ordered by mistake", effective_at=later)

@@ -10,7 +10,7 @@ What keeps it true:
 """
 
 from loyalty.ledger.adjustments import adjust, needs_approval
-from loyalty.ledger.belongings import merged_into, survivor
+from loyalty.ledger.belongings import merged_into, one_person, survivor, survivors
 from loyalty.ledger.due import activate_due, expire_due, release_due
 from loyalty.ledger.earnings import earn, earn_many, earn_selected, hold_for
 from loyalty.ledger.freezing import freeze, prove, unfreeze
@@ -48,6 +48,7 @@ __all__ = [
     "merge",
     "merged_into",
     "needs_approval",
+    "one_person",
     "post_hold",
     "prove",
     "redeem",
@@ -55,6 +56,7 @@ __all__ = [
     "reverse",
     "reverse_many",
     "survivor",
+    "survivors",
     "transfer",
     "undo",
     "unfreeze",

@@ -66,6 +66,42 @@ def merged_into(customer: Customer) -> list[int]:
     return sorted(found)
 
 
+def one_person(programme: int, customers: str) -> str:
+    """A SELECT of ``old, now``: what ``old`` did in this programme counts for ``now``, one of the customers that
+    ``customers`` selects the ids of; "" while nobody is merged.
+
+    Who was merged away counts for nobody else, and nothing counts for them as long as the merge stands.
+    """
+    if not Merge.objects.filter(programme=programme, undone_at=None).exists():
+        return ""
+    pair = _pair(programme)
+    return (
+        f"WITH RECURSIVE asked(id) AS ({customers}), line(old, now) AS ("
+        f"SELECT f.customer_id, i.customer_id FROM {pair} WHERE i.customer_id IN (SELECT id FROM asked) "
+        f"UNION SELECT f.customer_id, l.now FROM line l CROSS JOIN {pair} WHERE i.customer_id = l.old) "
+        "SELECT x.old, x.now FROM (SELECT old, now FROM line UNION ALL SELECT id, id FROM asked) x "
+        f"WHERE NOT EXISTS (SELECT 1 FROM {pair} WHERE f.customer_id = x.now)"
+    )
+
+
+def survivors(programme: int, customers: str) -> str:
+    """A SELECT of the ids of who these customers are now in this programme, each once."""
+    pair = _pair(programme)
+    return (
+        f"WITH RECURSIVE up(id) AS (SELECT customer_id FROM ({customers}) c "
+        f"UNION SELECT i.customer_id FROM up u CROSS JOIN {pair} WHERE f.customer_id = u.id) "
+        f"SELECT u.id FROM up u WHERE NOT EXISTS (SELECT 1 FROM {pair} WHERE f.customer_id = u.id)"
+    )
+
+
+def _pair(programme: int) -> str:
+    """SQL: the merges ``m`` of a programme that stand, from the account ``f`` into the account ``i``."""
+    return (
+        "loyalty_merge m JOIN loyalty_account f ON f.id = m.from_account_id "
+        f"JOIN loyalty_account i ON i.id = m.into_account_id AND m.undone_at IS NULL AND m.programme_id = {int(programme)}"
+    )
+
+
 def open_accounts(customer: Customer) -> None:
     """An account in each programme in which they have anything, because a merge stands between two accounts."""
     found = set(Redemption.objects.filter(customer=customer).values_list("reward__programme", flat=True))

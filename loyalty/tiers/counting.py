@@ -8,7 +8,8 @@ from typing import Any
 from customers import givebacks
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.moments import parameter
-from loyalty.models import Ladder, Merge
+from loyalty import ledger
+from loyalty.models import Ladder
 
 MONTH_SECONDS = 365 * 86_400 // 12
 """A month of a rolling window, so that twelve of them are 365 days."""
@@ -38,7 +39,7 @@ def counted(ladder: Ladder, customers: str, as_of: datetime) -> tuple[str, list[
         return f"{column} < %s" + ("" if start is None else f" AND {column} >= %s")
 
     programme = int(ladder.programme_id)
-    whose = _merged(programme, customers)
+    whose = ledger.one_person(programme, customers)
 
     def of(alias: str) -> tuple[str, str]:
         """Whom a row counts for, and FROM which rows to take it, as far as its WHERE."""
@@ -65,24 +66,4 @@ def counted(ladder: Ladder, customers: str, as_of: datetime) -> tuple[str, list[
         f"SELECT {who} AS customer_id, o.{amount} AS amount, o.placed_at AS at FROM ({placed}) AS o "
         f"{rows} AND {within('o.placed_at')}",
         [*params, *bounds],
-    )
-
-
-def _merged(programme: int, customers: str) -> str:
-    """A SELECT of ``old, now``: what ``old`` did counts for ``now``, one of these customers; "" while nobody is merged.
-
-    Who was merged away counts for nobody else, and nothing counts for them as long as the merge stands.
-    """
-    if not Merge.objects.filter(programme=programme, undone_at=None).exists():
-        return ""
-    pair = (
-        "loyalty_merge m JOIN loyalty_account f ON f.id = m.from_account_id "
-        f"JOIN loyalty_account i ON i.id = m.into_account_id AND m.undone_at IS NULL AND m.programme_id = {programme}"
-    )
-    return (
-        f"WITH RECURSIVE asked(id) AS ({customers}), line(old, now) AS ("
-        f"SELECT f.customer_id, i.customer_id FROM {pair} WHERE i.customer_id IN (SELECT id FROM asked) "
-        f"UNION SELECT f.customer_id, l.now FROM line l CROSS JOIN {pair} WHERE i.customer_id = l.old) "
-        "SELECT x.old, x.now FROM (SELECT old, now FROM line UNION ALL SELECT id, id FROM asked) x "
-        f"WHERE NOT EXISTS (SELECT 1 FROM {pair} WHERE f.customer_id = x.now)"
     )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -32,39 +30,11 @@ from lifecycle_crm.demo import shop  # noqa: E402
 from lifecycle_crm.lib import batches, clock  # noqa: E402
 from stages.models import Chunk  # noqa: E402
 from tests.bench import grow, ledger, points, sending  # noqa: E402
+from tests.bench.clocks import counted, timed  # noqa: E402
 
 GROWN_FROM = 10_000
 LARGEST_LOADED = 100_000
 """A larger shop is ``GROWN_FROM`` people copied, with four times the orders and twice the events."""
-
-
-def timed(work: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def cpu() -> float:
-    """Seconds of CPU so far: this process and, where the server is on this machine, its process that serves us.
-
-    On a machine with other work this says more than the clock. ``PGOPTIONS`` keeps PostgreSQL to that one process.
-    """
-    own = time.process_time()
-    if connection.vendor != "postgresql":
-        return own
-    [(pid,)] = batches.rows("SELECT pg_backend_pid()")
-    stat = Path(f"/proc/{pid}/stat")
-    if not stat.exists():
-        return own
-    fields = stat.read_text().rpartition(")")[2].split()
-    return own + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def counted(work: Callable[[], Any]) -> tuple[float, float]:
-    """``(seconds by the clock, seconds of CPU)`` of work."""
-    before = cpu()
-    took = timed(work)
-    return took, cpu() - before
 
 
 def floor() -> None:

@@ -22,7 +22,7 @@ from lifecycle_crm import reactions
 from lifecycle_crm.dashboard.timeline import SOURCES
 from lifecycle_crm.lib import clock
 from loyalty import ledger
-from loyalty.models import Entry
+from loyalty.models import Entry, Programme
 from stages import presets
 from stages.models import Pin, StageTransition
 from tests.factories import UserFactory
@@ -210,6 +210,13 @@ def test_the_time_line_can_be_limited_to_kinds(owner: Client, someone: Customer)
     titles = re.findall(r'<div class="what">\s*<p><(?:strong|a[^>]*)>(.*?)</', page)
     assert titles == ["Refund for order " + Order.objects.get().source_id, "Message “News”"]
     assert "Not sent: has not agreed to this" in page
+
+
+def test_points_of_another_programme_than_the_main_one_are_said_to_be_of_it(owner: Client, someone: Customer) -> None:
+    ledger.earn(customer=someone, points=7, key="m", programme=Programme.objects.create(name="Miles", key="miles"))
+    page = page_of(owner, someone, "?kind=points")
+    assert page.count("Miles") == 1
+    assert "Earned +7" in page
 
 
 def test_older_lines_come_as_a_fragment(owner: Client, someone: Customer) -> None:

@@ -17,10 +17,12 @@ from customers import facts
 from customers.models import Customer
 from lifecycle_crm.accounts.models import ApiKey, Role
 from lifecycle_crm.lib import clock
-from loyalty import audit, catalogue, ledger, referrals, rewards, tiers, vouchers, wallet
+from loyalty import audit, catalogue, earning, ledger, referrals, rewards, rules, tiers, vouchers, wallet
 from loyalty import programme as programmes
 from loyalty.models import (
     Account,
+    EarningRule,
+    Entry,
     HouseholdMember,
     Membership,
     Merge,
@@ -29,11 +31,12 @@ from loyalty.models import (
     Redemption,
     Referral,
     RewardUse,
+    RuleUse,
     TierStanding,
     Voucher,
 )
 from tests.factories import UserFactory
-from tests.loyalty.factories import CustomerFactory, give
+from tests.loyalty.factories import SPRING, CustomerFactory, OrderFactory, give
 from tests.loyalty.test_api import post
 
 pytestmark = pytest.mark.django_db
@@ -163,6 +166,119 @@ def test_a_limit_per_customer_counts_what_the_other_had() -> None:
     ledger.unmerge(merge=made)
     rewards.redeem(reward=reward, customer=bo, key="b")
     proved()
+
+
+@pytest.fixture
+def visits() -> Programme:
+    """Ten points an order, at most twelve a day, and fifty for the first order ever."""
+    main = Programme.objects.get()
+    EarningRule.objects.filter(programme=main).delete()
+    told = {"programme": main, "starts_at": None}
+    rules.create(kind="order", name="For coming by", points=10, limit_points=12, limit_per="day", **told)
+    rules.create(kind="first_order", name="Welcome", points=50, **told)
+    return main
+
+
+def bought(*customers: Customer, day: int = 0) -> list[int]:
+    """An order of each on this day, told one after the other; what they earned."""
+    got = []
+    for customer in customers:
+        order = OrderFactory(customer=customer, placed_at=SPRING + timedelta(days=day))
+        earning.award_for_orders([order.pk])
+        got.append(
+            sum(
+                Entry.objects.filter(source_id=str(order.pk), source_type="order", kind="earn").values_list(
+                    "points", flat=True
+                )
+            )
+        )
+    return got
+
+
+def test_a_limit_of_a_rule_is_one_for_a_merged_person_until_it_is_undone(visits: Programme) -> None:
+    ada, bo, cy, other = CustomerFactory(), CustomerFactory(), CustomerFactory(), CustomerFactory()
+    assert bought(ada, bo, other) == [60, 60, 60]
+    [first] = ledger.merge(customer=ada, into=bo, key="m1")
+    [second] = ledger.merge(customer=bo, into=cy, key="m2")
+    # The first order of Cy is not the first of this person, and 20 of the 12 points a day are used up.
+    assert bought(ada, bo, cy, other) == [0, 0, 0, 2]
+    assert bought(cy, ada, bo, other, day=1) == [10, 2, 0, 10]
+    ledger.unmerge(merge=second)
+    assert bought(cy, day=1) == [2]
+    assert bought(bo, ada, day=2) == [10, 2]
+    ledger.unmerge(merge=first)
+    assert bought(bo, ada, day=2) == [2, 10]
+    assert set(RuleUse.objects.values_list("customer", flat=True)) == {ada.pk, bo.pk, cy.pk, other.pk}
+    proved()
+
+
+def test_a_batch_of_orders_of_a_merged_person_has_one_limit(visits: Programme) -> None:
+    ada, bo = CustomerFactory(), CustomerFactory()
+    bought(ada, bo)
+    ledger.merge(customer=ada, into=bo, key="m")
+    rows = [
+        OrderFactory(customer=one, placed_at=SPRING + timedelta(days=3, hours=n))
+        for n, one in enumerate((ada, bo, ada))
+    ]
+    earning.award_for_orders([row.pk for row in rows])
+    got = [Entry.objects.filter(key=f"order:{row.pk}").values_list("points", flat=True).first() for row in rows]
+    assert got == [10, 2, None]
+
+
+def test_a_birthday_of_a_merged_person_is_one_a_year() -> None:
+    main = Programme.objects.get()
+    rules.create(programme=main, kind="birthday", name="Happy birthday", points=75, starts_at=None)
+    ada, bo = (CustomerFactory(birth_date=SPRING.date()) for _one in range(2))
+    give(ada, 1)
+    ledger.merge(customer=ada, into=bo, key="m")
+    assert earning.award_for_birthdays(SPRING.date(), low=min(ada.pk, bo.pk), high=max(ada.pk, bo.pk) + 1) == 1
+    assert earning.award_for_birthdays(SPRING.date(), low=min(ada.pk, bo.pk), high=max(ada.pk, bo.pk) + 1) == 0
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("buy"), st.integers(0, 2), st.integers(0, 1)),
+            st.tuples(st.just("merge"), st.integers(0, 2), st.integers(0, 2)),
+            st.tuples(st.just("undo"), st.integers(0, 5), st.just(0)),
+        ),
+        max_size=14,
+    )
+)
+def test_limits_follow_who_is_one_person_through_any_merges(
+    visits: Programme, moves: list[tuple[str, int, int]]
+) -> None:
+    """Against a model of three people: whom one is with, and what each used up."""
+    with transaction.atomic():
+        people = [CustomerFactory() for _one in range(3)]
+        into: dict[int, int] = {}
+        used: list[tuple[int, int, int]] = []
+        welcomed: set[int] = set()
+        made: list[tuple[Merge, int]] = []
+
+        def now(n: int) -> int:
+            return now(into[n]) if n in into else n
+
+        for n, one in enumerate(people):
+            give(one, 1, key=f"open:{n}")
+        for what, first, second in moves:
+            if what == "buy":
+                mine = {n for n in range(3) if now(n) == now(first)}
+                left = max(0, 12 - sum(points for n, day, points in used if n in mine and day == second))
+                welcome = 0 if mine & welcomed else 50
+                assert bought(people[first], day=second) == [min(10, left) + welcome]
+                used.append((first, second, min(10, left)))
+                welcomed |= {first} if welcome else set()
+            elif what == "merge" and first != second and first not in into and now(second) != first:
+                [merge] = ledger.merge(customer=people[first], into=people[second], key=f"m{len(made)}")
+                into[first] = second
+                made.append((merge, first))
+            elif what == "undo" and first < len(made) and Merge.objects.filter(pk=made[first][0].pk, undone_at=None):
+                ledger.unmerge(merge=made[first][0])
+                del into[made[first][1]]
+        proved()
+        transaction.set_rollback(True)
 
 
 def test_card_links_and_codes_of_both_lead_to_one_wallet(client: Client) -> None:

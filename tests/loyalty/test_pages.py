@@ -105,7 +105,7 @@ def test_the_overview_costs_the_same_number_of_queries_at_any_size(
     ola.get(reverse("loyalty:overview"))
     for _ in range(25):
         give(CustomerFactory(), 10)
-    with django_assert_max_num_queries(11):
+    with django_assert_max_num_queries(12):
         ola.get(reverse("loyalty:overview"))
 
 

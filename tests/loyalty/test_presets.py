@@ -3,12 +3,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import translation
 
 from customers.models import CustomerFacts, Event
 from lifecycle_crm import night, reactions
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Conflict
-from loyalty import audit, presets, programme, queries, rewards, rules, sentences, tiers
+from loyalty import audit, presets, programme, queries, rewards, rules, sentences, tiers, wallet
 from loyalty.models import EarningRule, Entry, Membership, Programme, Reward, Tier, TierStanding
 from tests.loyalty.factories import CustomerFactory, OrderFactory
 
@@ -97,3 +100,27 @@ def test_a_membership_costs_its_fee_and_a_card_nothing() -> None:
     assert Membership.objects.count() == 2
     assert sentences.programme(plus) == ["It costs US$49.00 for 12 months."]
     assert not rules.in_force(plus).exists()
+
+
+@pytest.mark.parametrize("installed_in", ["en", "sv"])
+def test_what_a_preset_brought_is_said_in_the_language_of_the_reader(installed_in: str) -> None:
+    with translation.override(installed_in):
+        made = presets.install(preset=presets.get("airline"))
+    rewards.create(programme=made, name="Own reward", kind="product", points=5)
+    ada = CustomerFactory()
+    programme.join(programme=made, customer=ada)
+    stored = list(made.rewards.values_list("name", flat=True))
+    public, own = reverse("loyalty:programme-public", args=["airline"]), wallet.path(wallet.card(ada))
+    for language, words in {
+        "en": ("Frequent flyer", "Kilometres flown: 1 point for each km.", "Lounge at every airport", "One bag more"),
+        "sv": ("Flygprogrammet", "Flugna kilometer: 1 poäng per km.", "Lounge på varje flygplats", "En väska till"),
+        "nb": ("1 poeng per km.", "250 poeng hver gang."),
+        "pl": ("Program lotniczy", "Przelecane kilometry: 1 punkt za", "Jedna sztuka bagażu więcej"),
+        "cs": ("1 bod za každou jednotku km.", "250 bodů pokaždé."),
+    }.items():
+        for address in (public, own):
+            page = Client().get(address, {"lang": language, "programme": "airline"}).content.decode()
+            for word in (*words, "Own reward"):
+                assert word in page, word
+            assert language == "en" or "Kilometres flown" not in page
+    assert list(made.rewards.values_list("name", flat=True)) == stored

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -7,10 +9,12 @@ from django.test import Client
 from django.urls import reverse
 
 from lifecycle_crm.accounts.models import Role
+from lifecycle_crm.lib import clock
 from loyalty import presets, rules, tiers
-from loyalty.models import EarningRule, Ladder, Programme, Tier
+from loyalty import programme as programmes
+from loyalty.models import EarningRule, Ladder, Programme, Tier, TierStanding
 from tests.factories import UserFactory
-from tests.loyalty.factories import CustomerFactory, OrderFactory
+from tests.loyalty.factories import CustomerFactory, OrderFactory, give
 
 pytestmark = pytest.mark.django_db
 
@@ -55,6 +59,18 @@ def test_a_preset_is_installed_by_one_click(ola: Client) -> None:
     )
     assert "is installed already" in text(again)
     assert Programme.objects.count() == 2
+
+
+def test_programmes_stand_side_by_side_with_what_is_owed_in_each(ola: Client, points: Programme) -> None:
+    other = programmes.create(name="Miles", key="miles")
+    tiers.set_ladder(programme=points, steps=[tiers.Step("Gold", 100, key="gold"), tiers.Step("Ruby", 900, key="ruby")])
+    ada, bo = CustomerFactory(), CustomerFactory()
+    give(ada, 1200)
+    give(bo, 30, programme=other, active_at=clock.now() + timedelta(days=3))
+    TierStanding.objects.create(programme=points, customer=ada, tier="ruby", since=clock.now())
+    page = " ".join(re.sub(r"<[^>]*>", " ", text(ola.get(url("programmes")))).split())
+    assert "Points Points main programme 1 1,200 1 Gold 0 , Ruby 1 Active" in page
+    assert "Miles Points 1 30 0 – Active" in page
 
 
 def test_a_rule_is_said_in_words_before_it_is_added(ola: Client, points: Programme) -> None:

@@ -9,10 +9,10 @@ import pytest
 from django.db.models import Sum
 
 from lifecycle_crm.lib import clock
-from loyalty import audit, ledger
+from loyalty import audit, earning, ledger, rules
 from loyalty.errors import HoldResolved
-from loyalty.models import Account, Entry, Hold, Merge
-from tests.loyalty.factories import CustomerFactory, give
+from loyalty.models import Account, EarningRule, Entry, Hold, Merge, Programme
+from tests.loyalty.factories import SPRING, CustomerFactory, OrderFactory, give
 from tests.loyalty.test_races import at_once, loaded
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -129,4 +129,24 @@ def test_a_merge_and_redemptions_at_once_lose_nothing() -> None:
     assert Merge.objects.count() == 1
     sums = Account.objects.aggregate(left=Sum("balance"), spent=Sum("spent"))
     assert sums["left"] + sums["spent"] == 200
+    assert audit.problems() == []
+
+
+def test_two_who_are_one_person_use_up_a_limit_once() -> None:
+    """Both accounts are locked for either's order: a limit of ten a day gives ten, whoever of them buys first."""
+    main = Programme.objects.get()
+    EarningRule.objects.filter(programme=main).delete()
+    rules.create(
+        programme=main, kind="order", name="Visit", points=10, limit_points=10, limit_per="day", starts_at=None
+    )
+    both = loaded(10), CustomerFactory()
+    ledger.merge(customer=both[0], into=both[1], key="m")
+    orders = [
+        [OrderFactory(customer=both[n % 2], placed_at=SPRING + timedelta(days=day, minutes=n)).pk for n in range(6)]
+        for day in range(5)
+    ]
+    for day in orders:
+        assert at_once(6, lambda n, day=day: earning.award_for_orders([day[n]])) == {"done": 6}
+    earned = Entry.objects.filter(kind="earn", source_type="order")
+    assert [one.points for one in earned] == [10] * 5
     assert audit.problems() == []

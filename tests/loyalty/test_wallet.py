@@ -9,7 +9,7 @@ from django.core import signing
 from django.test import Client
 from django.urls import reverse
 
-from customers.models import Customer
+from customers.models import Customer, Product
 from lifecycle_crm.accounts.models import ApiKey
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Gone
@@ -247,6 +247,43 @@ def test_rules_are_said_from_the_programme_and_those_for_a_segment_are_not() -> 
     programmes.stop(programme=programme)
     assert Client().get(reverse("loyalty:programme-public", args=[programme.key])).status_code == 404
     assert Client().get(reverse("loyalty:programme-public", args=["nothing"])).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "language, words",
+    [
+        ("en", "By distance: 1 point for each km. Each flight: 250 points each time. Silver flies on: 1.25 times the "
+               "points, for the tier Silver. 3 points for each piece of the product Green tea."),
+        ("sv", "By distance: 1 poäng per km. Each flight: 250 poäng varje gång. Silver flies on: 1,25 gånger poängen, "
+               "för nivån Silver."),
+        ("nb", "By distance: 1 poeng per km. Each flight: 250 poeng hver gang. Silver flies on: 1,25 ganger poengene"),
+        ("pl", "By distance: 1 punkt za każdą jednostkę km. Each flight: 250 punktów za każdym razem."),
+        ("cs", "By distance: 1 bod za každou jednotku km. Each flight: 250 bodů pokaždé."),
+    ],
+)  # fmt: skip
+def test_rules_about_events_and_products_are_said_to_customers_without_our_systems_names(
+    language: str, words: str
+) -> None:
+    air = programmes.create(name="Air", key="air", kind="points")
+    tiers.set_ladder(programme=air, steps=[tiers.Step("Silver", 1000, key="silver")])
+    Product.objects.create(sku="T-1", name="Green tea")
+    for values in (
+        {"kind": "event", "name": "By distance", "points": 1, "subject": "flight_done", "property": "km"},
+        {"kind": "event", "name": "Each flight", "points": 250, "subject": "flight_done"},
+        {
+            "kind": "multiplier",
+            "name": "Silver flies on",
+            "percent": 125,
+            "subject": "flight_done",
+            "tiers": ["silver"],
+        },
+        {"kind": "product", "name": "Tea", "points": 3, "subject": "T-1"},
+    ):
+        rules.create(programme=air, **values)
+    page = text(Client().get(reverse("loyalty:programme-public", args=["air"]), {"lang": language}))
+    assert words in page
+    assert "flight_done" not in page
+    assert "T-1" not in page
 
 
 def test_it_shows_the_way_to_the_next_tier(ada: Customer) -> None:

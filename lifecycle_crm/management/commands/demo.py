@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser
-from datetime import date
+from collections.abc import Iterator
+from datetime import date, timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -12,8 +13,10 @@ from django.core.management.base import BaseCommand, CommandError
 from customers.models import Customer
 from lifecycle_crm import night
 from lifecycle_crm.demo import club, shop
+from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.models import Note
+from stages.models import Night
 
 
 class Command(BaseCommand):
@@ -57,8 +60,22 @@ class Command(BaseCommand):
     def _replay(self, note: dict[str, Any]) -> None:
         began = time.monotonic()
         first, last = date.fromisoformat(note["from"]), date.fromisoformat(note["to"])
-        count = night.replay(first, last, progress=lambda text: self._say(f"nights replayed up to {text}", began))
+        count = redeemed = 0
+        for start, end in _months(first, last):
+            count += night.replay(start, end, progress=lambda text: self._say(f"nights replayed up to {text}", began))
+            if not Night.objects.filter(business_date__gt=end).exists():
+                # On the morning after; after the last night now, so that the shop has something to hand out today.
+                at = clock.day_end(end) + timedelta(hours=10) if end < last else None
+                redeemed += club.redeem_some(seed=note["seed"], day=end, at=at)
         Note.objects.filter(name=shop.NOTE).update(value={**note, "nights": True})
-        self._say(f"{count} nights are replayed", began)
-        began = time.monotonic()
-        self._say(f"{club.redeem_some(seed=note['seed'])} invented redemptions", began)
+        self._say(f"{count} nights are replayed, with {redeemed} invented redemptions between them", began)
+
+
+def _months(first: date, last: date) -> Iterator[tuple[date, date]]:
+    """The dates in parts that end with the first of a month."""
+    start = first
+    while start <= last:
+        of_next = (start.replace(day=1) + timedelta(days=32)).replace(day=1)
+        end = min(start if start.day == 1 else of_next, last)
+        yield start, end
+        start = end + timedelta(days=1)
