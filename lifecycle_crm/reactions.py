@@ -32,6 +32,7 @@ from lifecycle_crm.lib.models import SetAside
 from lifecycle_crm.lib.moments import parameter
 from loyalty import causes, earning, referrals, tiers
 from loyalty import standing as points_standing
+from loyalty.models import TierChange
 from stages import engine, presets
 
 logger = logging.getLogger(__name__)
@@ -70,12 +71,15 @@ AFTER: dict[type[models.Model], tuple[str, list[Verb]]] = {
     ),
     Refund: ("occurred_at", [earning.reverse_for_refunds, referrals.take_back_for_refunds, rollups.late_refunds]),
     Event: ("occurred_at", [earning.award_for_events, _journeys_of_events]),
+    TierChange: ("effective_at", [entering.for_tiers]),
     Response: ("answered_at", [cases.open_for_responses, _reward_answers, entering.for_answers]),
 }
 
 ONLY: dict[type[models.Model], Callable[[], models.Q | None]] = {
     # A visit is no news to anybody: of events only those are drained that something follows from. ``None``: of none.
     Event: _names_of_events,
+    # Nobody else reacts to a tier.
+    TierChange: lambda: models.Q(kind=TierChange.Kind.UP) if plans.starts_by("tier") else None,
 }
 
 NUMBERS: list[Callable[[datetime], list[Source]]] = [points_standing.numbers, scores.numbers, tracking.numbers]

@@ -24,7 +24,7 @@ from campaigns.models import Journey
 from customers.facts import bool_literal
 from customers.models import Customer, Segment
 from lifecycle_crm.lib import batches, bell, clock
-from lifecycle_crm.lib.moments import DAY, from_seconds, parameter, seconds
+from lifecycle_crm.lib.moments import DAY, from_seconds, parameter, placeholder, seconds
 
 GUARD_FLOOR = 50
 GUARD_SHARE_PERCENT = 20
@@ -110,6 +110,22 @@ def for_answers(ids: Sequence[int]) -> int:
     return _let_in(of)
 
 
+def for_tiers(ids: Sequence[int]) -> int:
+    """Tiers that were reached; who falls reaches none."""
+
+    def of(one: InForce) -> Causes | None:
+        if one.plan.trigger.on != "tier":
+            return None
+        return Causes(
+            "SELECT c.customer_id, 'tier:' || CAST(c.id AS text) AS cause, c.effective_at AS moment "
+            f"FROM loyalty_tierchange c WHERE c.id IN ({_ids(ids)}) AND c.kind = 'up' AND c.to_tier = %s "
+            f"AND c.is_history = {bool_literal(False)}",
+            (one.plan.trigger.subject,),
+        )
+
+    return _let_in(of)
+
+
 def _moves(one: InForce, where: str, params: Sequence[Any]) -> Causes | None:
     trigger = one.plan.trigger
     if trigger.on not in ("stage_entered", "stage_left"):
@@ -154,6 +170,21 @@ def _of_night(one: InForce, night_id: int, business_date: date, low: int, high: 
                 (pk, day, "entered" if trigger.on == "segment_entered" else "left", low, high),
             )
         ]
+    if trigger.on == "points_expiring":
+        # As the night sees them: points that end on the date so many days from now.
+        first = clock.day_end(date.fromordinal(business_date.toordinal() + int(trigger.subject)))
+        last = clock.day_end(date.fromordinal(business_date.toordinal() + int(trigger.subject) + 1))
+        return [
+            Causes(
+                f"SELECT l.customer_id, %s AS cause, {placeholder()} AS moment FROM loyalty_lot l "
+                f"WHERE l.remaining > 0 AND l.expires_at > %s AND l.expires_at <= %s AND l.{within.format('l')} "
+                "GROUP BY l.customer_id",
+                (
+                    f"points:{clock.business_date(last)}", parameter(clock.now()), parameter(first), parameter(last),
+                    low, high,
+                ),
+            )
+        ]  # fmt: skip
     return []
 
 

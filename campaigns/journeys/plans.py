@@ -65,6 +65,11 @@ def stop(journey: Journey, **why: object) -> None:
     Journey.objects.filter(pk=journey.pk, state=Journey.State.LIVE).update(state=Journey.State.PAUSED, guard=why)
 
 
+def starts_by(trigger: str) -> bool:
+    """Whether a live journey begins with such a trigger."""
+    return any(one.plan.trigger.on == trigger for one in live())
+
+
 def event_names() -> list[str]:
     """The names of events that a live journey begins with, waits for or counts as its goal."""
     names: set[str] = set()

@@ -43,6 +43,13 @@ def trigger(tree: Any) -> str:
                 "low": low or 0,
                 "high": 10 if high is None else high,
             }
+        case "tier" if tree.get("tier"):
+            return _("Reaches the tier “%(name)s”") % {"name": tree["tier"]}
+        case "points_expiring" if tree.get("days"):
+            days = _n(tree["days"])
+            return ngettext("Has points that expire in %(n)s day", "Has points that expire in %(n)s days", days) % {
+                "n": num(days)
+            }
     return _("Nothing lets people in yet")
 
 

@@ -15,6 +15,8 @@ from campaigns.journeys import engine, entering, goals, plans, publishing
 from campaigns.models import Journey, JourneyRun, JourneyStep, Message
 from customers.models import CustomerFacts, DirtyCustomer, Event, Order, Segment, SegmentChange, SegmentDay
 from lifecycle_crm.lib import clock
+from loyalty import ledger
+from loyalty.models import Entry, Programme, TierChange
 from stages.models import StageTransition
 from tests.campaigns.factories import NOON, VariantFactory, person, went_dormant
 from tests.campaigns.factories import night as a_night
@@ -418,3 +420,45 @@ def test_it_undoes_a_night_for_those_who_got_nothing_yet(text):
     later = a_night(NOON + timedelta(hours=12), days_before=0)
     went_dormant(bo, later)
     assert entering.for_moves("t.night_id = %s", [later.pk]) == 1
+
+
+def test_it_starts_at_a_tier_that_was_reached_and_not_at_one_that_was_lost(text):
+    anna, bo = person(), person()
+    programme = Programme.objects.create(name="Points", is_active=True)
+    rows = [
+        TierChange.objects.create(
+            programme=programme,
+            customer=who,
+            kind=kind,
+            from_tier=was,
+            to_tier="gold",
+            counted=9,
+            effective_at=clock.now(),
+        )
+        for who, kind, was in ((anna, "up", "silver"), (bo, "down", "black"))
+    ]
+    journey([{"id": "s1", "do": "message", "template": text}], {"on": "tier", "tier": "gold"})
+    assert entering.for_tiers([one.pk for one in rows]) == 1
+    assert JourneyRun.objects.get().customer_id == anna.pk
+
+
+def test_it_starts_some_days_before_points_expire_once_and_gives_points_once(text, noon):
+    anna, bo = person(), person()
+    night = a_night(NOON - timedelta(hours=12))
+    programme = Programme.objects.create(name="Points", is_active=True)
+    for who, days in ((anna, 7), (bo, 9)):
+        ledger.earn(
+            customer=who, points=50, key=f"gift:{who.pk}", programme=programme,
+            expires_at=clock.day_end(night.business_date + timedelta(days=days + 1)),
+        )  # fmt: skip
+    journey([{"id": "s1", "do": "points", "points": 20, "reason": "Use them"}], {"on": "points_expiring", "days": 7})
+    seen = {"night_id": night.pk, "business_date": night.business_date, "as_of": night.as_of, "low": 0, "high": 2**62}
+    assert entering.for_night(**seen) == {"journeys_entered": 1}
+    assert entering.for_night(**seen) == {}
+    DirtyCustomer.objects.all().delete()
+    assert engine.advance_due() == {"points": 1, "done": 1}
+    run = JourneyRun.objects.get()
+    assert (run.customer_id, trail(anna)) == (anna.pk, ["s1:points", ":left"])
+    assert list(Entry.objects.filter(source_type="journey").values_list("points", "key")) == [
+        (20, f"journey:{run.pk}:s1")
+    ]
