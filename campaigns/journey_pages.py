@@ -84,9 +84,10 @@ def _stopped(journey: Journey) -> str:
 
 @require_GET
 def journey_list(request: HttpRequest) -> HttpResponse:
+    found: list[Any] = list(results.journeys()[:PAGE])
     rows = [
         {"journey": one, "trigger": words.trigger(one.draft.get("trigger")), "goal": _share(one.reached, one.entered)}
-        for one in results.journeys()[:PAGE]
+        for one in found
     ]
     may_steer = may(request, User.may_steer)
     return page(request, "campaigns/journeys.html", {"rows": rows, "starts": starts.STARTS, "may_steer": may_steer})
@@ -349,7 +350,7 @@ def people(request: HttpRequest, pk: int) -> HttpResponse:
     before = request.GET.get("before", "")
     if before.isdigit() and len(before) < 19:
         found = found.filter(pk__lt=int(before))
-    rows = list(found[: PAGE + 1])
+    rows: list[Any] = list(found[: PAGE + 1])
     more = rows[PAGE - 1].pk if len(rows) > PAGE else None
     asked = request.GET.get("who", "").strip()[:100]
     names = {one["id"]: one["sentence"] for one in _flat(_Lines(journey, {}).lines(_tree(journey), ""))}
@@ -499,7 +500,7 @@ def attempt(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _tried(one: trying.Tried, sees: bool) -> dict[str, Any]:
-    verdicts = {gate.SEND: _("Would be sent now"), gate.HELD: _("Would wait"), gate.SKIPPED: _("Would be skipped")}
+    verdicts = {gate.SEND: _("Would be sent"), gate.HELD: _("Would wait"), gate.SKIPPED: _("Would be skipped")}
     reasons = dict(Message.Reason.choices)
     verdict = one.verdict
     return {

@@ -138,7 +138,7 @@ class TriedOut(serializers.Serializer):
     step = serializers.CharField()
     at = serializers.DateTimeField()
     outcome = serializers.CharField()
-    data = serializers.JSONField()
+    data: Any = serializers.JSONField()
     asked = serializers.SerializerMethodField(help_text="Conditions of a split: branch, holds, because.")
     subject = serializers.CharField()
     text = serializers.CharField()

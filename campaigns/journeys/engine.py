@@ -130,7 +130,10 @@ def _take(journey: Journey, size: int, now: datetime, pk: int | None = None) -> 
         """,
         params,
     )
-    return [Traveller(*row[:6], row[6] is not None, row[7]) for row in rows]
+    return [
+        Traveller(run, customer, number, step, since, due, goal_at is not None, zone)
+        for run, customer, number, step, since, due, goal_at, zone in rows
+    ]
 
 
 def _move(one: InForce, found: list[Traveller], now: datetime) -> Counter[str]:
@@ -258,9 +261,9 @@ def _plan_messages(one: InForce, passed: list[Taken], now: datetime, told: Count
         if step.outcome == Outcome.MESSAGE:
             groups[step.step, who.number].append(who.customer)
     for (step_id, number), customers in groups.items():
-        step = one.plan.at[step_id]
-        assert isinstance(step, Message)
-        campaign = campaign_of(one.journey, step)
+        letter = one.plan.at[step_id]
+        assert isinstance(letter, Message)
+        campaign = campaign_of(one.journey, letter)
         planning.plan(campaign=campaign, run_key=run_key(campaign, number), audience=customers, as_of=now)
         told["messages"] += len(customers)
     return answer

@@ -102,8 +102,7 @@ def set_up(*, journey: Journey, **given: Any) -> Journey:
     for name, low, high in (("holdout_percent", 0, 90), ("again_days", 1, 3650), ("goal_days", 1, 365)):
         if name in given and not (isinstance(given[name], int) and low <= given[name] <= high):
             raise InvalidInput(
-                _("%(name)s is a whole number from %(low)d to %(high)d.")
-                % {"name": Journey._meta.get_field(name).verbose_name, "low": low, "high": high},
+                _("%(name)s is a whole number from %(low)d to %(high)d.") % {"name": name, "low": low, "high": high},
                 code=f"bad_{name}",
             )
     if "exits" in given:

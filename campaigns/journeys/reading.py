@@ -244,8 +244,8 @@ class _Reader:
             raise _Stop(pk, _("The text “%(key)s” has no words yet. Write one language first.") % {"key": key})
         return Message(pk, key)
 
-    def length(self, pk: str, tree: Any, *, needs: bool) -> int:
-        days, hours = (tree.get("days", 0), tree.get("hours", 0)) if isinstance(tree, dict) else (None, None)
+    def length(self, pk: str, tree: Mapping[str, Any], *, needs: bool) -> int:
+        days, hours = tree.get("days", 0), tree.get("hours", 0)
         if not _is_whole(days, 0, LONGEST_DAYS) or not _is_whole(hours, 0, 24 * LONGEST_DAYS):
             raise _Stop(pk, _("A wait is a whole number of days (up to 365) or hours."))
         seconds = days * DAY + hours * 3600
