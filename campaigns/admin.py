@@ -12,6 +12,10 @@ from campaigns.models import (
     Campaign,
     DeliveryEvent,
     Hold,
+    Journey,
+    JourneyRun,
+    JourneyStep,
+    JourneyVersion,
     Link,
     Message,
     Rendering,
@@ -198,3 +202,37 @@ class VisitAdmin(ReadOnly):
     list_filter = ("kind",)
     raw_id_fields = ("message", "link")
     search_fields = ("=message__id",)
+
+
+@admin.register(Journey)
+class JourneyAdmin(ReadOnly):
+    """Made and changed by its own pages, which know what a change does to people inside."""
+
+    list_display = ("name", "state", "version", "again", "holdout_percent")
+    list_filter = ("state",)
+    search_fields = ("key__startswith",)
+    raw_id_fields = ("created_by",)
+
+
+@admin.register(JourneyVersion)
+class JourneyVersionAdmin(ReadOnly):
+    list_display = ("journey", "number", "published_at", "published_by")
+    list_select_related = ("journey", "published_by")
+    raw_id_fields = ("journey", "published_by")
+
+
+@admin.register(JourneyRun)
+class JourneyRunAdmin(ReadOnly):
+    list_display = ("id", "journey", "customer", "state", "step", "due_at")
+    list_filter = ("state",)
+    list_select_related = ("journey", "customer")
+    raw_id_fields = ("journey", "version", "customer")
+    search_fields = ("=customer__id",)
+
+
+@admin.register(JourneyStep)
+class JourneyStepAdmin(ReadOnly):
+    list_display = ("id", "run_id", "step", "outcome", "at")
+    list_filter = ("outcome",)
+    raw_id_fields = ("run",)
+    search_fields = ("=run__id",)

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ReadOnlyModelViewSet
 
 from campaigns import audience, gate, queries, runs
+from campaigns.journeys_api import ROUTES as JOURNEYS
 from campaigns.models import Campaign, Message, Run, Template
 from customers.models import Customer
 from lifecycle_crm.accounts.callers import need, sees_contacts
@@ -230,4 +231,5 @@ ROUTES = [
     ("campaigns", CampaignViewSet, "campaign"),
     ("runs", RunViewSet, "run"),
     ("messages", MessageViewSet, "message"),
+    *JOURNEYS,
 ]

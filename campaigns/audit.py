@@ -53,4 +53,44 @@ def problems() -> list[str]:
             "WHERE r.state IN ('finished', 'cancelled') AND m.state IN ('queued', 'retry', 'claimed') GROUP BY r.id"
         )
     ]
+    return [*found, *_journeys()]
+
+
+def _journeys() -> list[str]:
+    """What must be true of everybody who ever entered a journey."""
+    way = (
+        "k.kind = 'journey' AND k.key LIKE 'journey-' || r.journey_id || '-' || s.step || '-%%' "
+        "AND u.key LIKE 'entry:' || r.number || ':%%'"
+    )
+    found = [
+        f"Journey entry {pk}: its history says that a message was planned at {step}, but the outbox has none."
+        for pk, step in batches.rows(
+            f"""
+            SELECT r.id, s.step FROM campaigns_journeystep s JOIN campaigns_journeyrun r ON r.id = s.run_id
+            WHERE s.outcome = 'message' AND NOT EXISTS (
+                SELECT 1 FROM campaigns_message m JOIN campaigns_run u ON u.id = m.run_id
+                JOIN campaigns_campaign k ON k.id = u.campaign_id WHERE m.customer_id = r.customer_id AND {way}
+            ) ORDER BY r.id LIMIT 100
+            """,
+            [],
+        )
+    ]
+    found += [
+        f"Journey entry {pk} has ended, but its history does not end with leaving."
+        for (pk,) in batches.rows(
+            """
+            SELECT r.id FROM campaigns_journeyrun r
+            LEFT JOIN (SELECT run_id, outcome, row_number() OVER (PARTITION BY run_id ORDER BY id DESC) AS place
+                       FROM campaigns_journeystep) s ON s.run_id = r.id AND s.place = 1
+            WHERE r.state IN ('done', 'goal', 'exited') AND coalesce(s.outcome, '') <> 'left' ORDER BY r.id LIMIT 100
+            """
+        )
+    ]
+    found += [
+        f"Journey entry {pk} is held out, but took a step."
+        for (pk,) in batches.rows(
+            "SELECT r.id FROM campaigns_journeyrun r WHERE r.state = 'held_out' AND EXISTS "
+            "(SELECT 1 FROM campaigns_journeystep s WHERE s.run_id = r.id) ORDER BY r.id LIMIT 100"
+        )
+    ]
     return found

@@ -26,21 +26,27 @@ Audience = Sequence[int] | tuple[str, Sequence[Any]]
 _PRIME = 2_147_483_647
 
 
-def _salts(campaign: Campaign) -> tuple[int, int]:
-    digest = hashlib.sha256(f"holdout:{campaign.pk}".encode()).digest()
+def _salts(name: str) -> tuple[int, int]:
+    digest = hashlib.sha256(name.encode()).digest()
     return int.from_bytes(digest[:4], "big") % _PRIME, int.from_bytes(digest[4:8], "big") % _PRIME
 
 
 def holdout_bucket(campaign: Campaign, customer_id: int) -> int:
     """0–9999, the same for this customer and this campaign for ever; the SQL of ``plan`` says the same."""
-    one, two = _salts(campaign)
+    return bucket(f"holdout:{campaign.pk}", customer_id)
+
+
+def bucket(name: str, customer_id: int) -> int:
+    """0–9999, the same for this customer under this name for ever; ``bucket_sql`` says the same."""
+    one, two = _salts(name)
     value = (customer_id * 48_271 + one) % _PRIME
     value = (value * value + two) % _PRIME
     return (value * value + one) % _PRIME % 10_000
 
 
-def _holdout_sql(campaign: Campaign, column: str) -> str:
-    one, two = _salts(campaign)
+def bucket_sql(name: str, column: str) -> str:
+    """``bucket`` of a column of ids, for a statement with parameters."""
+    one, two = _salts(name)
     first = f"(({column} * 48271 + {one}) %% {_PRIME})"
     second = f"(({first} * {first} + {two}) %% {_PRIME})"
     return f"(({second} * {second} + {one}) %% {_PRIME} %% 10000)"
@@ -108,7 +114,7 @@ def _freeze(campaign: Campaign, run: Run, select: str, params: list[Any]) -> int
             CASE WHEN x.language <> '' THEN x.language ELSE %s END, '', 0, 0, {moment}, '', '', '', {moment}
         FROM (
             SELECT c.id, c.email, c.language, k.id AS consent_id, {reason} AS reason,
-                   {_holdout_sql(campaign, "c.id")} AS bucket
+                   {bucket_sql(f"holdout:{campaign.pk}", "c.id")} AS bucket
             FROM ({select}) a JOIN customers_customer c ON c.id = a.customer_id {joins}
             ORDER BY c.id  -- inside, so that PostgreSQL works each reason out once and not wherever it is named
         ) x

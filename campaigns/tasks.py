@@ -5,6 +5,7 @@ import logging
 from celery import shared_task
 
 from campaigns import outbox, tracking
+from campaigns.journeys import engine
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +16,14 @@ def send_due() -> None:
     counts = outbox.send_due()
     if counts:
         logger.info("outbox: %s", counts)
+
+
+@shared_task(name="campaigns.tasks.advance_journeys")  # type: ignore[untyped-decorator]
+def advance_journeys() -> None:
+    """Move who is due in a journey. Several may run at once: each batch is one transaction."""
+    counts = engine.advance_due()
+    if counts:
+        logger.info("journeys: %s", dict(counts))
 
 
 @shared_task(name="campaigns.tasks.judge_visits")  # type: ignore[untyped-decorator]

@@ -72,7 +72,7 @@ def _crumbs(here: str) -> list[dict[str, str]]:
 
 @require_GET
 def campaign_list(request: HttpRequest) -> HttpResponse:
-    campaigns = list(queries.campaigns()[:PAGE])
+    campaigns = list(queries.campaigns().exclude(kind=Campaign.Kind.JOURNEY)[:PAGE])
     totals = queries.states_of_campaigns([one.pk for one in campaigns])
     lines = [
         {

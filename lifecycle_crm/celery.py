@@ -36,6 +36,7 @@ app.conf.beat_max_loop_interval = 5
 app.conf.beat_schedule = {
     "reactions": every(5, "lifecycle_crm.tasks.react"),
     "outbox": every(10, "campaigns.tasks.send_due"),
+    "journeys": every(30, "campaigns.tasks.advance_journeys"),
     "visits": every(30, "campaigns.tasks.judge_visits"),
     "imports": every(30, "customers.tasks.run_imports"),
     "night": every(60, "lifecycle_crm.tasks.night_tick"),

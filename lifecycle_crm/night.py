@@ -22,6 +22,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
 from campaigns import reactivation
+from campaigns.journeys import entering, goals
 from customers import facts, membership, rfm
 from customers.models import Customer, RfmCuts
 from lifecycle_crm import reactions
@@ -167,6 +168,16 @@ def _winback(night: Night, low: int, high: int) -> Result:
     return dict(reactivation.plan_night(night_id=night.pk, as_of=night.as_of, low=low, high=high))
 
 
+def _journeys(night: Night, low: int, high: int) -> Result:
+    """Who enters a journey by what this night found, and goals that nobody was told of."""
+    told: Result = {"goals": goals.note_range(low, high)}
+    if not night.is_quiet:
+        told |= entering.for_night(
+            night_id=night.pk, business_date=night.business_date, as_of=night.as_of, low=low, high=high
+        )
+    return {name: n for name, n in told.items() if n}
+
+
 def _rollups(night: Night, low: int, high: int) -> Result:
     rollups.roll(night.business_date)
     return {}
@@ -182,6 +193,7 @@ STEPS: tuple[Step, ...] = (
     Step("stages", _stages),
     Step("groups", _groups, is_whole=True),
     Step("winback", _winback),
+    Step("journeys", _journeys),
     Step("rollups", _rollups, is_whole=True),
 )
 _BY_NAME = {step.name: step for step in STEPS}

@@ -19,6 +19,8 @@ from typing import Any
 from django.db import models, transaction
 
 from campaigns import tracking
+from campaigns.journeys import engine as journeys
+from campaigns.journeys import entering, goals, plans
 from customers import facts
 from customers.models import Customer, DirtyCustomer, Event, Order, Refund
 from customers.sources import Source
@@ -30,6 +32,7 @@ from lifecycle_crm.lib.models import SetAside
 from lifecycle_crm.lib.moments import parameter
 from loyalty import causes, earning, referrals, tiers
 from loyalty import standing as points_standing
+from loyalty.models import TierChange
 from stages import engine, presets
 
 logger = logging.getLogger(__name__)
@@ -45,17 +48,38 @@ def _reward_answers(ids: Sequence[int]) -> None:
     )
 
 
+def _journeys_of_orders(ids: Sequence[int]) -> None:
+    goals.note(list(Order.objects.filter(pk__in=ids).values_list("customer_id", flat=True)))
+    entering.for_orders(ids)
+
+
+def _journeys_of_events(ids: Sequence[int]) -> None:
+    goals.note(list(Event.objects.filter(pk__in=ids).values_list("customer_id", flat=True)))
+    entering.for_events(ids)
+
+
+def _names_of_events() -> models.Q | None:
+    names = {*earning.event_names(), *plans.event_names()}
+    return models.Q(name__in=sorted(names)) if names else None
+
+
 AFTER: dict[type[models.Model], tuple[str, list[Verb]]] = {
     # fact: (when it happened, what follows). In this order: a refund follows the order it gives back.
-    Order: ("placed_at", [earning.award_for_orders, referrals.reward_for_orders, rollups.late_orders]),
+    Order: (
+        "placed_at",
+        [earning.award_for_orders, referrals.reward_for_orders, rollups.late_orders, _journeys_of_orders],
+    ),
     Refund: ("occurred_at", [earning.reverse_for_refunds, referrals.take_back_for_refunds, rollups.late_refunds]),
-    Event: ("occurred_at", [earning.award_for_events]),
-    Response: ("answered_at", [cases.open_for_responses, _reward_answers]),
+    Event: ("occurred_at", [earning.award_for_events, _journeys_of_events]),
+    TierChange: ("effective_at", [entering.for_tiers]),
+    Response: ("answered_at", [cases.open_for_responses, _reward_answers, entering.for_answers]),
 }
 
 ONLY: dict[type[models.Model], Callable[[], models.Q | None]] = {
     # A visit is no news to anybody: of events only those are drained that something follows from. ``None``: of none.
-    Event: lambda: models.Q(name__in=names) if (names := earning.event_names()) else None,
+    Event: _names_of_events,
+    # Nobody else reacts to a tier.
+    TierChange: lambda: models.Q(kind=TierChange.Kind.UP) if plans.starts_by("tier") else None,
 }
 
 NUMBERS: list[Callable[[datetime], list[Source]]] = [points_standing.numbers, scores.numbers, tracking.numbers]
@@ -178,7 +202,10 @@ def _settle(customers: Sequence[int], now: datetime) -> None:
                 moved = outcome.moved
         if moved:
             ids = ", ".join(map(str, customers))
-            earning.award_for_stages(f"t.customer_id IN ({ids}) AND t.occurred_at = %s", [parameter(now)])
+            of_now = f"t.customer_id IN ({ids}) AND t.occurred_at = %s"
+            earning.award_for_stages(of_now, [parameter(now)])
+            entering.for_moves(of_now, [parameter(now)])
+        journeys.wake(customers)
         # Whoever failed before and does not any more is named no longer.
         SetAside.objects.filter(kind=Customer._meta.label_lower, object_id__in=customers).delete()
 

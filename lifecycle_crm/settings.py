@@ -368,6 +368,12 @@ SPECTACULAR_SETTINGS = {
         "ConsentChannelEnum": "customers.models.Consent.Channel",
         "MessagePurposeEnum": "campaigns.models.Purpose",
         "MessageChannelEnum": "campaigns.models.Channel",
+        "JourneyStateEnum": "campaigns.models.Journey.State",
+        "JourneyRunStateEnum": "campaigns.models.JourneyRun.State",
+        "JourneyRunReasonEnum": "campaigns.models.JourneyRun.Reason",
+        "JourneyOutcomeEnum": "campaigns.models.JourneyStep.Outcome",
+        "OutcomeEnum": "feedback.models.Case.Outcome",
+        "ReasonEnum": "campaigns.models.Message.Reason",
     },
 }
 

@@ -14,6 +14,7 @@ from django.db.models import Count
 from django.utils.translation import gettext as _
 
 from campaigns import reactivation
+from campaigns.journeys import publishing as journeys
 from campaigns.models import Message
 from customers import facts
 from lifecycle_crm.accounts.models import User
@@ -66,12 +67,13 @@ def undo(*, day: date, actor: User | None) -> Night:
         moved = StageTransition.objects.filter(night=night).count()
         restored = _move_back(night, actor)
         cancelled = reactivation.cancel_night(business_date=day.isoformat())
+        left = journeys.undo_night(business_date=day)
         done = {
             "restored": restored,
             "moved_since": moved - restored,
             "cancelled": cancelled,
             "gone_out": sum(gone_out(night).values()),
-        }
+        } | {f"journeys_{name}": n for name, n in left.items() if n}
         Night.objects.filter(pk=night.pk).update(undo=done)
         if restored:
             rollups.roll(day)

@@ -1,6 +1,7 @@
 """What we say to customers: texts, campaigns, and one row for every message anybody was ever meant to get."""
 
 from campaigns.models.campaign import Campaign, Run
+from campaigns.models.journey import Journey, JourneyRun, JourneyStep, JourneyVersion
 from campaigns.models.limits import DeliveryEvent, Hold, SendingRules, Throttle
 from campaigns.models.message import Message, Rendering, Slot
 from campaigns.models.sender import Sender, this_boot
@@ -13,6 +14,10 @@ __all__ = [
     "Channel",
     "DeliveryEvent",
     "Hold",
+    "Journey",
+    "JourneyRun",
+    "JourneyStep",
+    "JourneyVersion",
     "Link",
     "Message",
     "Purpose",

@@ -24,6 +24,7 @@ class Campaign(models.Model):
     class Kind(models.TextChoices):
         BROADCAST = "broadcast", _("One-off message")
         REACTIVATION = "reactivation", _("Win-back")
+        JOURNEY = "journey", _("Step of a journey")
 
     class State(models.TextChoices):
         DRAFT = "draft", _("Draft")

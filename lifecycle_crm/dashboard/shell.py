@@ -43,6 +43,7 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
     (
         _("Act"),
         (
+            Entry(_("Journeys"), "sort", ("campaigns:journeys",), "j"),
             Entry(_("Campaigns"), "send", ("campaigns:list",), "m"),
             Entry(_("Outbox"), "outbox", ("campaigns:outbox",), "o"),
         ),

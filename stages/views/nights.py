@@ -34,6 +34,7 @@ STEP_NAMES = {
     "stages": gettext_lazy("Stages of customers who are due"),
     "groups": gettext_lazy("Segments and RFM groups"),
     "winback": gettext_lazy("Win-back of those who went quiet"),
+    "journeys": gettext_lazy("Journeys that begin by what the night found"),
     "rollups": gettext_lazy("Numbers for home"),
 }
 COUNT_NAMES = {

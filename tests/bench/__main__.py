@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000], help="customers")
     parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"])
     parser.add_argument(
-        "--only", choices=["points", "proof", "redemptions", "wallet"],
+        "--only", choices=["points", "proof", "redemptions", "wallet", "journeys"],
         help="this measurement alone; sizes are then orders, entries or customers",
     )  # fmt: skip
     parser.add_argument("--out", default="bench.json")

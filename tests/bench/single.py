@@ -1,6 +1,7 @@
 """One measurement of points by itself, in a database that holds nothing else: ``make bench ONLY=points SIZES=1000000``.
 
-The size is what the measurement is about: ``points`` orders, ``proof`` entries, ``redemptions`` and ``wallet`` customers.
+The size is what the measurement is about: ``points`` orders, ``proof`` entries, ``redemptions``, ``wallet`` and
+``journeys`` customers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 
 from customers.models import Event, Order  # noqa: E402
-from tests.bench import ledger, points  # noqa: E402
+from tests.bench import journeys, ledger, points  # noqa: E402
 
 PER_CUSTOMER = 10
 """Entries of a customer where the size counts entries."""
@@ -45,7 +46,9 @@ def _wallet(size: int) -> list[dict[str, Any]]:
     return ledger.wallets()
 
 
-ONLY = {"points": _points, "proof": _proof, "redemptions": _redemptions, "wallet": _wallet}
+ONLY = {
+    "points": _points, "proof": _proof, "redemptions": _redemptions, "wallet": _wallet, "journeys": journeys.rows,
+}  # fmt: skip
 
 
 def main(name: str, size: int, out: Path) -> None:

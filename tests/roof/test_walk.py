@@ -14,7 +14,8 @@ from django.contrib import admin
 from django.urls import get_resolver, reverse
 
 from campaigns import letters, planning
-from campaigns.models import Campaign, Message, Rendering
+from campaigns.journeys import publishing
+from campaigns.models import Campaign, JourneyRun, Message, Rendering
 from customers import builder, membership, segments
 from customers.models import Customer, CustomerFacts, ImportRun
 from feedback import cases, links, surveys
@@ -55,6 +56,11 @@ ACTIONS = {
     "campaigns:lift",
     "campaigns:switch",
     "campaigns:run-act",
+    "campaigns:journey-edit",
+    "campaigns:journey-publish",
+    "campaigns:journey-take-up",
+    "campaigns:journey-remove",
+    "campaigns:journey-switch",
     "feedback:link-create",
     "feedback:case-answer",
     "feedback:case-note",
@@ -187,6 +193,7 @@ def crm(settings: Any) -> dict[str, str]:
         "campaigns:detail": {"pk": campaign.pk},
         "campaigns:gate": {"pk": campaign.pk},
         "campaigns:message": {"pk": message.pk},
+        **_journey(person),
         "campaigns:unsubscribe": {"token": _way_out(person, message)},
     }
     names = sorted(set(_names(get_resolver().url_patterns)) - ACTIONS)
@@ -217,6 +224,35 @@ def _recommended(person: Customer) -> ReferralCode:
     of = referrals.code(person)
     referrals.claim(code=of.code, email="friend@shop.example")
     return of
+
+
+def _journey(person: Customer) -> dict[str, dict[str, Any]]:
+    """A live journey with every kind of step, one person inside, and a draft that differs."""
+    tree: dict[str, Any] = {
+        "trigger": {"on": "first_order"},
+        "steps": [
+            {"id": "s1", "do": "wait", "days": 7},
+            {"id": "s2", "do": "split", "branches": [{"when": {"segment": "quiet"}, "steps": []}], "else": []},
+            {"id": "s3", "do": "points", "points": 20, "reason": "Thanks"},
+        ],
+    }
+    made = publishing.create(name="Welcome", tree=tree, goal={"order": True})
+    version = publishing.publish(journey=made)
+    now = clock.now()
+    run = JourneyRun.objects.create(
+        journey=made, version=version, customer=person, key="walk", number=1, step="s1", since=now, entered_at=now,
+        due_at=now + timedelta(days=7),
+    )  # fmt: skip
+    tree["steps"][0]["days"] = 5
+    tree["steps"][2]["points"] = 0
+    publishing.save(journey=made, tree=tree)
+    of = {"pk": made.pk}
+    tabs = ("", "-trigger", "-people", "-results", "-versions", "-settings", "-try")
+    return {
+        **{f"campaigns:journey{tab}": of for tab in tabs},
+        "campaigns:journey-step": {**of, "step": "s2"},
+        "campaigns:journey-way": {**of, "run": run.pk},
+    }
 
 
 def _replayed() -> Backtest:

@@ -1,0 +1,366 @@
+"""What a person fills in about a journey, its trigger and its steps; each gives the tree's own words for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from babel.dates import get_day_names
+from django import forms
+from django.utils.translation import get_language, gettext_lazy
+from django.utils.translation import gettext as _
+
+from campaigns.journeys import reading
+from campaigns.models import Journey, Template
+from customers.models import Segment
+from lifecycle_crm.lib.errors import DomainError
+from stages.models import StageKey
+
+KINDS: tuple[tuple[str, Any], ...] = (
+    ("message", gettext_lazy("Send a message")),
+    ("wait", gettext_lazy("Wait")),
+    ("until", gettext_lazy("Wait until something happens")),
+    ("split", gettext_lazy("Split by condition")),
+    ("share", gettext_lazy("Split by chance")),
+    ("points", gettext_lazy("Give points")),
+    ("exit", gettext_lazy("End here")),
+)
+TRIGGERS: tuple[tuple[str, Any], ...] = (
+    ("", gettext_lazy("Choose…")),
+    ("stage_entered", gettext_lazy("Enters a stage")),
+    ("stage_left", gettext_lazy("Leaves a stage")),
+    ("segment_entered", gettext_lazy("Enters a segment")),
+    ("segment_left", gettext_lazy("Leaves a segment")),
+    ("first_order", gettext_lazy("Places the first order")),
+    ("order", gettext_lazy("Places an order")),
+    ("event", gettext_lazy("Does something")),
+    ("answer", gettext_lazy("Answers a survey")),
+    ("tier", gettext_lazy("Reaches a tier")),
+    ("points_expiring", gettext_lazy("Has points that expire soon")),
+)
+EXITS: tuple[tuple[str, Any, dict[str, Any]], ...] = (
+    ("unsubscribes", gettext_lazy("Does not agree to offers"), {"fact": "may_email", "op": "eq", "value": False}),
+    ("complains", gettext_lazy("Has an open case"), {"fact": "open_cases", "op": "gte", "value": 1}),
+)
+
+
+def _segments() -> list[tuple[str, str]]:
+    rows = Segment.objects.filter(archived_at=None).order_by("name").values_list("key", "name")
+    return [("", "–"), *rows]
+
+
+def _whole(label: Any, low: int, high: int, **more: Any) -> forms.IntegerField:
+    return forms.IntegerField(label=label, min_value=low, max_value=high, **more)
+
+
+class NameForm(forms.Form):
+    name = forms.CharField(
+        label=gettext_lazy("Name"), max_length=120, help_text=gettext_lazy("Only your team sees it.")
+    )
+
+
+class TriggerForm(forms.Form):
+    on = forms.ChoiceField(label=gettext_lazy("People enter when somebody"), choices=TRIGGERS)
+    stage = forms.ChoiceField(label=gettext_lazy("Stage"), choices=[("", "–"), *StageKey.choices], required=False)
+    segment = forms.ChoiceField(label=gettext_lazy("Segment"), choices=_segments, required=False)
+    event = forms.CharField(
+        label=gettext_lazy("What they do"), max_length=80, required=False, help_text=gettext_lazy("Name of the event.")
+    )
+    at_least = _whole(gettext_lazy("Score at least"), 0, 10, required=False)
+    at_most = _whole(gettext_lazy("Score at most"), 0, 10, required=False)
+    tier = forms.CharField(label=gettext_lazy("Tier"), max_length=40, required=False)
+    days = _whole(gettext_lazy("Days before the points expire"), 1, 90, required=False)
+
+    def tree(self) -> dict[str, Any]:
+        """The trigger as stored."""
+        on = self.cleaned_data["on"]
+        words = ("at_least", "at_most") if on == "answer" else tuple(filter(None, [reading.TRIGGERS.get(on, "")]))
+        given = {word: self.cleaned_data[word] for word in words}
+        return {"on": on, **{word: value for word, value in given.items() if value not in (None, "")}}
+
+
+class SettingsForm(forms.Form):
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=120)
+    again = forms.ChoiceField(
+        label=gettext_lazy("A person may enter"), choices=Journey.Again.choices, widget=forms.RadioSelect
+    )
+    again_days = _whole(gettext_lazy("Days before entering again"), 1, 3650)
+    holdout_percent = _whole(
+        gettext_lazy("Holdout, per cent"), 0, 90,
+        help_text=gettext_lazy("So many get nothing on purpose. Comparing the two groups shows what it really caused."),
+    )  # fmt: skip
+    goal = forms.ChoiceField(
+        label=gettext_lazy("Goal"),
+        choices=[
+            ("", gettext_lazy("None")),
+            ("order", gettext_lazy("Places an order")),
+            ("event", gettext_lazy("Does something")),
+        ],
+        required=False,
+        help_text=gettext_lazy("Who reaches it leaves the journey."),
+    )
+    goal_event = forms.CharField(label=gettext_lazy("What they do"), max_length=80, required=False)
+    goal_days = _whole(gettext_lazy("Days for the goal"), 1, 365)
+    exits = forms.MultipleChoiceField(
+        label=gettext_lazy("Leaves early when somebody"),
+        choices=[(key, label) for key, label, _tree in EXITS],
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+        help_text=gettext_lazy("Asked before each step."),
+    )
+    leaves_stage = forms.ChoiceField(
+        label=gettext_lazy("Leaves early when not in the stage"), choices=[("", "–"), *StageKey.choices], required=False
+    )
+
+    @classmethod
+    def of(cls, journey: Journey) -> SettingsForm:
+        return cls(
+            initial={
+                "name": journey.name,
+                "again": journey.again,
+                "again_days": journey.again_days,
+                "holdout_percent": journey.holdout_percent,
+                "goal": next(iter(journey.goal), ""),
+                "goal_event": journey.goal.get("event", ""),
+                "goal_days": journey.goal_days,
+                "exits": [key for key, _label, tree in EXITS if tree in journey.exits],
+                "leaves_stage": next((_stage_of(tree) for tree in journey.exits if _stage_of(tree)), ""),
+            }
+        )
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if values.get("goal") == "event" and not values.get("goal_event"):
+            self.add_error("goal_event", _("Name the event that is the goal."))
+        return values
+
+    def values(self, journey: Journey) -> dict[str, Any]:
+        """For ``publishing.set_up``; rules that this form has no words for stay."""
+        given = self.cleaned_data
+        ours = [tree for _key, _label, tree in EXITS]
+        exits = [tree for tree in journey.exits if tree not in ours and not _stage_of(tree)]
+        exits += [tree for key, _label, tree in EXITS if key in given["exits"]]
+        if given["leaves_stage"]:
+            exits.append({"fact": "stage", "op": "ne", "value": given["leaves_stage"]})
+        goal = {"order": {"order": True}, "event": {"event": given["goal_event"]}}.get(given["goal"], {})
+        return {
+            **{name: given[name] for name in ("name", "again", "again_days", "holdout_percent", "goal_days")},
+            "goal": goal,
+            "exits": exits,
+        }
+
+
+def _stage_of(tree: Any) -> str:
+    is_stage = isinstance(tree, dict) and tree.get("fact") == "stage" and tree.get("op") == "ne"
+    return str(tree["value"]) if is_stage else ""
+
+
+# --- Steps ----------------------------------------------------------------------------------------------------------------
+
+
+class StepForm(forms.Form):
+    """Base: ``of`` takes the stored step, ``values`` gives what to store."""
+
+    def __init__(self, step: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+        self.step = step
+        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def initial_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(step)
+
+    def values(self) -> dict[str, Any]:
+        return {}
+
+
+class MessageStep(StepForm):
+    template = forms.ChoiceField(label=gettext_lazy("Text"))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        rows = Template.objects.filter(variants__isnull=False).distinct().order_by("name").values_list("key", "name")
+        self.fields["template"].choices = [("", _("Choose…")), *rows]  # type: ignore[attr-defined]
+
+    def values(self) -> dict[str, Any]:
+        return {"template": self.cleaned_data["template"]}
+
+
+class WaitStep(StepForm):
+    days = _whole(gettext_lazy("Days"), 0, 365, required=False)
+    hours = _whole(gettext_lazy("Hours"), 0, 8760, required=False)
+    opens = _whole(gettext_lazy("Then not before, o’clock where they live"), 0, 23, required=False)
+    closes = _whole(gettext_lazy("and not after"), 1, 24, required=False)
+    weekdays = forms.MultipleChoiceField(
+        label=gettext_lazy("On these days"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        names = get_day_names("wide", locale=get_language() or "en")
+        self.fields["weekdays"].choices = [(str(n), names[n].capitalize()) for n in range(7)]  # type: ignore[attr-defined]
+
+    @classmethod
+    def initial_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
+        window = step.get("window") or {}
+        days = window.get("weekdays", range(7))
+        return {
+            "days": step.get("days"), "hours": step.get("hours"), "opens": window.get("from"),
+            "closes": window.get("until"), "weekdays": [str(day) for day in days] if window else [],
+        }  # fmt: skip
+
+    def values(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        answer: dict[str, Any] = {name: given[name] for name in ("days", "hours") if given[name]}
+        if given["opens"] is not None or given["closes"] is not None or given["weekdays"]:
+            answer["window"] = {
+                "from": given["opens"] or 0,
+                "until": given["closes"] or 24,
+                "weekdays": sorted(int(day) for day in given["weekdays"]) or list(range(7)),
+            }
+        return answer
+
+
+class UntilStep(StepForm):
+    what = forms.ChoiceField(
+        label=gettext_lazy("Until somebody"),
+        choices=[
+            ("order", gettext_lazy("Places an order")),
+            ("event", gettext_lazy("Does something")),
+            ("segment", gettext_lazy("Is in a segment")),
+            ("kept", gettext_lazy("Meets the condition that is set")),
+        ],
+    )
+    event = forms.CharField(
+        label=gettext_lazy("What they do"), max_length=80, required=False, help_text=gettext_lazy("Name of the event.")
+    )
+    segment = forms.ChoiceField(label=gettext_lazy("Segment"), choices=_segments, required=False)
+    days = _whole(gettext_lazy("At most so many days"), 1, 365)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not _is_own(self.step.get("when")):
+            field: Any = self.fields["what"]
+            field.choices = [one for one in field.choices if one[0] != "kept"]
+
+    @classmethod
+    def initial_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
+        when = step.get("when")
+        what = "event" if "event" in step else "order" if when is None else "kept" if _is_own(when) else "segment"
+        return {
+            "what": what, "event": step.get("event", ""), "segment": when.get("segment", "") if isinstance(when, dict) else "",
+            "days": (step.get("at_most") or {}).get("days", 7),
+        }  # fmt: skip
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if values.get("what") == "event" and not values.get("event"):
+            self.add_error("event", _("Name the event this wait is for."))
+        if values.get("what") == "segment" and not values.get("segment"):
+            self.add_error("segment", _("Choose a segment."))
+        return values
+
+    def values(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        head: dict[str, Any] = {
+            "order": {"order": True},
+            "event": {"event": given["event"]},
+            "segment": {"when": {"segment": given["segment"]}},
+            "kept": {"when": self.step.get("when")},
+        }[given["what"]]
+        return {**head, "at_most": {"days": given["days"]}}
+
+
+def _is_own(when: Any) -> bool:
+    """A condition that is neither nothing nor just a segment."""
+    return isinstance(when, dict) and set(when) != {"segment"}
+
+
+class PointsStep(StepForm):
+    points = _whole(gettext_lazy("Points"), 1, 1_000_000)
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"), max_length=120, help_text=gettext_lazy("The customer reads it.")
+    )
+
+    def values(self) -> dict[str, Any]:
+        return {"points": self.cleaned_data["points"], "reason": self.cleaned_data["reason"]}
+
+
+class SplitStep(StepForm):
+    """For each branch a segment, or a condition as JSON."""
+
+    def __init__(self, step: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(step, *args, **kwargs)
+        choices = _segments()
+        for number, branch in enumerate(step.get("branches", [])):
+            when = branch.get("when") or {}
+            name = {"n": number + 1}
+            self.fields[f"name-{number}"] = forms.CharField(
+                label=_("Branch %(n)d: name") % name, max_length=60, required=False, initial=branch.get("name", "")
+            )
+            self.fields[f"segment-{number}"] = forms.ChoiceField(
+                label=_("Branch %(n)d: people in the segment") % name, choices=choices, required=False,
+                initial="" if _is_own(when) else when.get("segment", ""),
+            )  # fmt: skip
+            self.fields[f"when-{number}"] = forms.CharField(
+                label=_("Branch %(n)d: or a condition, as JSON") % name, required=False,
+                widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "class": "mono"}),
+                initial=json.dumps(when, ensure_ascii=False) if _is_own(when) and when != {"all": []} else "",
+            )  # fmt: skip
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        for number in range(len(self.step.get("branches", []))):
+            text = values.get(f"when-{number}", "")
+            if not text and not values.get(f"segment-{number}"):
+                self.add_error(f"segment-{number}", _("Choose a segment, or write a condition."))
+            if not text:
+                continue
+            try:
+                values[f"when-{number}"] = json.loads(text)
+                reading.exits_of([values[f"when-{number}"]])
+            except ValueError:
+                self.add_error(f"when-{number}", _("This is no JSON."))
+            except DomainError as problem:
+                self.add_error(f"when-{number}", problem.message)
+        return values
+
+    def values(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        branches = []
+        for number, branch in enumerate(self.step.get("branches", [])):
+            when = given[f"when-{number}"] or {"segment": given[f"segment-{number}"]}
+            named = {"name": given[f"name-{number}"]} if given[f"name-{number}"] else {}
+            branches.append({"when": when, "steps": branch.get("steps", []), **named})
+        return {"branches": branches}
+
+
+class ShareStep(StepForm):
+    def __init__(self, step: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(step, *args, **kwargs)
+        for number, branch in enumerate(step.get("branches", [])):
+            self.fields[f"percent-{number}"] = _whole(
+                _("Branch %(n)d: per cent of the people") % {"n": number + 1}, 1, 100, initial=branch.get("percent")
+            )
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        total = sum(value or 0 for value in values.values())
+        if total > 100:
+            self.add_error(None, _("The branches add up to %(n)d per cent. Make it at most 100.") % {"n": total})
+        return values
+
+    def values(self) -> dict[str, Any]:
+        branches = self.step.get("branches", [])
+        given = self.cleaned_data
+        return {"branches": [{**branch, "percent": given[f"percent-{n}"]} for n, branch in enumerate(branches)]}
+
+
+STEPS: dict[str, type[StepForm]] = {
+    "message": MessageStep,
+    "wait": WaitStep,
+    "until": UntilStep,
+    "split": SplitStep,
+    "share": ShareStep,
+    "points": PointsStep,
+}

@@ -1,0 +1,338 @@
+"""From JSON to a tree, or one sentence for everything that is wrong with it.
+
+::
+
+    {"trigger": {"on": "stage_entered", "stage": "dormant"},
+     "steps": [
+       {"id": "s1", "do": "wait", "days": 3, "window": {"from": 9, "until": 18, "weekdays": [0, 1, 2, 3, 4]}},
+       {"id": "s2", "do": "message", "template": "win-back"},
+       {"id": "s3", "do": "until", "order": true, "at_most": {"days": 7}},           or "event": "visit", or "when": {…}
+       {"id": "s4", "do": "split", "branches": [{"when": {…}, "steps": […]}], "else": […]},
+       {"id": "s5", "do": "share", "branches": [{"percent": 50, "steps": […]}], "else": […]},
+       {"id": "s6", "do": "points", "points": 200, "reason": "Come back"},
+       {"id": "s7", "do": "exit"}]}
+
+Triggers: ``stage_entered`` and ``stage_left`` (``stage``), ``segment_entered`` and ``segment_left`` (``segment``),
+``event`` (``event``), ``order``, ``first_order``, ``answer`` (``at_least``, ``at_most``: a score), ``tier`` (``tier``),
+``points_expiring`` (``days`` before).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from campaigns.journeys.tree import Branch, Exit, Message, Plan, Points, Split, Step, Trigger, Until, Wait, Window
+from campaigns.models import Template
+from customers import conditions, segments
+from customers.conditions import BadCondition, Condition, Resolver, Times
+from customers.vocabulary import STAGES
+from lifecycle_crm.lib.errors import InvalidInput
+from lifecycle_crm.lib.moments import DAY
+
+MAX_DEPTH = 3
+MAX_STEPS = 100
+LONGEST_DAYS = 365
+TRIGGERS: dict[str, str] = {
+    "stage_entered": "stage",
+    "stage_left": "stage",
+    "segment_entered": "segment",
+    "segment_left": "segment",
+    "event": "event",
+    "order": "",
+    "first_order": "",
+    "answer": "",
+    "tier": "tier",
+    "points_expiring": "days",
+}
+"""What may let somebody in, and the word that says of what."""
+KINDS = ("message", "wait", "until", "split", "share", "points", "exit")
+_ID = re.compile(r"[a-z][a-z0-9-]{0,19}")
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
+
+
+class BadJourney(InvalidInput):
+    """The tree cannot be walked; the message says where and what to do."""
+
+    code = "bad_journey"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that keeps the journey from being published. ``step`` is empty for the trigger and the whole."""
+
+    step: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop(Exception):
+    step: str
+    sentence: str
+
+
+def read(tree: Any, *, resolve: Resolver | None = None) -> tuple[Plan | None, list[Problem]]:
+    """The tree that can be walked, or ``None`` and everything that is wrong."""
+    reader = _Reader(resolve or segments.resolver())
+    return reader.read(tree), reader.problems
+
+
+def plan_of(tree: Any, *, resolve: Resolver | None = None) -> Plan:
+    """The tree that can be walked. Raises ``BadJourney`` with the first thing that is wrong."""
+    plan, problems = read(tree, resolve=resolve)
+    if plan is None:
+        raise BadJourney(problems[0].sentence, problems=[[one.step, one.sentence] for one in problems])
+    return plan
+
+
+def exits_of(trees: Any, *, resolve: Resolver | None = None) -> tuple[Condition, ...]:
+    """The conditions for leaving early. Raises ``BadCondition``."""
+    if not isinstance(trees, list) or len(trees) > 20:
+        raise BadCondition(_("The rules for leaving early are a list of at most 20 conditions."))
+    known = resolve or segments.resolver()
+    return tuple(conditions.parse(tree, f"exits[{n}]", resolve=known) for n, tree in enumerate(trees))
+
+
+def goal_of(goal: Any) -> tuple[str, str]:
+    """What counts as the goal: ``("order", "")``, ``("event", its name)`` or ``("", "")``."""
+    if goal == {}:
+        return "", ""
+    if goal == {"order": True}:
+        return "order", ""
+    if isinstance(goal, dict) and set(goal) == {"event"} and _is_event(goal["event"]):
+        return "event", goal["event"]
+    raise InvalidInput(_('The goal is {"order": true}, {"event": "its name"}, or empty.'), code="bad_goal")
+
+
+def steps_of(tree: Any) -> Iterable[dict[str, Any]]:
+    """Every step of a stored tree, also of one that is not complete, from the top down."""
+    waiting = list(reversed(_list(tree, "steps")))
+    while waiting:
+        step = waiting.pop()
+        if not isinstance(step, dict):
+            continue
+        yield step
+        ways = [_list(branch, "steps") for branch in _list(step, "branches")] + [_list(step, "else")]
+        for way in reversed(ways):
+            waiting += reversed(way)
+
+
+def _list(of: Any, name: str) -> list[Any]:
+    found = of.get(name) if isinstance(of, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def _is_event(name: Any) -> bool:
+    return isinstance(name, str) and bool(_NAME.fullmatch(name))
+
+
+class _Reader:
+    def __init__(self, resolve: Resolver) -> None:
+        self.resolve = resolve
+        self.problems: list[Problem] = []
+        self.seen: set[str] = set()
+        self.written = set(Template.objects.filter(variants__isnull=False).values_list("key", flat=True))
+        self.templates = set(Template.objects.values_list("key", flat=True))
+
+    def wrong(self, step: str, sentence: str) -> None:
+        self.problems.append(Problem(step, sentence))
+
+    def read(self, tree: Any) -> Plan | None:
+        if not isinstance(tree, dict):
+            self.wrong("", _("A journey is an object with a trigger and steps."))
+            return None
+        if extra := set(tree) - {"trigger", "steps"}:
+            self.wrong("", _("A journey does not know %(what)s.") % {"what": ", ".join(sorted(map(str, extra)))})
+        trigger = self.trigger(tree.get("trigger"))
+        steps = self.sequence(tree.get("steps"), 0, "")
+        if not steps and not self.problems:
+            self.wrong("", _("The journey has no step. Add one."))
+        if len(self.seen) > MAX_STEPS:
+            self.wrong("", _("A journey has at most %(most)d steps. Split it in two.") % {"most": MAX_STEPS})
+        if self.problems or trigger is None:
+            return None
+        return Plan.of(trigger, steps)
+
+    def trigger(self, tree: Any) -> Trigger | None:
+        on = tree.get("on") if isinstance(tree, dict) else None
+        if not isinstance(on, str) or on not in TRIGGERS:
+            self.wrong("", _("Choose what lets people in."))
+            return None
+        word = TRIGGERS[on]
+        bounds = {"at_least", "at_most"} if on == "answer" else set()
+        if extra := set(tree) - {"on"} - bounds - ({word} if word else set()):
+            self.wrong("", _("The trigger does not know %(what)s.") % {"what": ", ".join(sorted(map(str, extra)))})
+            return None
+        subject = tree.get(word) if word else ""
+        if on.startswith("stage") and subject not in STAGES:
+            self.wrong("", _("Choose the stage that lets people in."))
+            return None
+        if on.startswith("segment") and (not isinstance(subject, str) or self.resolve(subject) is None):
+            self.wrong("", _("Choose the segment that lets people in."))
+            return None
+        if on == "event" and not _is_event(subject):
+            self.wrong("", _("Name the event that lets people in."))
+            return None
+        if on == "tier" and not _is_event(subject):
+            self.wrong("", _("Name the tier that lets people in."))
+            return None
+        if on == "points_expiring" and not _is_whole(subject, 1, 90):
+            self.wrong("", _("Say how many days before the points expire: 1 to 90."))
+            return None
+        limits = [tree.get(name) for name in ("at_least", "at_most")] if on == "answer" else [None, None]
+        if any(one is not None and not _is_whole(one, 0, 10) for one in limits):
+            self.wrong("", _("A score of an answer is a whole number from 0 to 10."))
+            return None
+        return Trigger(on, str(subject), *limits)
+
+    def sequence(self, steps: Any, depth: int, where: str) -> tuple[Step, ...]:
+        if not isinstance(steps, list):
+            self.wrong(where, _("Steps are a list."))
+            return ()
+        found = []
+        for tree in steps:
+            try:
+                found.append(self.step(tree, depth))
+            except _Stop as problem:
+                self.wrong(problem.step, problem.sentence)
+        return tuple(found)
+
+    def step(self, tree: Any, depth: int) -> Step:
+        if not isinstance(tree, dict):
+            raise _Stop("", _("A step is an object with an id and a kind."))
+        pk, do = tree.get("id"), tree.get("do")
+        if not isinstance(pk, str) or not _ID.fullmatch(pk):
+            raise _Stop("", _("A step needs an id of small letters, digits and -, at most 20, such as s1."))
+        if pk in self.seen:
+            raise _Stop(pk, _("The id %(id)s is used by two steps. Give each its own.") % {"id": pk})
+        self.seen.add(pk)
+        if do not in KINDS:
+            raise _Stop(pk, _("Unknown kind of step. Use one of: %(kinds)s.") % {"kinds": ", ".join(KINDS)})
+        allowed = {
+            "message": {"template"},
+            "wait": {"days", "hours", "window"},
+            "until": {"order", "event", "when", "at_most"},
+            "split": {"branches", "else"},
+            "share": {"branches", "else"},
+            "points": {"points", "reason"},
+            "exit": set(),
+        }[do]
+        if extra := set(tree) - {"id", "do"} - allowed:
+            raise _Stop(pk, _("This step does not know %(what)s.") % {"what": ", ".join(sorted(map(str, extra)))})
+        match do:
+            case "message":
+                return self.message(pk, tree)
+            case "wait":
+                return Wait(pk, self.length(pk, tree, needs=tree.get("window") is None), self.window(pk, tree))
+            case "until":
+                return self.until(pk, tree)
+            case "points":
+                return self.points(pk, tree)
+            case "exit":
+                return Exit(pk)
+        return self.split(pk, tree, depth, is_random=do == "share")
+
+    def message(self, pk: str, tree: Mapping[str, Any]) -> Message:
+        key = tree.get("template")
+        if not key or key not in self.templates:
+            raise _Stop(pk, _("Choose the text of this message."))
+        if key not in self.written:
+            raise _Stop(pk, _("The text “%(key)s” has no words yet. Write one language first.") % {"key": key})
+        return Message(pk, key)
+
+    def length(self, pk: str, tree: Mapping[str, Any], *, needs: bool) -> int:
+        days, hours = tree.get("days", 0), tree.get("hours", 0)
+        if not _is_whole(days, 0, LONGEST_DAYS) or not _is_whole(hours, 0, 24 * LONGEST_DAYS):
+            raise _Stop(pk, _("A wait is a whole number of days (up to 365) or hours."))
+        seconds = days * DAY + hours * 3600
+        if needs and seconds == 0:
+            raise _Stop(pk, _("This wait has no length. Say how many days or hours."))
+        if seconds > LONGEST_DAYS * DAY:
+            raise _Stop(pk, _("A wait is at most a year."))
+        return int(seconds)
+
+    def window(self, pk: str, tree: Mapping[str, Any]) -> Window | None:
+        found = tree.get("window")
+        if found is None:
+            return None
+        if not isinstance(found, dict) or set(found) - {"from", "until", "weekdays"}:
+            raise _Stop(pk, _("The hours of a wait are from and until, and the days of the week."))
+        opens, closes = found.get("from", 0), found.get("until", 24)
+        days = found.get("weekdays", [0, 1, 2, 3, 4, 5, 6])
+        if not _is_whole(opens, 0, 23) or not _is_whole(closes, 1, 24) or opens >= closes:
+            raise _Stop(pk, _("The hours of a wait begin at 0 to 23 and end later, at most at 24."))
+        if not isinstance(days, list) or not days or any(not _is_whole(day, 0, 6) for day in days):
+            raise _Stop(pk, _("Choose at least one day of the week, or the wait never ends."))
+        return Window(opens, closes, tuple(sorted(set(days))))
+
+    def until(self, pk: str, tree: Mapping[str, Any]) -> Until:
+        if "at_most" not in tree:
+            raise _Stop(pk, _("This wait has no end. Say after how many days people go on anyway."))
+        most = tree["at_most"]
+        if not isinstance(most, dict) or set(most) - {"days", "hours"}:
+            raise _Stop(pk, _("A wait is a whole number of days (up to 365) or hours."))
+        at_most = self.length(pk, most, needs=True)
+        given = [word for word in ("order", "event", "when") if word in tree]
+        if len(given) != 1:
+            raise _Stop(pk, _("Say what this wait is for: an order, an event or a condition."))
+        if given == ["order"]:
+            return Until(pk, at_most, "order")
+        if given == ["event"]:
+            if not _is_event(tree["event"]):
+                raise _Stop(pk, _("Name the event this wait is for."))
+            return Until(pk, at_most, "event", event=Times("did", tree["event"], True, 1, None))
+        return Until(pk, at_most, "when", when=self.condition(pk, tree["when"]))
+
+    def condition(self, pk: str, tree: Any) -> Condition:
+        try:
+            return conditions.parse(tree, pk, resolve=self.resolve)
+        except BadCondition as problem:
+            raise _Stop(pk, problem.message) from None
+
+    def points(self, pk: str, tree: Mapping[str, Any]) -> Points:
+        points, reason = tree.get("points"), tree.get("reason", "")
+        if not _is_whole(points, 1, 1_000_000):
+            raise _Stop(pk, _("Points are a whole number from 1 to 1,000,000."))
+        if not isinstance(reason, str) or not reason.strip() or len(reason) > 120:
+            raise _Stop(pk, _("Say what the points are for, in at most 120 letters; the customer reads it."))
+        assert isinstance(points, int)
+        return Points(pk, points, " ".join(reason.split()))
+
+    def split(self, pk: str, tree: Mapping[str, Any], depth: int, *, is_random: bool) -> Split:
+        branches = tree.get("branches")
+        if not isinstance(branches, list) or not branches:
+            raise _Stop(pk, _("This split has no branch. Add one, or remove the split."))
+        if depth >= MAX_DEPTH:
+            raise _Stop(
+                pk,
+                _("Splits go at most %(most)d deep. Make this branch a journey of its own.") % {"most": MAX_DEPTH},
+            )
+        found, total = [], 0
+        for number, branch in enumerate(branches, 1):
+            head = "percent" if is_random else "when"
+            if not isinstance(branch, dict) or set(branch) - {head, "steps", "name"}:
+                raise _Stop(pk, _("A branch has a condition or a per cent, and steps."))
+            name = branch.get("name", "")
+            if not isinstance(name, str) or len(name) > 60:
+                raise _Stop(pk, _("The name of a branch has at most 60 letters."))
+            when, share = None, 0
+            if is_random:
+                if not _is_whole(branch.get("percent"), 1, 100):
+                    raise _Stop(pk, _("Branch %(n)d needs a whole per cent from 1 to 100.") % {"n": number})
+                share = branch["percent"] * 100
+                total += branch["percent"]
+            else:
+                when = self.condition(pk, branch.get("when"))
+            found.append(Branch(self.sequence(branch.get("steps", []), depth + 1, pk), when, share, name))
+        if total > 100:
+            raise _Stop(pk, _("The branches add up to %(n)d per cent. Make it at most 100.") % {"n": total})
+        otherwise = self.sequence(tree.get("else", []), depth + 1, pk)
+        return Split(pk, tuple(found), otherwise, is_random)
+
+
+def _is_whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high

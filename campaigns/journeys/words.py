@@ -1,0 +1,187 @@
+"""A journey in words: its trigger, its steps, what became of them. Made from data, in the language of who reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from babel.dates import get_day_names
+from django.utils.translation import get_language, ngettext
+from django.utils.translation import gettext as _
+
+from campaigns.models import Journey, Template
+from customers import conditions, segments
+from customers.models import Segment
+from customers.sentences import say
+from lifecycle_crm.lib.errors import DomainError
+from lifecycle_crm.templatetags.crm import num, stage_name
+
+
+def trigger(tree: Any) -> str:
+    """What lets people in."""
+    on = tree.get("on") if isinstance(tree, dict) else ""
+    match on:
+        case "stage_entered" if tree.get("stage"):
+            return _("Enters the stage %(stage)s") % {"stage": stage_name(tree["stage"])}
+        case "stage_left" if tree.get("stage"):
+            return _("Leaves the stage %(stage)s") % {"stage": stage_name(tree["stage"])}
+        case "segment_entered" if tree.get("segment"):
+            return _("Enters the segment “%(name)s”") % {"name": _segment(tree["segment"])}
+        case "segment_left" if tree.get("segment"):
+            return _("Leaves the segment “%(name)s”") % {"name": _segment(tree["segment"])}
+        case "event" if tree.get("event"):
+            return _("Does “%(name)s”") % {"name": tree["event"]}
+        case "order":
+            return _("Places an order")
+        case "first_order":
+            return _("Places the first order")
+        case "answer":
+            low, high = tree.get("at_least"), tree.get("at_most")
+            if low is None and high is None:
+                return _("Answers a survey")
+            return _("Answers a survey with %(low)d to %(high)d") % {
+                "low": low or 0,
+                "high": 10 if high is None else high,
+            }
+        case "tier" if tree.get("tier"):
+            return _("Reaches the tier “%(name)s”") % {"name": tree["tier"]}
+        case "points_expiring" if tree.get("days"):
+            days = _n(tree["days"])
+            return ngettext("Has points that expire in %(n)s day", "Has points that expire in %(n)s days", days) % {
+                "n": num(days)
+            }
+    return _("Nothing lets people in yet")
+
+
+def _segment(key: str) -> str:
+    return Segment.objects.filter(key=key).values_list("name", flat=True).first() or key
+
+
+def length(days: int, hours: int) -> str:
+    parts = []
+    if days or not hours:
+        parts.append(ngettext("%(n)s day", "%(n)s days", days) % {"n": num(days)})
+    if hours:
+        parts.append(ngettext("%(n)s hour", "%(n)s hours", hours) % {"n": num(hours)})
+    return " ".join(parts)
+
+
+def condition(tree: Any) -> str:
+    """A condition of a branch in words; what is wrong with it when it cannot be read."""
+    try:
+        return say(conditions.parse(tree, resolve=segments.resolver()))
+    except DomainError as problem:
+        return problem.message
+
+
+def step(tree: Mapping[str, Any], texts: Mapping[str, str] | None = None) -> str:
+    """What a step does. ``texts`` are names of templates by key."""
+    match tree.get("do"):
+        case "message":
+            names = texts if texts is not None else dict(Template.objects.values_list("key", "name"))
+            return _("Sends “%(text)s”") % {"text": names.get(tree.get("template", ""), "…")}
+        case "wait":
+            return _wait(tree)
+        case "until":
+            most = tree.get("at_most") or {}
+            named = {"what": _awaited(tree), "length": length(_n(most.get("days")), _n(most.get("hours")))}
+            return _("Waits until: %(what)s; at most %(length)s") % named
+        case "split":
+            return _("Splits by condition")
+        case "share":
+            return _("Splits by chance")
+        case "points":
+            points = _n(tree.get("points"))
+            given = ngettext("Gives %(n)s point", "Gives %(n)s points", points) % {"n": num(points)}
+            return f"{given}: {tree.get('reason', '')}"
+        case "exit":
+            return _("Ends here")
+    return str(tree.get("do", ""))
+
+
+def _n(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _awaited(tree: Mapping[str, Any]) -> str:
+    if "event" in tree:
+        return _("does “%(name)s”") % {"name": tree["event"]}
+    if "when" in tree:
+        return condition(tree["when"])
+    return _("places an order")
+
+
+def _wait(tree: Mapping[str, Any]) -> str:
+    days, hours, window = _n(tree.get("days")), _n(tree.get("hours")), tree.get("window")
+    if not isinstance(window, dict):
+        return _("Waits %(length)s") % {"length": length(days, hours)}
+    named = {
+        "length": length(days, hours),
+        "from": f"{_n(window.get('from')):02}:00",
+        "until": f"{window.get('until', 24):02}:00",
+        "days": weekdays(window.get("weekdays", range(7))),
+    }
+    if not days and not hours:
+        return _("Waits for %(from)s–%(until)s, %(days)s, where they live") % named
+    return _("Waits %(length)s, then for %(from)s–%(until)s, %(days)s, where they live") % named
+
+
+def weekdays(days: Any) -> str:
+    chosen = sorted(set(days))
+    if chosen == [0, 1, 2, 3, 4]:
+        return _("on weekdays")
+    if len(chosen) == 7:
+        return _("every day")
+    names = get_day_names("abbreviated", locale=get_language() or "en")
+    return ", ".join(names[day] for day in chosen)
+
+
+def again(journey: Journey) -> str:
+    """The rule for entering a second time, as a sentence."""
+    match journey.again:
+        case Journey.Again.AFTER:
+            days = journey.again_days
+            return ngettext(
+                "A person may enter again after %(n)s day.", "A person may enter again after %(n)s days.", days
+            ) % {"n": num(days)}
+        case Journey.Again.ALWAYS:
+            return _("A person may enter every time, but is inside only once.")
+    return _("A person enters once and never again.")
+
+
+def goal(journey: Journey) -> str:
+    """What counts as the goal, as a sentence; empty when there is none."""
+    if not journey.goal:
+        return ""
+    days = ngettext("within %(n)s day", "within %(n)s days", journey.goal_days) % {"n": num(journey.goal_days)}
+    what = _("places an order") if "order" in journey.goal else _("does “%(name)s”") % {"name": journey.goal["event"]}
+    return f"{what} {days}"
+
+
+def branch(tree: Mapping[str, Any], number: int) -> str:
+    """What a step's branch is called; ``-1`` is the way of everybody else."""
+    branches = tree.get("branches") or []
+    if not 0 <= number < len(branches):
+        return _("Everybody else")
+    one = branches[number]
+    if one.get("name"):
+        return str(one["name"])
+    if tree.get("do") == "share":
+        return _("%(n)s per cent") % {"n": num(_n(one.get("percent")))}
+    return condition(one.get("when"))
+
+
+def effect(found: Any) -> str:
+    """What publishing does to those who stand in one step."""
+    named = {"was": step(found.was), "becomes": step(found.becomes), "n": num(found.at_once), "all": num(found.inside)}
+    if found.kind == "removed":
+        return ngettext(
+            "“%(was)s” is removed: %(all)s person inside goes on at the next step at once.",
+            "“%(was)s” is removed: %(all)s people inside go on at the next step at once.",
+            found.inside,
+        ) % named  # fmt: skip
+    return ngettext(
+        "“%(was)s” becomes “%(becomes)s”: %(n)s of %(all)s person inside has waited long enough and goes on at once.",
+        "“%(was)s” becomes “%(becomes)s”: %(n)s of %(all)s people inside have waited long enough and go on at once.",
+        found.inside,
+    ) % named  # fmt: skip

@@ -1,0 +1,109 @@
+"""Movers of journeys killed in the middle of a batch: every step happens once, and nobody is forgotten."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+
+from campaigns import audit
+from campaigns.journeys import entering, publishing
+from campaigns.models import Journey, JourneyRun, JourneyStep, Message
+from customers.models import Event
+from lifecycle_crm.lib import clock
+from tests.campaigns.factories import VariantFactory, people
+from tests.fixtures import ROOT, wait_until
+
+pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
+
+SIZE = 160
+
+
+@pytest.fixture
+def mover(environment: Callable[..., dict[str, str]]) -> Iterator[Callable[[str], subprocess.Popen]]:
+    started: list[subprocess.Popen] = []
+
+    def start(mode: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.campaigns.journey_process", mode],
+            cwd=ROOT,
+            env=environment(LOG_LEVEL="ERROR"),
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        kill(process)
+
+
+def kill(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def crowd() -> None:
+    """So many people at the beginning of message, wait of no time, message."""
+    text = VariantFactory().template.key
+    made = publishing.create(
+        name="Welcome",
+        holdout_percent=0,
+        tree={
+            "trigger": {"on": "event", "event": "signup"},
+            "steps": [
+                {"id": "s1", "do": "message", "template": text},
+                {"id": "s2", "do": "wait", "hours": 1},
+                {"id": "s3", "do": "message", "template": text},
+            ],
+        },
+    )
+    publishing.publish(journey=made)
+    Journey.objects.update(live_since=clock.now() - timedelta(days=1))
+    at = clock.now() - timedelta(minutes=1)
+    told = Event.objects.bulk_create(
+        Event(customer=one, name="signup", occurred_at=at, source="test", source_id=str(one.pk)) for one in people(SIZE)
+    )
+    assert entering.for_events([one.pk for one in told]) == SIZE
+
+
+def test_it_does_every_step_once_when_movers_are_killed(mover):
+    crowd()
+    first, second = mover("safe"), mover("safe")
+    wait_until(lambda: JourneyRun.objects.filter(step="s2").count() >= 20, seconds=60)
+    hits = 0
+    for victim in (first, second):
+        hits += JourneyRun.objects.filter(step="").exists()
+        kill(victim)
+        mover("safe")
+    wait_until(lambda: JourneyRun.objects.filter(step="s2").count() == SIZE, seconds=90)
+    # Their hour is over.
+    JourneyRun.objects.update(since=clock.now() - timedelta(hours=2), due_at=clock.now() - timedelta(hours=1))
+    wait_until(lambda: JourneyRun.objects.filter(state="done").count() == SIZE, seconds=90)
+
+    assert hits, "The kills found nobody at work, so this test proves nothing."
+    steps = Counter(JourneyStep.objects.values_list("step", "outcome"))
+    assert steps == {("s1", "message"): SIZE, ("s2", "waited"): SIZE, ("s3", "message"): SIZE, ("", "left"): SIZE}
+    sent = Counter(Message.objects.values_list("customer_id", "run__campaign_id"))
+    assert (len(sent), set(sent.values())) == (2 * SIZE, {1})
+    assert audit.problems() == []
+
+
+def test_its_unsafe_twin_that_moves_people_after_the_message_does_send_twice(mover):
+    crowd()
+    victim = mover("unsafe")
+    for _ in range(2):
+        before = Message.objects.count()
+        # In the middle of a batch of twenty.
+        wait_until(lambda then=before: Message.objects.count() >= then + 25, seconds=60)
+        kill(victim)
+        victim = mover("unsafe")
+    wait_until(lambda: not JourneyRun.objects.filter(step="").exists(), seconds=60)
+    sent = Counter(Message.objects.values_list("customer_id", flat=True))
+    assert sum(n - 1 for n in sent.values()) > 0
