@@ -44,6 +44,7 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
         _("Act"),
         (
             Entry(_("Campaigns"), "send", ("campaigns:list",), "m"),
+            Entry(_("Templates"), "mail", ("campaigns:templates",), "e"),
             Entry(_("Outbox"), "outbox", ("campaigns:outbox",), "o"),
         ),
     ),

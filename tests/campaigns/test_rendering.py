@@ -163,7 +163,10 @@ def test_the_corpus_is_as_long_as_it_says():
     ("blocks", "sentence"),
     [
         ([], "A template needs at least one block."),
-        ([{"type": "script", "text": "x"}], "Block 1 has no known type. Use one of: heading, text, button, divider."),
+        (
+            [{"type": "script", "text": "x"}],
+            "Block 1 has no known type. Use one of: heading, text, image, button, columns, points, tier, divider.",
+        ),
         ([{"type": "text", "text": " "}], "Block 1 (text) is empty. Write its text, or remove the block."),
         (
             [{"type": "button", "text": "x", "url": "javascript:alert(1)"}],
