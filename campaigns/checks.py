@@ -25,7 +25,7 @@ from campaigns import letters, rendering, texts
 from campaigns.blocks import SUBJECT
 from campaigns.errors import BrokenTemplate
 from campaigns.models import Purpose, Template, TemplateVariant
-from campaigns.vocabulary import VALUES
+from campaigns.vocabulary import OTHER_NAMES, VALUES
 from customers.models import Customer
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.templatetags.crm import num
@@ -185,8 +185,9 @@ def _is_known(path: str) -> bool:
 def _unknown(path: str, text: str, index: int, place: int, field: str) -> Finding:
     line, column = rendering.place_of(index, text)
     sentence = _("There is no value “%(path)s”, so no message could be made.") % {"path": path}
-    if near := get_close_matches(path, VALUES, n=1, cutoff=0.5):
-        sentence += " " + _("Did you mean “%(path)s”?") % {"path": near[0]}
+    near = OTHER_NAMES.get(path.rpartition(".")[2]) or next(iter(get_close_matches(path, VALUES, n=1, cutoff=0.5)), "")
+    if near:
+        sentence += " " + _("Did you mean “%(path)s”?") % {"path": near}
     return Finding(BAD, "unknown_value", sentence, place, field, line, column)
 
 

@@ -48,3 +48,8 @@ OF_THE_CUSTOMER = tuple(path for path in VALUES if path.startswith("customer.") 
 """What a condition of a block may ask for."""
 IN_THE_MENU = tuple(path for path in VALUES if path not in ("unsubscribe_url", "customer.language"))
 """What a person inserts; the rest is said by the frame or is of no use in a sentence."""
+OTHER_NAMES = {
+    "first_name": "customer.given_name", "firstname": "customer.given_name", "last_name": "customer.name",
+    "full_name": "customer.name", "town": "customer.city", "level": "customer.tier", "balance": "points",
+}  # fmt: skip
+"""How other tools call them."""
