@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from campaigns import blocks
@@ -42,7 +43,7 @@ class TemplateForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["language"].choices = [(code, language_name(code)) for code in LANGUAGES]  # type: ignore[attr-defined]
+        self.fields["language"].choices = [(code, capfirst(language_name(code))) for code in LANGUAGES]  # type: ignore[attr-defined]
 
 
 class _Inserting(forms.Form):

@@ -13,6 +13,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -296,7 +297,7 @@ def _tabs(one: Template, code: str, request: HttpRequest) -> list[dict[str, Any]
     written = texts.written_in(one)
     return [
         {
-            "label": texts.language_name(other),
+            "label": capfirst(texts.language_name(other)),
             "url": _editor(one, other, request),
             "active": other == code,
             "count": "" if other in written else _("missing"),
@@ -479,7 +480,7 @@ def template_versions(request: HttpRequest, key: str, language: str) -> HttpResp
         "show": _number(request.GET.get("show")),
         "tabs": [
             {
-                "label": texts.language_name(other),
+                "label": capfirst(texts.language_name(other)),
                 "url": reverse("campaigns:template-versions", args=[one.key, other]),
                 "active": other == code,
             }
