@@ -196,22 +196,15 @@ def _opened(request: HttpRequest, one: Template, code: str) -> tuple[Any, int, b
     text = texts.current(one, code)
     edit, add = request.GET.get("edit", ""), request.GET.get("add", "")
     if edit == "subject":
-        return _focused(SubjectForm(initial={"subject": text.subject})), SUBJECT, False
+        return SubjectForm(initial={"subject": text.subject}), SUBJECT, False
     if add in KINDS:
-        return _focused(_block_form(add, None, new=True)), _number(request.GET.get("at"), len(text.blocks)), True
+        return _block_form(add, None, new=True), _number(request.GET.get("at"), len(text.blocks)), True
     place = _number(edit, -1)
     if edit and 0 <= place < len(text.blocks):
         block = text.blocks[place]
         if block.get("type") in KINDS:
-            return _focused(_block_form(block["type"], block)), place, False
+            return _block_form(block["type"], block), place, False
     return None
-
-
-def _focused(form: SubjectForm | BlockForm) -> SubjectForm | BlockForm:
-    """A form that was asked for has the cursor in its first field."""
-    for one in form.main[:1]:
-        one.field.widget.attrs["autofocus"] = True
-    return form
 
 
 def _block_form(kind: str, block: dict[str, Any] | None, *, new: bool = False) -> BlockForm:
@@ -314,6 +307,7 @@ def _block_line(block: dict[str, Any], place: int, found: list[checks.Finding]) 
         "label": kind.label if kind else block.get("type"),
         "kind": block.get("type"),
         "texts": [(field.label, field.form, blocks.chips(text)) for field, text in blocks.texts(block)] if kind else [],
+        "first": kind.fields[0].name if kind and kind.fields else "",
         "when": blocks.say(block.get("when")),
         "mark": checks.BAD if checks.BAD in own else checks.WARN if checks.WARN in own else "",
     }
