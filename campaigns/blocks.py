@@ -129,7 +129,7 @@ _BIGGEST = 10**12
 
 
 def _wrong(sentence: str, place: int | None, field: str = "") -> BrokenTemplate:
-    where = {} if place is None else {"block": place}
+    where: dict[str, Any] = {} if place is None else {"block": place}
     return BrokenTemplate(sentence, **where, field=field)
 
 
@@ -191,7 +191,7 @@ def say(when: Mapping[str, Any] | None) -> str:
 
 def read_one(raw: Any, place: int) -> Block:
     """One block as it is stored: known fields only, all of them text. Raises ``BrokenTemplate`` naming block and field."""
-    kind = KINDS.get(raw.get("type")) if isinstance(raw, Mapping) and isinstance(raw.get("type"), str) else None
+    kind = KINDS.get(str(raw.get("type"))) if isinstance(raw, Mapping) else None
     if kind is None:
         known = ", ".join(KINDS)
         raise _wrong(

@@ -118,7 +118,7 @@ def parse(source: str, *, where: str, block: int | None = None) -> Any:
     try:
         return (_plain if block == blocklist.SUBJECT else _markup).from_string(source)
     except (LiquidError, RecursionError) as problem:
-        place = {} if block is None else {"block": block}
+        place: dict[str, Any] = {} if block is None else {"block": block}
         sentence = f"{where} has a mistake: {one_line(str(problem))}"[:300]
         raise BrokenTemplate(sentence, **place, **position(problem, source)) from None
 

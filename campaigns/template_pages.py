@@ -150,7 +150,7 @@ def template(request: HttpRequest, key: str, language: str) -> HttpResponse:
 def _act(request: HttpRequest, one: Template, code: str, verb: str, place: int) -> str:
     """One button; the place of the page to go to."""
     text, revision, actor = texts.current(one, code), _number(request.POST.get("revision")), person(request)
-    same = {"template": one, "language": code, "revision": revision, "actor": actor}
+    same: dict[str, Any] = {"template": one, "language": code, "revision": revision, "actor": actor}
     if verb in ("up", "down"):
         step = -1 if verb == "up" else 1
         texts.change(**same, blocks=blocks.moved(text.blocks, place, step))
@@ -217,7 +217,7 @@ def _block_form(kind: str, block: dict[str, Any] | None, *, new: bool = False) -
 def _typed(request: HttpRequest, one: Template, code: str, verb: str) -> HttpResponse:
     """A form was sent: into the draft, or back to the person with what is wrong."""
     text, revision = texts.current(one, code), _number(request.POST.get("revision"))
-    same = {"template": one, "language": code, "revision": revision, "actor": person(request)}
+    same: dict[str, Any] = {"template": one, "language": code, "revision": revision, "actor": person(request)}
     kind, is_new = request.POST.get("kind", ""), request.POST.get("new") == "1"
     place = _number(request.POST.get("place"), SUBJECT)
     form: SubjectForm | BlockForm
