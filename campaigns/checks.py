@@ -27,7 +27,7 @@ from campaigns.errors import BrokenTemplate
 from campaigns.models import Purpose, Template, TemplateVariant
 from campaigns.vocabulary import OTHER_NAMES, VALUES
 from customers.models import Customer
-from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib import batches, clock, outward
 from lifecycle_crm.templatetags.crm import num
 
 BAD, WARN, INFO = "bad", "warn", "info"
@@ -40,6 +40,9 @@ LOOKED_AT = 20_000
 """The newest customers, whose missing values are counted; with more of them the sentence says so."""
 _HREF = re.compile(r"""href\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
 _FILE_NAME = re.compile(r"\S+\.(png|jpe?g|gif|webp|svg)$", re.IGNORECASE)
+_OWN = re.compile(r"\{\{-?\s*shop\.url\s*-?\}\}")
+TRIED = 20
+"""Links of one text that are asked at once."""
 _PRIVATE_ENDINGS = (".local", ".localhost", ".internal", ".lan", ".home.arpa")
 
 
@@ -241,6 +244,43 @@ def link_problem(url: str) -> tuple[str, str] | None:
     if parts.scheme.lower() == "http":
         return WARN, _("“%(url)s” is not encrypted: write https://, or browsers warn.")
     return None
+
+
+def links_of(blocks: Sequence[Mapping[str, Any]]) -> list[tuple[int, str, str]]:
+    """(place of the block, field, address) of every link and picture that is the same for everybody: one that names the
+    reader is asked by nobody but them."""
+    found: dict[str, tuple[int, str, str]] = {}
+    for place, block in enumerate(blocks):
+        if block.get("type") not in blocklist.KINDS:
+            continue
+        for field, text in blocklist.texts(block):
+            for source in [text.strip()] if field.form == "url" else _HREF.findall(_OWN.sub(settings.SITE_URL, text)):
+                url = html.unescape(_OWN.sub(settings.SITE_URL, source))
+                problem = link_problem(url)
+                is_web = url.lower().startswith(("http://", "https://"))
+                if is_web and "{" not in url and (problem is None or problem[0] != BAD):
+                    found.setdefault(url, (place, field.name, url))
+    return list(found.values())[:TRIED]
+
+
+def try_links(blocks: Sequence[Mapping[str, Any]], *, allowed: outward.Allowed = outward.is_public) -> list[Finding]:
+    """Ask every link whether it leads anywhere. Only addresses of the public internet are asked, and for no more than a few
+    seconds; who refuses machines (401, 403, 429) is taken for there."""
+    links = links_of(blocks)
+    if allowed is outward.is_public:
+        # Said already, by their looks.
+        links = [one for one in links if not _is_private(urlsplit(one[2]).hostname or "")]
+    answers = outward.statuses([url for _place, _field, url in links], allowed=allowed)
+    found = []
+    for place, field, url in links:
+        status = answers[url]
+        words = {"url": url[:80], "status": status}
+        if status == 0:
+            found.append(Finding(WARN, "broken_link", _("“%(url)s” does not answer.") % words, place, field))
+        elif status in (404, 410) or status >= 500:
+            sentence = _("“%(url)s” answers %(status)d: there is nothing to read.") % words
+            found.append(Finding(WARN, "broken_link", sentence, place, field))
+    return found
 
 
 def _is_private(host: str) -> bool:

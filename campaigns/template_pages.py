@@ -26,7 +26,7 @@ from campaigns.template_forms import BlockForm, SubjectForm, TemplateForm
 from customers.models import Customer, email_key, search_text
 from lifecycle_crm.accounts.callers import may, need, only, person, sees_contacts
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.lib import http
+from lifecycle_crm.lib import http, pace
 from lifecycle_crm.lib.errors import DomainError
 
 WIDTHS = (320, 600)
@@ -143,6 +143,9 @@ def template(request: HttpRequest, key: str, language: str) -> HttpResponse:
     verb, _sep, rest = request.POST.get("do", "").partition(":")
     if verb in ("block", "insert", "subject"):
         return _typed(request, one, code, verb)
+    if verb == "try_links":
+        pace.take("template-links", request.user.pk, most=6)
+        return _page(request, one, code, form=None, tried=checks.try_links(texts.current(one, code).blocks))
     anchor = _act(request, one, code, verb, _number(rest))
     return redirect(f"{_editor(one, code, request)}#{anchor}")
 
@@ -250,12 +253,18 @@ def _typed(request: HttpRequest, one: Template, code: str, verb: str) -> HttpRes
 
 
 def _page(
-    request: HttpRequest, one: Template, code: str, *, form: tuple[Any, int, bool] | None, status: int = 200
+    request: HttpRequest,
+    one: Template,
+    code: str,
+    *,
+    form: tuple[Any, int, bool] | None,
+    status: int = 200,
+    tried: list[checks.Finding] | None = None,
 ) -> HttpResponse:
     text = texts.current(one, code)
     known = checks.readers(one.purpose)
     reader = _reader(request, one, code)
-    found = _findings(text, known, reader)
+    found = _findings(text, known, reader) + (tried or [])
     # A form that is sent is not the page's address: what it was opened with may not open it again.
     is_editing, place, is_new = form or (None, SUBJECT - 1, False)
     context = {
@@ -271,6 +280,8 @@ def _page(
         "kinds": list(KINDS.values()),
         "tabs": _tabs(one, code, request),
         "findings": found,
+        "all_answer": tried == [] and not any(problem.code == "link" for problem in found),
+        "has_links": bool(checks.links_of(text.blocks)),
         "unwritten": checks.unwritten(one, known),
         "others": [(other, texts.language_name(other)) for other in texts.written_in(one) if other != code],
         "fallback": texts.language_name(texts.falls_back_to(one, code)) if not text.variant else "",

@@ -165,31 +165,10 @@ BLOCKS = [
 """The kinds that came later, with a place for somebody's words."""
 
 
-OUR_TAGS = set(
-    [
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "table",
-        "tr",
-        "td",
-        "h1",
-        "p",
-        "a",
-        "b",
-        "strong",
-        "em",
-        "i",
-        "br",
-        "span",
-        "hr",
-        "img",
-        "div",
-    ]
-)
+OUR_TAGS = {
+    "html", "head", "meta", "title", "style", "body", "table", "tr", "td", "h1", "p", "a", "b", "strong", "em", "i", "br",
+    "span", "hr", "img", "div",
+}  # fmt: skip
 
 
 class _Seen(HTMLParser):

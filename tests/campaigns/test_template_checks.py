@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 import time_machine
 from django.core.cache import cache
@@ -280,3 +284,41 @@ def test_a_text_with_a_mistake_is_not_sent_as_a_test(author, reader, smtp):
         trials.send(variant=VariantFactory(blocks=[text("{{ nothing }}")]), customer=reader, user=author.user)
     assert smtp.messages == []
     assert not TrialMessage.objects.exists()
+
+
+# --- Links that are asked ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop_site(tmp_path, settings):
+    """A real web server of this machine with one page."""
+    (tmp_path / "sale").touch()
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        settings.SITE_URL = f"http://127.0.0.1:{server.server_port}"
+        yield settings.SITE_URL
+        server.shutdown()
+
+
+def test_it_asks_links_that_are_the_same_for_everybody(shop_site):
+    blocks = [
+        {"type": "button", "text": "Go", "url": "{{ shop.url }}/sale"},
+        text('<a href="{{ shop.url }}/nothing-here">x</a> <a href="mailto:a@shop.example">y</a>'),
+        {"type": "button", "text": "Mine", "url": "{{ shop.url }}/?who={{ customer.email }}"},
+    ]
+    links = [(place, url) for place, _field, url in checks.links_of(blocks)]
+    assert links == [(0, f"{shop_site}/sale"), (1, f"{shop_site}/nothing-here")]
+    [broken] = checks.try_links(blocks, allowed=lambda _address, _port: True)
+    assert (broken.level, broken.code, broken.block) == ("warn", "broken_link", 1)
+    assert "answers 404: there is nothing to read." in broken.text
+    assert checks.try_links(blocks) == []  # A page asks nobody of a private network.
+
+
+def test_its_button_asks_and_says_that_all_is_well(author, reader):
+    template = VariantFactory(blocks=[{"type": "button", "text": "Go", "url": "http://127.0.0.1:9/"}]).template
+    address = reverse("campaigns:template", args=[template.key, "en"])
+    answer = author.post(address, {"do": "try_links", "revision": 0})
+    assert answer.status_code == 200
+    assert "Every link answers" not in answer.content.decode()
+    assert "is an address inside a private network" in answer.content.decode()
