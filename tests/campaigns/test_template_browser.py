@@ -25,7 +25,10 @@ def test_it_is_written_by_keyboard_and_shows_the_message_at_once(
     chromium: Any, context: Any, live_server: Any, client: Any, problems: list[str]
 ) -> None:
     person(given_name="Ada", facts={"points": 5, "may_email": True})
-    template = VariantFactory(blocks=[{"type": "heading", "text": "Hello"}, {"type": "text", "text": "One."}]).template
+    template = VariantFactory(
+        template__name="Win-back: we have missed you",
+        blocks=[{"type": "heading", "text": "Hello"}, {"type": "text", "text": "One."}],
+    ).template
     client.force_login(UserFactory(role="marketer"))
     context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}])
     chromium.goto(reverse("campaigns:template", args=[template.key, "en"]))
@@ -63,5 +66,7 @@ def test_it_is_written_by_keyboard_and_shows_the_message_at_once(
     assert size == "32px"  # the new kinds' own styles are allowed in the frame
     chromium.goto(f"{reverse('campaigns:template-versions', args=[template.key, 'en'])}?show=1")
     chromium.frame_locator("iframe").get_by_text("One.").wait_for()
-    assert _violations(chromium) == []
+    for width in (1280, 390):
+        chromium.set_viewport_size({"width": width, "height": 900})
+        assert _violations(chromium) == []
     assert problems == []
