@@ -22,7 +22,7 @@ from campaigns.vocabulary import NUMBER, OF_THE_CUSTOMER, VALUES
 Block = dict[str, Any]
 
 MOST = 60
-"""Blocks in one text."""
+"""Blocks in one text that is being written. What is stored already is sent as it is."""
 SUBJECT = -1
 """Stands for the subject where a block is named by its place."""
 
@@ -229,8 +229,6 @@ def read(raw: Any) -> list[Block]:
     """All blocks of a text as they are stored. Raises ``BrokenTemplate`` for the first that cannot be."""
     if not isinstance(raw, (list, tuple)) or not raw:
         raise BrokenTemplate(_("A template needs at least one block."))
-    if len(raw) > MOST:
-        raise BrokenTemplate(_("A text has at most %(most)d blocks.") % {"most": MOST})
     return [read_one(one, place) for place, one in enumerate(raw)]
 
 

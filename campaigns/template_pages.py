@@ -31,6 +31,8 @@ from lifecycle_crm.lib.errors import DomainError
 
 WIDTHS = (320, 600)
 FOUND = 8
+NEAR = 20_000
+"""How far by number the next person is looked for."""
 LOOKED_AT = 500
 """The newest customers among whom a first reader is looked for."""
 
@@ -379,7 +381,9 @@ def _preview(
     if reader is None:
         return context
     people = _reachable(one)
-    before, after = people.filter(pk__lt=reader.pk).order_by("-pk"), people.filter(pk__gt=reader.pk).order_by("pk")
+    # No further than this, so that a shop in which few have agreed is not read from end to end.
+    before = people.filter(pk__lt=reader.pk, pk__gt=reader.pk - NEAR).order_by("-pk")
+    after = people.filter(pk__gt=reader.pk, pk__lt=reader.pk + NEAR).order_by("pk")
     for name, rows in (("previous", before), ("next", after)):
         pk = rows.values_list("pk", flat=True).first()
         context[name] = _editor(one, text.language, request, customer=pk) if pk else ""

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from campaigns import letters, rendering
-from campaigns.blocks import SUBJECT, Block, read
+from campaigns.blocks import MOST, SUBJECT, Block, read
 from campaigns.blocks import texts as written
 from campaigns.errors import BrokenTemplate, NotNow
 from campaigns.models import Campaign, Purpose, Run, Template, TemplateDraft, TemplateVariant
@@ -266,6 +266,8 @@ def complete(*, template: Template, language: str, subject: str, blocks: Any) ->
     if len(one_line(subject)) > 200:
         raise BrokenTemplate(_("A subject has at most 200 characters."), block=SUBJECT, field="subject")
     checked = read(blocks)
+    if len(checked) > MOST:
+        raise BrokenTemplate(_("A text has at most %(most)d blocks.") % {"most": MOST})
     rendering.Prepared(language=language, subject=one_line(subject), blocks=checked, has_foot=True)
     rendering.strict(subject, where=_("The subject"), block=SUBJECT)
     for place, block in enumerate(checked):

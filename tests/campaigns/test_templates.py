@@ -461,3 +461,13 @@ def test_its_diff_is_readable():
         ("added", "Button", [("in", "Go\nu")]),
     ]
     assert json.loads(json.dumps(new)) == new
+
+
+def test_it_bounds_a_text_that_is_written_and_sends_a_longer_one_that_is_there():
+    who = person()
+    many = [{"type": "text", "text": "x"}] * 61
+    with pytest.raises(BrokenTemplate, match="at most 60 blocks"):
+        texts.write(template=TemplateFactory(), language="en", subject="S", blocks=many)
+    with pytest.raises(BrokenTemplate, match="at most 60 blocks"):
+        blocks.doubled(many[:60], 0)
+    assert letters.shown(variant=VariantFactory(blocks=many), customer=who).text.count("x\n") == 61
