@@ -25,8 +25,10 @@ from campaigns.models import (
     Slot,
     Suppression,
     Template,
+    TemplateDraft,
     TemplateVariant,
     Throttle,
+    TrialMessage,
     Visit,
 )
 
@@ -83,7 +85,7 @@ class VariantInline(admin.TabularInline):
 
 @admin.register(Template)
 class TemplateAdmin(admin.ModelAdmin):
-    list_display = ("name", "key", "purpose")
+    list_display = ("name", "key", "purpose", "archived_at")
     list_filter = ("purpose",)
     search_fields = ("key__startswith",)
     show_full_result_count = False
@@ -96,6 +98,21 @@ class TemplateVariantAdmin(ReadOnly):
     list_filter = ("language",)
     list_select_related = ("template",)
     raw_id_fields = ("template", "created_by")
+
+
+@admin.register(TemplateDraft)
+class TemplateDraftAdmin(ReadOnly):
+    list_display = ("template", "language", "base", "edited_by", "edited_at")
+    list_select_related = ("template", "edited_by")
+    raw_id_fields = ("template", "edited_by")
+
+
+@admin.register(TrialMessage)
+class TrialMessageAdmin(ReadOnly):
+    list_display = ("created_at", "template", "language", "version", "sent_by", "sent_to", "state")
+    list_filter = ("state",)
+    list_select_related = ("template", "sent_by")
+    raw_id_fields = ("template", "customer", "sent_by")
 
 
 @admin.register(Campaign)

@@ -1,4 +1,4 @@
-"""REST: templates, campaigns, runs and messages. Scope noun ``campaigns``."""
+"""REST: campaigns, runs and messages. Scope noun ``campaigns``."""
 
 from __future__ import annotations
 
@@ -16,23 +16,13 @@ from rest_framework.viewsets import GenericViewSet, ReadOnlyModelViewSet
 from campaigns import audience, gate, queries, runs
 from campaigns.journeys_api import ROUTES as JOURNEYS
 from campaigns.models import Campaign, Message, Run, Template
+from campaigns.templates_api import TemplateViewSet
 from customers.models import Customer
 from lifecycle_crm.accounts.callers import need, sees_contacts
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.api import OfCustomer
 from lifecycle_crm.lib.errors import InvalidInput
-
-
-class TemplateOut(serializers.ModelSerializer):
-    languages = serializers.SerializerMethodField(help_text="Languages it has words in.")
-
-    class Meta:
-        model = Template
-        fields = ["id", "key", "name", "purpose", "languages"]
-
-    def get_languages(self, template: Template) -> list[str]:
-        return sorted({variant.language for variant in template.variants.all()})
 
 
 class CampaignOut(serializers.ModelSerializer):
@@ -131,13 +121,6 @@ class MessageFilter(OfCustomer):
     class Meta:
         model = Message
         fields = ["state", "reason"]
-
-
-@extend_schema(tags=["campaigns"])
-class TemplateViewSet(ReadOnlyModelViewSet):
-    scope = "campaigns"
-    queryset = Template.objects.prefetch_related("variants").order_by("id")
-    serializer_class = TemplateOut
 
 
 @extend_schema_view(

@@ -56,6 +56,10 @@ def draft(
         raise InvalidInput("The holdout is a per cent from 0 to 90.", code="bad_holdout")
     if not template.variants.exists():
         raise InvalidInput(f"The template {template.name} has no text yet.", code="no_text")
+    if template.archived_at is not None:
+        raise InvalidInput(
+            f"The template {template.name} is archived. Use it again, or choose another.", code="archived"
+        )
     conditions.parse(audience, resolve=segments.resolver())
     return Campaign.objects.create(
         name=name.strip()[:120],

@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from campaigns import texts
 from campaigns.models import Template
 from stages.models import StageKey
 
@@ -30,4 +31,4 @@ class BroadcastForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["template"].queryset = Template.objects.filter(variants__isnull=False).distinct()  # type: ignore[attr-defined]
+        self.fields["template"].queryset = texts.choosable()  # type: ignore[attr-defined]

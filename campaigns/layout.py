@@ -35,15 +35,23 @@ STYLES = {
         "display:inline-block;padding:12px 22px;background:#1f6f54;color:#ffffff;border-radius:6px;"
         "font-size:16px;line-height:22px;font-weight:600;text-decoration:none"
     ),
+    "picture": "margin:0 0 16px",
+    "image": "display:block;width:100%;max-width:496px;height:auto;border:0;border-radius:6px",
+    "thumb": "display:block;width:100%;height:auto;border:0;border-radius:6px",
+    "columns": "width:100%;margin:0 0 8px",
+    "left": "width:50%;padding:0 8px 0 0;vertical-align:top",
+    "right": "width:50%;padding:0 0 0 8px;vertical-align:top",
+    "number": "margin:0;font-size:32px;line-height:40px;font-weight:700;color:#1f6f54",
     "divider": "border:0;border-top:1px solid #dfe3de;margin:8px 0 24px",
     "foot": f"padding:20px 32px 8px;max-width:496px;{_FONT};font-size:13px;line-height:20px;color:#566059",
     "note": "margin:0 0 8px;font-size:13px;line-height:20px;color:#566059",
     "link": "color:#1f6f54;text-decoration:underline",
 }
 SHEET = (
-    "@media (max-width:480px){.card td{padding-left:20px!important;padding-right:20px!important}}"
+    "@media (max-width:480px){.card td{padding-left:20px!important;padding-right:20px!important}"
+    ".card td.col{display:block!important;width:100%!important;padding:0 0 8px!important;box-sizing:border-box}}"
     "@media (prefers-color-scheme:dark){body,.page{background:#14181a!important}.card{background:#1d2326!important}"
-    ".brand,h1,p{color:#e8ece9!important}.note{color:#a9b4ad!important}.note a,p a{color:#7fd1b1!important}"
+    ".brand,h1,p{color:#e8ece9!important}.note{color:#a9b4ad!important}.note a,p a,p.number{color:#7fd1b1!important}"
     ".action a{background:#7fd1b1!important;color:#10231b!important}hr{border-top-color:#38423d!important}}"
 )
 
@@ -58,6 +66,15 @@ def style_sources(page: str) -> list[str]:
     texts = {html.unescape(text) for text in re.findall(r' style="([^"]*)"', page)}
     texts |= set(re.findall(r"<style>(.*?)</style>", page, re.DOTALL))
     return ["'unsafe-hashes'", *sorted(_hash(text) for text in texts)]
+
+
+_IMAGE = re.compile(r'<img src="([^"?#;,\s]+)[^"]*" alt="[^"]*" width="')
+
+
+def image_sources(page: str) -> list[str]:
+    """For the policy of the same frame: exactly the pictures our layout put there. The dot that tells of an opened message
+    is none of them, so nobody of the team opens a message by looking at it."""
+    return sorted({html.unescape(address) for address in _IMAGE.findall(page)})
 
 
 # The last lines of a message are part of what we say to the customer, not of the interface, so they ship with it.
@@ -137,46 +154,112 @@ class Row:
         return [str(part) for part in self.html if isinstance(part, Url)]
 
 
-def row(kind: str, rendered: str, address: str = "") -> Row | None:
-    """The row of a block from what its Liquid gave; ``None`` when a condition left nothing of it.
+class _Marks:
+    """The addresses of a row while it is made; each leaves a mark where it belongs."""
 
-    Raises ``BrokenTemplate`` for a button that leads nowhere.
-    """
-    s = STYLES
-    urls: list[str] = []
+    __slots__ = ("urls",)
 
-    def marked(url: str) -> str:
-        urls.append(url)
-        return f"{MARK}{len(urls) - 1}{MARK}"
+    def __init__(self) -> None:
+        self.urls: list[str] = []
 
-    def kept(found: re.Match[str]) -> str:
+    def of(self, url: str) -> str:
+        self.urls.append(url)
+        return f"{MARK}{len(self.urls) - 1}{MARK}"
+
+    def inline(self, rendered: str) -> str:
+        """Inline HTML, its addresses marked."""
+        return _HREF.sub(self._kept, _clean(rendered.strip()))
+
+    def _kept(self, found: re.Match[str]) -> str:
         url = html.unescape(found[1])
-        return f'href="{marked(url)}"' if _WEB.match(url) else found[0]
+        return f'href="{self.of(url)}"' if _WEB.match(url) else found[0]
 
-    inside = _clean(rendered.strip())
+
+def _paragraphs(inside: str) -> tuple[str, str]:
+    paragraphs = [one.strip() for one in re.split(r"\n\s*\n", inside)]
+    page = "\n".join(f'<p style="{STYLES["text"]}">{one.replace(chr(10), "<br>")}</p>' for one in paragraphs)
+    return page, "\n\n".join(as_text(one) for one in paragraphs)
+
+
+def _address(rendered: str, sentence: str) -> str:
+    url = html.unescape(rendered.strip())
+    if not _URL.match(url):
+        raise BrokenTemplate(sentence.format(repr(url[:80])))
+    return url
+
+
+def _picture(description: str, address: str, style: str, width: int) -> tuple[str, str]:
+    url = _address(address, "A picture is at {}, which is not a web address.")
+    if not _WEB.match(url):
+        raise BrokenTemplate(f"A picture is at {url[:80]!r}, which is not a web address.")
+    alt = as_text(_clean(description.strip())).replace("\n", " ")
+    return f'<img src="{html.escape(url)}" alt="{html.escape(alt)}" width="{width}" style="{style}">', alt
+
+
+def row(kind: str, *pieces: str) -> Row | None:
+    """The row of a block from what its Liquid gave, in the order of ``blocks.liquid``; ``None`` when nothing is left of it.
+
+    Raises ``BrokenTemplate`` for a button that leads nowhere and a picture that is nowhere.
+    """
+    s, marks = STYLES, _Marks()
     if kind == "button":
-        label, url = as_text(inside), html.unescape(address.strip())
-        if not _URL.match(url):
-            raise BrokenTemplate(f"A button leads to {url[:80]!r}, which is not a web address.")
-        to = marked(url) if _WEB.match(url) else html.escape(url)
+        label = as_text(_clean(pieces[0].strip()))
+        url = _address(pieces[1], "A button leads to {}, which is not a web address.")
+        to = marks.of(url) if _WEB.match(url) else html.escape(url)
         page = (
             f'<p class="action" style="{s["action"]}"><a href="{to}" style="{s["button"]}">{html.escape(label)}</a></p>'
         )
         text = f"{label}: {to if _WEB.match(url) else url}"
     elif kind == "divider":
         page, text = f'<hr style="{s["divider"]}">', "--------"
-    elif not inside:
-        return None
+    elif kind == "image":
+        image, text = _picture(pieces[0], pieces[1], s["image"], 496)
+        text = f"[{text}]" if text else ""
+        if pieces[2].strip():
+            url = _address(pieces[2], "A picture leads to {}, which is not a web address.")
+            to = marks.of(url) if _WEB.match(url) else html.escape(url)
+            image = f'<a href="{to}">{image}</a>'
+            text = f"{text} ({to if _WEB.match(url) else url})".strip()
+        page = f'<p style="{s["picture"]}">{image}</p>'
+    elif kind == "columns":
+        page, text = _columns(marks, pieces)
+    elif kind in ("points", "tier"):
+        words, value = marks.inline(pieces[0]), pieces[1].strip()
+        if not value:
+            return None
+        number = f'<p class="number" style="{s["number"]}">{value}</p>'
+        label = f'<p style="{s["text"]}">{words}</p>'
+        said = as_text(words), html.unescape(value)
+        page = f"{number}\n{label}" if kind == "points" else f"{label}\n{number}"
+        text = f"{said[1]} {said[0]}" if kind == "points" else f"{said[0]}: {said[1]}"
     else:
-        inside = _HREF.sub(kept, inside)
+        inside = marks.inline(pieces[0])
+        if not inside:
+            return None
         if kind == "heading":
             page, text = f'<h1 style="{s["heading"]}">{inside}</h1>', as_text(inside)
         else:
-            paragraphs = [one.strip() for one in re.split(r"\n\s*\n", inside)]
-            page = "\n".join(f'<p style="{s["text"]}">{one.replace(chr(10), "<br>")}</p>' for one in paragraphs)
-            text = "\n\n".join(as_text(one) for one in paragraphs)
-    both = _split(page + "\n", urls), _split(text + "\n\n", urls)
+            page, text = _paragraphs(inside)
+    both = _split(page + "\n", marks.urls), _split(text + "\n\n", marks.urls)
     return Row(*both, *(_wire(parts) for parts in both))
+
+
+def _columns(marks: _Marks, pieces: tuple[str, ...]) -> tuple[str, str]:
+    """Two cells side by side, one under the other on a narrow screen."""
+    s, cells, texts = STYLES, [], []
+    for side, (words, address, description) in (("left", pieces[:3]), ("right", pieces[3:])):
+        inner, text = _paragraphs(marks.inline(words))
+        if address.strip():
+            image, alt = _picture(description, address, s["thumb"], 240)
+            inner = f'<p style="{s["picture"]}">{image}</p>\n{inner}'
+            text = f"[{alt}]\n{text}"
+        cells.append(f'<td class="col" width="50%" valign="top" style="{s[side]}">{inner}</td>')
+        texts.append(text)
+    page = (
+        f'<table role="presentation" class="columns" width="100%" cellpadding="0" cellspacing="0" border="0" '
+        f'style="{s["columns"]}"><tr>{"".join(cells)}</tr></table>'
+    )
+    return page, "\n\n".join(texts)
 
 
 def _split(text: str, urls: list[str]) -> Parts:

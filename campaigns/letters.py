@@ -18,6 +18,9 @@ from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.moments import DAY
 from lifecycle_crm.lib.moments import seconds as whole_seconds
 
+NO_WAY_OUT = "/p/u/preview/"
+"""The way out of a message that nobody got: the page behind it says that the link is not valid."""
+
 
 def texts_of(campaign: Campaign) -> dict[str, int]:
     """Newest variant id per language of the campaign's template."""
@@ -104,11 +107,14 @@ def values(
 def preview(*, campaign: Campaign, customer: Customer) -> rendering.Made:
     """The message as this customer would get it now, made by the code that sends. Nothing is written; the way out in it
     leads nowhere. Raises ``BrokenTemplate``."""
-    now = clock.now()
-    texts = texts_of(campaign)
-    chosen = variant_for(texts, customer.speaks())
+    chosen = variant_for(texts_of(campaign), customer.speaks())
     if chosen is None:
         raise BrokenTemplate("The template has no text yet.")
-    variant = TemplateVariant.objects.select_related("template").get(pk=chosen)
-    known = values_of([customer.pk], now)[customer.pk]
-    return prepared(variant).make({**known, "unsubscribe_url": f"{settings.SITE_URL}/p/u/preview"})
+    return shown(variant=TemplateVariant.objects.select_related("template").get(pk=chosen), customer=customer)
+
+
+def shown(*, variant: TemplateVariant, customer: Customer) -> rendering.Made:
+    """A text, stored or not, as this customer would get it now, made by the code that sends. Nothing is written; the way
+    out in it leads nowhere. Raises ``BrokenTemplate``."""
+    known = values_of([customer.pk], clock.now())[customer.pk]
+    return prepared(variant).make({**known, "unsubscribe_url": f"{settings.SITE_URL}{NO_WAY_OUT}"})

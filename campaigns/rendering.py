@@ -21,11 +21,11 @@ from liquid import DictLoader, Environment, StrictDefaultUndefined
 from liquid.exceptions import LiquidError
 from markupsafe import Markup
 
+from campaigns import blocks as blocklist
 from campaigns import layout
 from campaigns.errors import BrokenTemplate
 from campaigns.layout import MARK, Filled, Row, row
 
-BLOCKS = ("heading", "text", "button", "divider")
 SOURCE_LIMIT = 30_000
 """Characters of Liquid in one variant."""
 VALUE_LIMIT = 60_000
@@ -112,6 +112,56 @@ class Made:
     text: str
 
 
+def parse(source: str, *, where: str, block: int | None = None) -> Any:
+    """A piece of Liquid, compiled; a subject (``block`` is ``blocks.SUBJECT``) is no HTML. Raises ``BrokenTemplate`` with
+    ``line`` and ``column`` (from 1) of what is wrong."""
+    try:
+        return (_plain if block == blocklist.SUBJECT else _markup).from_string(source)
+    except (LiquidError, RecursionError) as problem:
+        place: dict[str, Any] = {} if block is None else {"block": block}
+        sentence = f"{where} has a mistake: {one_line(str(problem))}"[:300]
+        raise BrokenTemplate(sentence, **place, **position(problem, source)) from None
+
+
+def unknown_filters(template: Any, source: str, *, is_subject: bool = False) -> list[tuple[str, int]]:
+    """(name, index in ``source``) of each filter that there is not. Liquid says so only where a reader comes by."""
+    known = (_plain if is_subject else _markup).filters
+    used = template.analyze().filters
+    return [(name, spans[0].index) for name, spans in used.items() if name not in known]
+
+
+def place_of(index: int, source: str) -> tuple[int, int]:
+    """Line and column from 1."""
+    before = source[:index]
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+
+
+def strict(source: str, *, where: str, block: int | None = None) -> Any:
+    """``parse`` for what is being written: a filter that there is not is refused even where no reader comes by."""
+    template = parse(source, where=where, block=block)
+    for name, index in unknown_filters(template, source, is_subject=block == blocklist.SUBJECT):
+        line, column = place_of(index, source)
+        saying = f"unknown filter '{name}'"
+        raise BrokenTemplate(
+            f"{where}: {saying} ({line}:{column})", block=block, line=line, column=column, saying=saying
+        )
+    return template
+
+
+def position(problem: BaseException, source: str) -> dict[str, Any]:
+    """Where in ``source`` a mistake is, and what is said of it: ``line`` and ``column`` from 1, ``saying``."""
+    found = None
+    if isinstance(problem, LiquidError):
+        try:
+            found = problem.context()
+        except ValueError:
+            found = None
+    said = problem.message if isinstance(problem, LiquidError) else problem
+    lines = source.split("\n")
+    line, column = (found[0], found[1] + 1) if found else (len(lines), len(lines[-1]) + 1)
+    return {"line": line, "column": column, "saying": one_line(str(said).partition(" Token(")[0])[:160]}
+
+
 _MISSING = object()
 _REMEMBERED = 4_096
 """So many distinct contents of one block are kept."""
@@ -173,51 +223,42 @@ class Prepared:
     def __init__(self, *, language: str, subject: str, blocks: Sequence[Mapping[str, Any]], has_foot: bool) -> None:
         self.language = language if language in layout.FOOT else "en"
         self.has_foot = has_foot
-        if not isinstance(blocks, (list, tuple)) or not blocks:
-            raise BrokenTemplate("A template needs at least one block.")
         kinds: list[str] = []
         parts: list[list[str]] = []
         templates: list[list[Any]] = []
-        for number, block in enumerate(blocks, 1):
-            kind = block.get("type") if isinstance(block, Mapping) else None
-            if kind not in BLOCKS:
-                raise BrokenTemplate(f"Block {number} has no known type. Use one of: {', '.join(BLOCKS)}.")
-            pieces = {"divider": [], "button": [block.get("text"), block.get("url")]}.get(kind, [block.get("text")])
-            for piece in pieces:
-                if not isinstance(piece, str) or not piece.strip():
-                    raise BrokenTemplate(f"Block {number} ({kind}) is empty. Write its text, or remove the block.")
-            kinds.append(kind)
+        shown: list[Any] = []
+        for place, block in enumerate(blocklist.read(blocks)):
+            when = block.get("when")
+            pieces = [*([blocklist.liquid_of(when)] if when else []), *blocklist.liquid(block)]
+            kinds.append(block["type"])
             parts.append([piece.replace(_BREAK, "").replace(MARK, "") for piece in pieces])
             # Each piece stands on its own: a condition cannot begin in one block and end in another.
-            templates.append([self._parse(_markup, piece, f"Block {number}") for piece in parts[-1]])
+            templates.append([parse(piece, where=f"Block {place + 1}", block=place) for piece in parts[-1]])
+            shown.append(templates[-1].pop(0) if when else None)
         flat = [piece for some in parts for piece in some]
         if (length := len(_BREAK.join(flat)) + len(subject)) > SOURCE_LIMIT:
             raise BrokenTemplate(f"This text has {length} characters; at most {SOURCE_LIMIT} are allowed.")
         self.kinds = kinds
         self.sizes = [len(some) for some in parts]
+        self.has_condition = [when is not None for when in shown]
         self.rows: list[Callable[[Mapping[str, Any]], Any]]
         if any(one.analyze().locals for some in templates for one in some):
             # What one block assigns, the next may use: then they are one template and made together.
-            self.whole: Any = self._parse(_markup, _BREAK.join(flat), "The text")
+            self.whole: Any = parse(_BREAK.join(flat), where="The text")
             self.rows = [Remembered([self.whole], self._together)]
         else:
             self.rows = [
-                Remembered(some, functools.partial(self._row, kind, some))
-                for kind, some in zip(kinds, templates, strict=True)
+                Remembered([*([when] if when else []), *some], functools.partial(self._row, kind, when, some))
+                for kind, when, some in zip(kinds, shown, templates, strict=True)
             ]
-        of_subject = self._parse(_plain, subject, "The subject")
+        of_subject = parse(subject, where="The subject", block=blocklist.SUBJECT)
         self.subject = Remembered([of_subject], lambda values: one_line(of_subject.render(**values))[:200])
 
     @staticmethod
-    def _parse(environment: Mail, source: str, where: str) -> Any:
-        try:
-            return environment.from_string(source)
-        except (LiquidError, RecursionError) as problem:
-            raise BrokenTemplate(f"{where} has a mistake: {one_line(str(problem))}"[:300]) from None
-
-    @staticmethod
-    def _row(kind: str, templates: Sequence[Any], values: Mapping[str, Any]) -> tuple[Row, ...]:
-        made = row(kind, *(one.render(**values) for one in templates)) if templates else row(kind, "")
+    def _row(kind: str, when: Any, templates: Sequence[Any], values: Mapping[str, Any]) -> tuple[Row, ...]:
+        if when is not None and not when.render(**values):
+            return ()
+        made = row(kind, *(one.render(**values) for one in templates))
         return (made,) if made else ()
 
     def _together(self, values: Mapping[str, Any]) -> tuple[Row, ...]:
@@ -225,10 +266,11 @@ class Prepared:
         if len(pieces) != sum(self.sizes):
             raise BrokenTemplate("The text cannot be made: a block stops the ones after it.")
         todo = iter(pieces)
-        made = [
-            row(kind, *(next(todo) for _ in range(size))) if size else row(kind, "")
-            for kind, size in zip(self.kinds, self.sizes, strict=True)
-        ]
+        made: list[Row | None] = []
+        for kind, size, has_condition in zip(self.kinds, self.sizes, self.has_condition, strict=True):
+            mine = [next(todo) for _ in range(size)]
+            if not has_condition or mine.pop(0):
+                made.append(row(kind, *mine))
         return tuple(one for one in made if one)
 
     def fill(self, values: Mapping[str, Any]) -> Filled:

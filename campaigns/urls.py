@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from campaigns import journey_pages, public, views, webhooks
+from campaigns import journey_pages, public, template_pages, views, webhooks
 
 app_name = "campaigns"
 urlpatterns = [
@@ -10,6 +10,13 @@ urlpatterns = [
     path("p/c/<str:token>/", public.click, name="click"),
     path("p/o/<str:token>/", public.opened, name="opened"),
     path("p/webhooks/<slug:provider>/", webhooks.receive, name="webhook"),
+    path("templates/", template_pages.template_list, name="templates"),
+    path("templates/new/", template_pages.template_new, name="template-new"),
+    path("templates/<slug:key>/act/", template_pages.template_act, name="template-act"),
+    path("templates/<slug:key>/<str:language>/", template_pages.template, name="template"),
+    path("templates/<slug:key>/<str:language>/versions/", template_pages.template_versions, name="template-versions"),
+    path("templates/<slug:key>/<str:language>/preview/", template_pages.template_preview, name="template-preview"),
+    path("templates/<slug:key>/<str:language>/test/", template_pages.template_try, name="template-test"),
     path("campaigns/", views.campaign_list, name="list"),
     path("campaigns/new/", views.new, name="new"),
     path("campaigns/lift/", views.lift, name="lift"),

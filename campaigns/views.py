@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from csp.constants import NONE, SELF
-from csp.decorators import csp
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -13,12 +11,12 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from campaigns import audience, gate, layout, letters, limits, queries, reactivation, runs
+from campaigns import audience, gate, letters, limits, queries, reactivation, runs
 from campaigns.errors import BrokenTemplate
 from campaigns.forms import BroadcastForm
+from campaigns.frames import framed
 from campaigns.models import Campaign, Message, Rendering, Run
 from customers.models import Customer
 from customers.queries import initials
@@ -450,28 +448,10 @@ def _facts(verdict: dict[str, Any]) -> list[tuple[str, str]]:
 # --- The message itself, in a frame that can do nothing ---------------------------------------------------------------
 
 
-def _frame(request: HttpRequest, html: str) -> HttpResponse:
-    """The message as a document without scripts, forms, network or an origin of its own."""
-    response = HttpResponse(html)
-    policy = csp(
-        {
-            "default-src": [NONE],
-            "img-src": ["data:"],
-            "style-src": layout.style_sources(html),
-            "form-action": [NONE],
-            "base-uri": [NONE],
-            "frame-ancestors": [SELF],
-            "sandbox": [""],
-        }
-    )
-    xframe_options_sameorigin(policy(lambda _request: response))(request)
-    return response
-
-
 @require_GET
 def message_html(request: HttpRequest, pk: int) -> HttpResponse:
     need(request, User.sees_contacts)  # it calls them by their name
-    return _frame(request, get_object_or_404(Rendering, pk=pk).html)
+    return framed(request, get_object_or_404(Rendering, pk=pk).html)
 
 
 @require_GET
@@ -480,4 +460,4 @@ def preview(request: HttpRequest, pk: int) -> HttpResponse:
     campaign = get_object_or_404(Campaign.objects.select_related("template"), pk=pk)
     wanted = request.GET.get("customer", "")
     customer = get_object_or_404(Customer, pk=int(wanted) if wanted.isdigit() and len(wanted) < 19 else 0)
-    return _frame(request, letters.preview(campaign=campaign, customer=customer).html)
+    return framed(request, letters.preview(campaign=campaign, customer=customer).html)

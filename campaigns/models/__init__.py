@@ -6,7 +6,7 @@ from campaigns.models.limits import DeliveryEvent, Hold, SendingRules, Throttle
 from campaigns.models.message import Message, Rendering, Slot
 from campaigns.models.sender import Sender, this_boot
 from campaigns.models.suppression import Suppression
-from campaigns.models.template import Channel, Purpose, Template, TemplateVariant
+from campaigns.models.template import Channel, Purpose, Template, TemplateDraft, TemplateVariant, TrialMessage
 from campaigns.models.tracking import Link, Visit, digest_of
 
 __all__ = [
@@ -28,8 +28,10 @@ __all__ = [
     "Slot",
     "Suppression",
     "Template",
+    "TemplateDraft",
     "TemplateVariant",
     "Throttle",
+    "TrialMessage",
     "Visit",
     "digest_of",
     "this_boot",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from html.parser import HTMLParser
 
 import pytest
 
@@ -155,6 +156,95 @@ def test_it_survives_a_hostile_template(text, monkeypatch):
     assert "After." in answer.text
 
 
+BLOCKS = [
+    {"type": "image", "text": "{0}", "url": "https://shop.example/a.png", "link": "https://shop.example/"},
+    {"type": "columns", "left": "{0}", "right": "{0}", "left_image": "https://shop.example/a.png", "left_alt": "{0}"},
+    {"type": "points", "text": "{0}"},
+    {"type": "tier", "text": "{0}"},
+]
+"""The kinds that came later, with a place for somebody's words."""
+
+
+OUR_TAGS = {
+    "html", "head", "meta", "title", "style", "body", "table", "tr", "td", "h1", "p", "a", "b", "strong", "em", "i", "br",
+    "span", "hr", "img", "div",
+}  # fmt: skip
+
+
+class _Seen(HTMLParser):
+    """What a reader's program would find in a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.urls: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _value in attrs}
+        self.urls += [value or "" for name, value in attrs if name in ("href", "src")]
+
+
+@pytest.mark.parametrize("kind", [block["type"] for block in BLOCKS])
+def test_it_cleans_and_bounds_every_kind_of_block(kind):
+    block = next(one for one in BLOCKS if one["type"] == kind)
+    values = {**VALUES, "customer": {**VALUES["customer"], "tier": "Gold"}}
+    hostile = [
+        *HOSTILE, '"><script>alert(1)</script>', "x' onerror='alert(1)", '" onload="alert(1)', "<svg/onload=alert(1)>",
+        "</td></tr></table><form action=https://evil.example>", "<img src=https://evil.example/p.gif>",
+        "{{ customer.name }}", "&lt;script&gt;",
+    ]  # fmt: skip
+    start = time.process_time()
+    for words in hostile:
+        filled = {name: text.replace("{0}", words) if name != "type" else text for name, text in block.items()}
+        bad = {**values, "customer": {**values["customer"], "name": '"><script>alert(2)</script>'}}
+        try:
+            made = rendering.Prepared(language="en", subject="S", blocks=[filled], has_foot=True).make(bad)
+        except BrokenTemplate:
+            continue
+        assert len(made.html) < 1_000_000
+        assert "only-for-tests" not in made.html
+        seen = _Seen()
+        seen.feed(made.html)
+        assert seen.tags <= OUR_TAGS, words
+        assert not [name for name in seen.attributes if name.startswith("on")], words
+        assert not [url for url in seen.urls if "evil.example" in url or "javascript:" in url], words
+        assert made.html.count("<img ") == ("url" in block) + ("left_image" in block)
+    assert time.process_time() - start < 20
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "javascript:alert(1)", "data:image/svg+xml,<svg onload=alert(1)>", "https://a.example/x.png\" onerror=\"alert(1)",
+        "//a.example/x.png", "/x.png", "file:///etc/passwd", "mailto:x@a.example", "https://a.example/ x.png",
+        "https://a.example/x.png\nX: y", "{{ customer.name }}", "",
+    ],
+)  # fmt: skip
+def test_it_shows_no_picture_from_an_address_that_is_none(url):
+    values = {**VALUES, "customer": {**VALUES["customer"], "name": "javascript:alert(1)"}}
+    with pytest.raises(BrokenTemplate):
+        rendering.Prepared(
+            language="en", subject="S", blocks=[{"type": "image", "text": "A", "url": url}], has_foot=True
+        ).make(values)
+
+
+def test_the_policy_of_the_frame_cannot_be_written_by_an_author():
+    addresses = [
+        "https://a.example/x.png;script-src *", "https://a.example/x.png,'unsafe-inline'", "https://a.example/y.png?a;b",
+        "https://a.example/z.png#;x",
+    ]  # fmt: skip
+    for address in addresses:
+        blocks = [{"type": "image", "text": "A", "url": address}]
+        try:
+            page = rendering.Prepared(language="en", subject="S", blocks=blocks, has_foot=True).make(VALUES).html
+        except BrokenTemplate:
+            continue
+        for source in layout.image_sources(page):
+            assert re.fullmatch(r"https://a\.example/[xyz]\.png", source), source
+
+
 def test_the_corpus_is_as_long_as_it_says():
     assert len(HOSTILE) >= 60
 
@@ -163,7 +253,10 @@ def test_the_corpus_is_as_long_as_it_says():
     ("blocks", "sentence"),
     [
         ([], "A template needs at least one block."),
-        ([{"type": "script", "text": "x"}], "Block 1 has no known type. Use one of: heading, text, button, divider."),
+        (
+            [{"type": "script", "text": "x"}],
+            "Block 1 has no known type. Use one of: heading, text, image, button, columns, points, tier, divider.",
+        ),
         ([{"type": "text", "text": " "}], "Block 1 (text) is empty. Write its text, or remove the block."),
         (
             [{"type": "button", "text": "x", "url": "javascript:alert(1)"}],

@@ -209,7 +209,8 @@ NOT_BY_A_NIGHT: dict[str, str] = {
     "loyalty.Programme loyalty.Limits loyalty.Approval loyalty.Allowance loyalty.GoodwillMonth loyalty.EarningRule "
     "loyalty.Ladder loyalty.Tier loyalty.RewardPrice loyalty.VoucherSeries loyalty.ReferralOffer": "set by people",
     "loyalty.WalletCard loyalty.Household loyalty.HouseholdMember loyalty.Merge loyalty.MergedThing": "made by people",
-    "feedback.Survey campaigns.Template campaigns.TemplateVariant campaigns.SendingRules": "written by people",
+    "feedback.Survey campaigns.Template campaigns.TemplateVariant campaigns.TemplateDraft "
+    "campaigns.TrialMessage campaigns.SendingRules": "written by people",
     "campaigns.Rendering campaigns.Slot campaigns.Link campaigns.Throttle campaigns.Hold campaigns.Sender "
     "campaigns.DeliveryEvent campaigns.Suppression campaigns.Visit": "written when a message is sent or read, after the night",
 }
