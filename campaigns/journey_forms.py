@@ -11,8 +11,9 @@ from django import forms
 from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
 
+from campaigns import texts
 from campaigns.journeys import reading
-from campaigns.models import Journey, Template
+from campaigns.models import Journey
 from customers.models import Segment
 from lifecycle_crm.lib.errors import DomainError
 from stages.models import StageKey
@@ -179,7 +180,7 @@ class MessageStep(StepForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        rows = Template.objects.filter(variants__isnull=False).distinct().order_by("name").values_list("key", "name")
+        rows = texts.choosable().order_by("name").values_list("key", "name")
         self.fields["template"].choices = [("", _("Choose…")), *rows]  # type: ignore[attr-defined]
 
     def values(self) -> dict[str, Any]:

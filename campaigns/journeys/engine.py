@@ -89,32 +89,38 @@ def _batch(one: InForce, size: int, told: Counter[str]) -> int:
             found = _take(one.journey, size, now)
             ids = [who.run for who in found]
             counts = _move(one, found, now)
-    except Exception as problem:
+    except Exception:
         if not ids:
             raise
         logger.exception("Journey %s: a batch could not be moved", one.journey.key)
         counts = Counter()
         for pk in ids:
-            counts += _alone(one, pk, problem)
+            counts += _alone(one, pk)
     told += counts
     return len(ids)
 
 
-def _alone(one: InForce, pk: int, problem: Exception) -> Counter[str]:
+def _alone(one: InForce, pk: int) -> Counter[str]:
     """One of a batch that failed: the others go on, and who cannot is set aside after three tries."""
     now = clock.whole_now()
+    row = JourneyRun.objects.get(pk=pk)
     try:
         with transaction.atomic():
             return _move(one, _take(one.journey, 1, now, pk), now)
     except Exception as poison:
-        row = JourneyRun.objects.get(pk=pk)
-        row.tries += 1
-        row.error = f"{type(poison).__name__}: {poison}"[:300]
-        row.due_at = from_seconds(seconds(now) + TRY_AGAIN * row.tries)
-        if row.tries >= TRIES:
-            row.state, row.reason, row.due_at, row.ended_at = State.FAILED, Reason.STUCK, None, now
-        row.save(update_fields=["tries", "error", "due_at", "state", "reason", "ended_at"])
-        return Counter(failed=1)
+        tries = row.tries + 1
+        values: dict[str, Any] = {
+            "tries": tries,
+            "error": f"{type(poison).__name__}: {poison}"[:300],
+            "due_at": from_seconds(seconds(now) + TRY_AGAIN * tries),
+        }
+        if tries >= TRIES:
+            values |= {"state": State.FAILED, "reason": Reason.STUCK, "due_at": None, "ended_at": now}
+        # As it was read: another worker, for whom it worked, may have moved them meanwhile.
+        unmoved = JourneyRun.objects.filter(
+            pk=pk, state=State.RUNNING, step=row.step, tries=row.tries, due_at=row.due_at
+        )
+        return Counter(failed=unmoved.update(**values))
 
 
 def _take(journey: Journey, size: int, now: datetime, pk: int | None = None) -> list[Traveller]:

@@ -22,7 +22,7 @@ from campaigns.gate import zone_of
 from campaigns.journeys import engine, plans, reading
 from campaigns.journeys.deciding import end_of_wait
 from campaigns.journeys.reading import Problem
-from campaigns.journeys.tree import Plan, Until, Wait
+from campaigns.journeys.tree import Message, Plan, Until, Wait
 from campaigns.models import Campaign, Journey, JourneyRun, JourneyStep, JourneyVersion
 from customers.conditions import BadCondition
 from lifecycle_crm.accounts.models import User
@@ -222,6 +222,10 @@ def publish(*, journey: Journey, actor: User | None = None, note: str = "", edit
         Journey.objects.filter(pk=journey.pk, state=Journey.State.DRAFT).update(
             state=Journey.State.LIVE, live_since=clock.now(), guard={}
         )
+        # From now on each text of the journey is in use, whether or not somebody has come to its step.
+        for step in reading.plan_of(journey.draft).walk():
+            if isinstance(step, Message):
+                engine.campaign_of(journey, step)
         if concerned:
             JourneyRun.objects.filter(journey=journey, state=State.RUNNING, step__in=concerned).update(
                 due_at=clock.whole_now()

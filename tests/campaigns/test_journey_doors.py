@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 import time_machine
 
-from campaigns import outbox
+from campaigns import outbox, texts
 from campaigns.journeys import engine, entering, publishing, trying, words
-from campaigns.models import Journey, JourneyRun, JourneyStep, JourneyVersion, Message, Run
+from campaigns.models import Journey, JourneyRun, JourneyStep, JourneyVersion, Message, Run, Template
 from customers.models import Event
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Conflict, InvalidInput
@@ -131,6 +131,17 @@ def test_two_people_who_edit_at_once_do_not_overwrite_each_other():
         publishing.save(journey=journey, tree=tree(wait(3)), edits=0)
     journey.refresh_from_db()
     assert journey.draft["steps"] == [wait(2)]
+
+
+def test_a_text_of_a_published_journey_is_in_use_and_cannot_be_put_away(text):
+    journey = published(send(text, "a"))
+    template = Template.objects.get(key=text)
+    assert [str(one) for one in texts.in_use(template)] == [f"Welcome: {template.name}"]
+    with pytest.raises(Conflict, match="still says it"):
+        texts.archive(template=template)
+    publishing.end(journey=journey)
+    assert texts.archive(template=template).archived_at == NOON
+    assert text not in texts.choosable().values_list("key", flat=True)
 
 
 def test_it_takes_one_person_out_with_a_reason(text):
