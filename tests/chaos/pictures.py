@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.color import no_style
 from django.db import connection, models, transaction
 
-from campaigns.models import Campaign, Message, Run
+from campaigns.models import Campaign, Journey, JourneyRun, Message, Run
 from customers.models import (
     Consent,
     Customer,
@@ -186,6 +186,12 @@ TABLES: dict[str, tuple[type[models.Model], str]] = {
         "run__key customer__email_key channel state reason address language context tries verdict consent__occurred_at "
         "transport error",
     ),
+    # Who was let in where.
+    "journeys": (Journey, "name state stale guard"),
+    "journey entries": (
+        JourneyRun,
+        "journey__name customer__email_key id is_single state reason step listens goal_at night tries error",
+    ),
     # The night itself.
     "nights": (Night, "business_date as_of state is_quiet error rule_set__version undone_by__email undo"),
     "set aside": (SetAside, "kind attempts error"),
@@ -210,9 +216,10 @@ NOT_BY_A_NIGHT: dict[str, str] = {
     "loyalty.Ladder loyalty.Tier loyalty.RewardPrice loyalty.VoucherSeries loyalty.ReferralOffer": "set by people",
     "loyalty.WalletCard loyalty.Household loyalty.HouseholdMember loyalty.Merge loyalty.MergedThing": "made by people",
     "feedback.Survey campaigns.Template campaigns.TemplateVariant campaigns.TemplateDraft "
-    "campaigns.TrialMessage campaigns.SendingRules": "written by people",
+    "campaigns.TrialMessage campaigns.JourneyVersion campaigns.SendingRules": "written by people",
     "campaigns.Rendering campaigns.Slot campaigns.Link campaigns.Throttle campaigns.Hold campaigns.Sender "
     "campaigns.DeliveryEvent campaigns.Suppression campaigns.Visit": "written when a message is sent or read, after the night",
+    "campaigns.JourneyStep": "written when somebody goes on, after the night",
 }
 """Apps or models no night writes, and why; ``tests/chaos/test_pictures.py`` watches real nights to see that it is so."""
 
@@ -237,10 +244,12 @@ SAID_ELSEWHERE = {
     "cases": "response",
     "case notes": "case",
     "set aside": "object_id",
+    "journey entries": "version since entered_at ended_at",  # of the machine's clock, but for the version
     # What people set, and nothing else does.
     "rewards": "description kind perk product series points cost_minor per_customer starts_on ends_on only_tiers",
     "campaigns": "template audience cap_per_day cap_per_week quiet_from quiet_until calm_days credit_days fresh_from "
     "created_by",
+    "journeys": "again again_days holdout_percent exits goal goal_days draft edits version live_since created_by",
 }
 """Columns of one table that another column or table tells in values, or that only people set."""
 
@@ -251,7 +260,7 @@ Picture = dict[str, list[tuple[Any, ...]]]
 def nothing_stays() -> Iterator[None]:
     """What happens inside is rolled back: the next run starts from the same tables, and with the same numbers.
 
-    PostgreSQL does not take a number back that it gave, and who is held out of a campaign depends on the customer's.
+    PostgreSQL does not take a number back that it gave, and who is held out depends on the customer's and the journey's.
     """
 
     class Back(Exception):
@@ -262,7 +271,7 @@ def nothing_stays() -> Iterator[None]:
             yield
             raise Back
     except Back:
-        for statement in connection.ops.sequence_reset_sql(no_style(), [Customer]):
+        for statement in connection.ops.sequence_reset_sql(no_style(), [Customer, Journey]):
             batches.execute(statement)
 
 

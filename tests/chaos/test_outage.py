@@ -83,7 +83,9 @@ def live_through(*, people: int, days: int, away: range, of: str, wrong_as_of: b
                     found = night.tick(seconds=600)
                     caught_up += found if len(found) > 1 else []
         weeks = Weeks(
-            picture=pictures.take("messages", "runs", "report days", "retention days", "flow periods"),
+            picture=pictures.take(
+                "messages", "runs", "journeys", "journey entries", "report days", "retention days", "flow periods"
+            ),
             messages=Counter(Message.objects.values_list("run__key", flat=True)),
             stale=sum(n.counts.get("stale", 0) for n in Night.objects.all()),
             nights=caught_up,

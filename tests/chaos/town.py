@@ -9,6 +9,7 @@ from typing import Any
 import time_machine
 from django.db import connection
 
+from campaigns.journeys import publishing
 from customers import consent, ingest, segments
 from customers.ingest import CustomerIn, EventIn, LineIn, OrderIn
 from customers.models import Customer, Order
@@ -107,6 +108,12 @@ SEGMENTS: dict[str, Any] = {
 }
 
 
+JOURNEYS: dict[str, Any] = {
+    "Went quiet": {"on": "stage_entered", "stage": "dormant"},
+    "Got busy": {"on": "segment_entered", "segment": "busy"},
+}
+
+
 def rules(tree: list[dict[str, Any]] = RULES) -> RuleSet:
     """This rule set, published."""
     RuleSet.objects.filter(state="published").update(state="retired")
@@ -114,8 +121,8 @@ def rules(tree: list[dict[str, Any]] = RULES) -> RuleSet:
 
 
 def furnish(*, since: datetime, tree: list[dict[str, Any]] = RULES, has_tiers: bool = True) -> None:
-    """Rules, tiers and segments, made before the first night, so that every night knows them. Win-back is installed and
-    active."""
+    """Rules, tiers, segments and journeys, made before the first night, so that every night knows them. Win-back is
+    installed and active."""
     with time_machine.travel(since, tick=False):
         rules(tree)
         programme = Programme.current()
@@ -125,6 +132,9 @@ def furnish(*, since: datetime, tree: list[dict[str, Any]] = RULES, has_tiers: b
         for key, condition in SEGMENTS.items():
             segments.create(name=key, key=key, condition=condition)
         segments.create(name="listed", key="listed", kind="static")
+        for name, trigger in JOURNEYS.items():
+            steps = [{"id": "rest", "do": "wait", "days": 2}]
+            publishing.publish(journey=publishing.create(name=name, tree={"trigger": trigger, "steps": steps}))
 
 
 def as_autovacuum_would() -> None:
