@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from campaigns.models import Message
+from campaigns.models import JourneyRun, Message
 from customers.timeline import SOURCES as FROM_CUSTOMERS
 from customers.timeline import Item, Source
 from feedback.models import Answer, Case, CaseNote
@@ -116,6 +116,22 @@ def _messages(customer_id: int) -> QuerySet[Any]:
     return Message.objects.filter(customer_id=customer_id).annotate(moment=moment).select_related("run__campaign")
 
 
+def _journey(row: JourneyRun) -> Item:
+    held_out = row.state == JourneyRun.State.HELD_OUT
+    title = _("Held out of the journey “%(journey)s”") if held_out else _("Entered the journey “%(journey)s”")
+    became = "" if held_out or row.state == JourneyRun.State.RUNNING else str(row.get_state_display())
+    return Item(
+        row.entered_at,
+        "journey",
+        row.pk,
+        title % {"journey": row.journey},
+        "" if row.reason else became,
+        reason=f"{became}: {row.get_reason_display()}" if row.reason else "",
+        icon="sort",
+        url=reverse("campaigns:journey-way", args=[row.journey_id, row.pk]),
+    )
+
+
 SOURCES: tuple[Source, ...] = (
     Source("stage", gettext_lazy("Stages"), "occurred_at", moves_of, _move),
     *FROM_CUSTOMERS,
@@ -129,5 +145,13 @@ SOURCES: tuple[Source, ...] = (
         _case,
     ),
     Source("message", gettext_lazy("Messages"), "moment", _messages, _message),
+    # Kept in whole seconds, so it comes after all that happened within the second.
+    Source(
+        "journey",
+        gettext_lazy("Journeys"),
+        "entered_at",
+        lambda pk: JourneyRun.objects.filter(customer_id=pk).select_related("journey"),
+        _journey,
+    ),
 )
 """In the order in which things of the same instant are shown, the latest consequence first."""

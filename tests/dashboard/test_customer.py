@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.html import escape
 
-from campaigns.models import Campaign, Message, Run, Template
+from campaigns.models import Campaign, Journey, JourneyRun, JourneyVersion, Message, Run, Template
 from customers import ingest
 from customers.models import Consent, Customer, CustomerFacts, Event, Order, Refund
 from customers.timeline import Cursor, merge
@@ -191,6 +191,7 @@ def test_the_time_line_shows_everything_once_newest_first(someone: Customer, siz
         Consent.objects.create(
             customer=someone, purpose="survey", channel="email", is_granted=True, source="shop", occurred_at=at
         )
+        entered(someone, number=n + 1, at=at, state="done")
     shown: list[Any] = []
     cursor: Cursor | None = None
     for _page in range(200):
@@ -203,6 +204,34 @@ def test_the_time_line_shows_everything_once_newest_first(someone: Customer, siz
     assert {(item.kind, item.pk) for item in shown} == everything(someone)
     times = [item.order for item in shown]
     assert times == sorted(times, reverse=True)
+
+
+def entered(someone: Customer, **values: Any) -> JourneyRun:
+    journey, _made = Journey.objects.get_or_create(key="welcome", defaults={"name": "Welcome"})
+    version, _made = JourneyVersion.objects.get_or_create(journey=journey, number=1, defaults={"tree": {}})
+    at = values.pop("at")
+    return JourneyRun.objects.create(
+        journey=journey,
+        version=version,
+        customer=someone,
+        key=str(values["number"]),
+        entered_at=at,
+        ended_at=at,
+        **values,
+    )
+
+
+def test_the_time_line_says_which_journeys_let_them_in_and_what_became_of_it(owner: Client, someone: Customer) -> None:
+    entered(someone, number=1, at=clock.now() - timedelta(days=9), state="held_out")
+    entered(someone, number=2, at=clock.now() - timedelta(days=5), state="exited", reason="exit_rule")
+    last = entered(someone, number=3, at=clock.now(), state="running", due_at=clock.now())
+    page = page_of(owner, someone, "?kind=journey")
+    titles = re.findall(r'<div class="what">\s*<p><(?:strong|a[^>]*)>(.*?)</', page)
+    assert titles == [
+        "Entered the journey “Welcome”", "Entered the journey “Welcome”", "Held out of the journey “Welcome”"
+    ]  # fmt: skip
+    assert "Left early: a rule for leaving early held" in page
+    assert f'href="/journeys/{last.journey_id}/people/{last.pk}/"' in page
 
 
 def test_the_time_line_can_be_limited_to_kinds(owner: Client, someone: Customer) -> None:
