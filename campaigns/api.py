@@ -23,6 +23,7 @@ from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.api import OfCustomer
 from lifecycle_crm.lib.errors import InvalidInput
+from lifecycle_crm.lib.numbers import row_number
 
 
 class CampaignOut(serializers.ModelSerializer):
@@ -148,11 +149,11 @@ class CampaignViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericV
     @action(detail=True, methods=["get"], pagination_class=None, filter_backends=[])
     def gate(self, request: Request, pk: Any = None) -> Response:
         """What the gate would say of one customer now, and everything it asks."""
-        wanted = request.query_params.get("customer", "")
-        if not wanted.isdigit() or len(wanted) > 18:
+        wanted = row_number(request.query_params.get("customer"))
+        if wanted is None:
             raise InvalidInput("Name the customer: ?customer= and their id.", code="no_customer")
         campaign = self.get_object()
-        customer = get_object_or_404(Customer, pk=int(wanted))
+        customer = get_object_or_404(Customer, pk=wanted)
         verdict, asked = gate.answers(customer.pk, campaign, clock.now())
         return Response(GateOut({"verdict": verdict, "asked": asked}).data)
 

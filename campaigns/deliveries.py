@@ -12,6 +12,7 @@ from campaigns.models import DeliveryEvent, Message, Suppression
 from customers import consent
 from customers.models import email_key
 from lifecycle_crm.lib import clock
+from lifecycle_crm.lib.numbers import row_number
 
 Kind = DeliveryEvent.Kind
 _STOPS = {
@@ -25,10 +26,8 @@ def find(message_id: str) -> Message | None:
     """The message we sent under this Message-ID. Only an exact match counts: part of it cannot be guessed."""
     wanted = message_id.strip()
     wanted = wanted if wanted.startswith("<") else f"<{wanted}>"
-    digits = wanted.removeprefix("<message-").partition("-")[0]
-    if not digits.isdigit() or len(digits) > 18:
-        return None
-    return Message.objects.filter(pk=int(digits), message_id=wanted).first()
+    number = row_number(wanted.removeprefix("<message-").partition("-")[0])
+    return None if number is None else Message.objects.filter(pk=number, message_id=wanted).first()
 
 
 def newest_to(address: str) -> Message | None:

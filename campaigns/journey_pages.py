@@ -25,6 +25,7 @@ from lifecycle_crm.accounts.callers import may, need, only, person, sees_contact
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.lib.http import page
+from lifecycle_crm.lib.numbers import row_number
 from lifecycle_crm.templatetags.crm import num, pct
 
 PAGE = 50
@@ -347,9 +348,8 @@ def people(request: HttpRequest, pk: int) -> HttpResponse:
     journey = _get(pk)
     state, at = request.GET.get("state", JourneyRun.State.RUNNING), request.GET.get("step", "")
     found = results.people(journey, state=state, step=at)
-    before = request.GET.get("before", "")
-    if before.isdigit() and len(before) < 19:
-        found = found.filter(pk__lt=int(before))
+    if before := row_number(request.GET.get("before")):
+        found = found.filter(pk__lt=before)
     rows: list[Any] = list(found[: PAGE + 1])
     more = rows[PAGE - 1].pk if len(rows) > PAGE else None
     asked = request.GET.get("who", "").strip()[:100]

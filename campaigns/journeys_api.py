@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import django_filters
+from django.db import transaction
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import mixins, serializers, status
@@ -20,6 +21,7 @@ from lifecycle_crm.accounts.callers import need, sees_contacts
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib.api import OfCustomer
 from lifecycle_crm.lib.errors import InvalidInput
+from lifecycle_crm.lib.numbers import row_number
 
 
 class JourneyOut(serializers.ModelSerializer):
@@ -196,10 +198,11 @@ class JourneyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         body.is_valid(raise_exception=True)
         values = dict(body.validated_data)
         journey, tree, edits = self.get_object(), values.pop("tree", None), values.pop("edits", None)
-        if tree is not None:
-            journey = publishing.save(journey=journey, tree=tree, edits=edits)
-        if values:
-            journey = publishing.set_up(journey=journey, **values)
+        with transaction.atomic():
+            if tree is not None:
+                journey = publishing.save(journey=journey, tree=tree, edits=edits)
+            if values:
+                journey = publishing.set_up(journey=journey, **values)
         return Response(JourneyOut(journey).data)
 
     @extend_schema(responses={200: CheckOut})
@@ -266,10 +269,10 @@ class JourneyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
     def attempt(self, request: Request, pk: Any = None) -> Response:
         """The draft, walked by one customer: steps, dates, conditions, messages and what the gate would say. Nothing is
         written; the words of messages only for who may see who a customer is."""
-        wanted = request.query_params.get("customer", "")
-        if not wanted.isdigit() or len(wanted) > 18:
+        wanted = row_number(request.query_params.get("customer"))
+        if wanted is None:
             raise InvalidInput("Name the customer: ?customer= and their id.", code="no_customer")
-        trial = trying.attempt(journey=self.get_object(), customer=get_object_or_404(Customer, pk=int(wanted)))
+        trial = trying.attempt(journey=self.get_object(), customer=get_object_or_404(Customer, pk=wanted))
         answer = JourneyTrialOut(trial).data
         if not sees_contacts(request):
             for one in answer["steps"]:

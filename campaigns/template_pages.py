@@ -28,6 +28,7 @@ from lifecycle_crm.accounts.callers import may, need, only, person, sees_contact
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import http, pace
 from lifecycle_crm.lib.errors import DomainError
+from lifecycle_crm.lib.numbers import row_number
 
 WIDTHS = (320, 600)
 FOUND = 8
@@ -43,7 +44,7 @@ def _crumbs(*more: tuple[str, str]) -> list[dict[str, str]]:
 
 
 def _number(text: str | None, otherwise: int = 0) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else otherwise
+    return otherwise if (number := row_number(text)) is None else number
 
 
 def _editor(template: Template, code: str, request: HttpRequest | None = None, **more: Any) -> str:

@@ -25,6 +25,7 @@ from lifecycle_crm.accounts.callers import need, sees_contacts
 from lifecycle_crm.accounts.models import ApiKey, User
 from lifecycle_crm.lib.api import BIGGEST_ID, described
 from lifecycle_crm.lib.errors import InvalidInput
+from lifecycle_crm.lib.numbers import row_number
 
 _BLOCKS = (
     'A list in order, such as [{"type": "text", "text": "Hello {{ customer.given_name | default: \'friend\' }}", '
@@ -142,10 +143,10 @@ def _may_see_customers(request: Request) -> None:
 
 
 def _id(request: Request, name: str) -> int:
-    wanted = request.query_params.get(name, "")
-    if not (wanted.isascii() and wanted.isdigit() and len(wanted) < 19):
+    wanted = row_number(request.query_params.get(name))
+    if wanted is None:
         raise InvalidInput(f"Give {name} as a number: ?{name}=12.", code=f"no_{name}")
-    return int(wanted)
+    return wanted
 
 
 @described("Templates", tag="campaigns")

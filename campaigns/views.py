@@ -25,6 +25,7 @@ from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.http import page
+from lifecycle_crm.lib.numbers import row_number
 from lifecycle_crm.templatetags.crm import num, pct, stage_name
 
 PAGE = 50
@@ -200,9 +201,8 @@ def _alarm(campaign: Campaign) -> dict[str, Any]:
 
 
 def _chosen(request: HttpRequest, examples: list[Customer]) -> Customer | None:
-    wanted = request.GET.get("customer", "")
-    if wanted.isdigit() and len(wanted) < 19:
-        found = Customer.objects.filter(pk=int(wanted)).first()
+    if wanted := row_number(request.GET.get("customer")):
+        found = Customer.objects.filter(pk=wanted).first()
         if found:
             return found
     return examples[0] if examples else None
@@ -365,8 +365,8 @@ def outbox_page(request: HttpRequest) -> HttpResponse:
         ("customer_id", customer),
         ("pk__lt", before),
     ):
-        if value.isdigit() and len(value) < 19:
-            found = found.filter(**{field: int(value)})
+        if number := row_number(value):
+            found = found.filter(**{field: number})
     rows = list(found[: PAGE + 1])
     _message_as_seen(request, *rows)
     kept = {key: request.GET.get(key, "") for key in ("reason", "run", "campaign", "customer") if request.GET.get(key)}
@@ -458,6 +458,5 @@ def message_html(request: HttpRequest, pk: int) -> HttpResponse:
 def preview(request: HttpRequest, pk: int) -> HttpResponse:
     need(request, User.sees_contacts)
     campaign = get_object_or_404(Campaign.objects.select_related("template"), pk=pk)
-    wanted = request.GET.get("customer", "")
-    customer = get_object_or_404(Customer, pk=int(wanted) if wanted.isdigit() and len(wanted) < 19 else 0)
+    customer = get_object_or_404(Customer, pk=row_number(request.GET.get("customer")) or 0)
     return framed(request, letters.preview(campaign=campaign, customer=customer).html)

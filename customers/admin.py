@@ -37,12 +37,9 @@ from customers.models import (
 )
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
+from lifecycle_crm.lib.numbers import row_number
 
 _NUMBERS = ("pk", "customer_id", "order_id", "run_id")
-
-
-def _number(term: str) -> int | None:
-    return int(term) if term.isascii() and term.isdigit() and len(term) < 19 else None
 
 
 class Looked(admin.ModelAdmin):
@@ -76,7 +73,7 @@ class Looked(admin.ModelAdmin):
             if name.endswith("email_key"):
                 either |= Q(**{name: email_key(term)})
             elif name in _NUMBERS:
-                if (number := _number(term)) is not None:
+                if (number := row_number(term)) is not None:
                     either |= Q(**{name: number})
             else:
                 either |= Q(**{name: term})

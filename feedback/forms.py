@@ -11,6 +11,7 @@ from feedback.cases import TEXT_MAX
 from feedback.models import Case, Invitation, Survey
 from feedback.surveys import COMMENT_MAX
 from lifecycle_crm.accounts.models import User
+from lifecycle_crm.lib.numbers import row_number
 
 
 class LinkForm(forms.Form):
@@ -27,10 +28,10 @@ class LinkForm(forms.Form):
 
     def clean_customer(self) -> Customer:
         words = self.cleaned_data["customer"].strip()
-        number = words.removeprefix("#")
+        number = row_number(words.removeprefix("#"))
         found = (
-            Customer.objects.filter(pk=int(number)).first()
-            if number.isascii() and number.isdigit() and len(number) < 19
+            Customer.objects.filter(pk=number).first()
+            if number is not None
             else Customer.objects.filter(email_key=email_key(words)).first()
         )
         if found is None:

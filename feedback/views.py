@@ -26,6 +26,7 @@ from lifecycle_crm.accounts.middleware import public
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, http
 from lifecycle_crm.lib.errors import DomainError, NotFound
+from lifecycle_crm.lib.numbers import row_number
 from lifecycle_crm.templatetags.crm import num, pct, signed
 
 PAGE = 25
@@ -140,12 +141,8 @@ def _overview(request: HttpRequest, form: LinkForm, status: int = 200) -> HttpRe
     if not request.headers.get("HX-Target", "").endswith("#inbox-rows"):
         found = queries.overview()
         _named(request, found.latest)
-        link = request.GET.get("link", "")
-        made = (
-            Invitation.objects.select_related("customer", "survey").filter(pk=int(link)).first()
-            if link.isascii() and link.isdigit() and len(link) < 19
-            else None
-        )
+        link = row_number(request.GET.get("link"))
+        made = Invitation.objects.select_related("customer", "survey").filter(pk=link).first() if link else None
         context |= {
             "found": found,
             "metrics": _metrics(found),
@@ -180,7 +177,7 @@ def _next(request: HttpRequest, page: Any) -> str:
 def responses(request: HttpRequest) -> HttpResponse:
     """Everything that was answered, the last first; ``?group=detractor`` or ``?score=4`` narrows it."""
     group, score = request.GET.get("group", ""), request.GET.get("score", "")
-    found = queries.responses(group=group, score=int(score) if score.isascii() and score.isdigit() else None)
+    found = queries.responses(group=group, score=row_number(score))
     page = Paginator(found, PAGE).get_page(request.GET.get("page"))
     _named(request, page.object_list)
     options = [

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from customers.models import Customer
 from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.numbers import row_number
 from loyalty import codes
 from loyalty.models import Redemption, Reward, Tier
 
@@ -72,8 +73,8 @@ def redemptions(*, state: str = "", words: str = "") -> QuerySet[Redemption]:
     found = Redemption.objects.select_related("reward", "customer", "entry", "actor", "voucher")
     text = words.strip()
     if text:
-        number = text.removeprefix("#")
-        by_customer = Q(customer=int(number)) if number.isascii() and number.isdigit() and len(number) < 19 else Q()
+        number = row_number(text.removeprefix("#"))
+        by_customer = Q() if number is None else Q(customer=number)
         found = found.filter(Q(code=codes.plain(text)) | by_customer) if by_customer else found.filter(
             code=codes.plain(text)
         )  # fmt: skip

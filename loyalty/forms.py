@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from customers.models import Customer, email_key
 from lifecycle_crm.lib import clock
+from lifecycle_crm.lib.numbers import row_number
 from loyalty.ledger import MOST_POINTS
 from loyalty.models import Entry, Programme
 
@@ -75,10 +76,10 @@ class FindForm(forms.Form):
 
     def clean_customer(self) -> Customer | None:
         words = self.cleaned_data["customer"].strip()
-        number = words.removeprefix("#")
+        number = row_number(words.removeprefix("#"))
         found = (
-            Customer.objects.filter(pk=int(number)).first()
-            if number.isascii() and number.isdigit() and len(number) < 19
+            Customer.objects.filter(pk=number).first()
+            if number is not None
             else Customer.objects.filter(email_key=email_key(words)).first()
         )
         if found is None:

@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from customers.models import Customer, Event, Order, OrderLine, Product
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import NotFound
+from lifecycle_crm.lib.numbers import row_number
 from loyalty import causes, rules, sentences, tally, whatif
 from loyalty.ledger import MOST_POINTS
 from loyalty.models import EarningRule, Membership, Programme, RuleUse
@@ -44,8 +45,8 @@ def find_order(number: str) -> Order:
     """The order with this number at its source, or our own number. Raises ``NotFound``."""
     text = number.strip().removeprefix("#")
     found = Order.objects.filter(source_id=text).order_by("-placed_at").first()
-    if found is None and text.isascii() and text.isdigit() and len(text) < 19:
-        found = Order.objects.filter(pk=int(text)).first()
+    if found is None and (own := row_number(text)):
+        found = Order.objects.filter(pk=own).first()
     if found is None:
         raise NotFound(_("There is no order with this number. Copy it from the customer's page."), field="order")
     return found

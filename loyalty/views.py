@@ -17,6 +17,7 @@ from customers.models import Customer
 from customers.queries import shown_name
 from lifecycle_crm.lib import http
 from lifecycle_crm.lib.errors import DomainError, NotFound
+from lifecycle_crm.lib.numbers import row_number
 from lifecycle_crm.templatetags.crm import day, money, month, num, pct
 from loyalty import approvals, goodwill, ledger, queries, rewards, sentences, tiers
 from loyalty import rules as earning_rules
@@ -130,8 +131,7 @@ def account(request: HttpRequest, customer_id: int) -> HttpResponse:
 
 def _account_page(request: HttpRequest, customer: Customer, status: int = 200, **bound: Any) -> HttpResponse:
     view = queries.account(customer)
-    start = request.GET.get("before", "")
-    before = int(start) if start.isascii() and start.isdigit() and len(start) < 19 else None
+    before = row_number(request.GET.get("before"))
     lines, following = queries.lines(view.account, before=before) if view.account.pk else ([], None)
     context = {
         "customer": customer,

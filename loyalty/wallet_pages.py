@@ -23,6 +23,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from lifecycle_crm.accounts.middleware import public
 from lifecycle_crm.lib import pace
 from lifecycle_crm.lib.errors import DomainError, Gone, NotFound
+from lifecycle_crm.lib.numbers import row_number
 from loyalty import catalogue, codes, marks, queries, referrals, rewards, vouchers, wallet
 from loyalty.models import Programme, Redemption, Reward, WalletCard
 from loyalty.reward_forms import OrderRewardForm
@@ -86,8 +87,7 @@ def _context(request: HttpRequest, card: WalletCard, token: str, **more: Any) ->
 @_public
 def show(request: HttpRequest, card: WalletCard, token: str) -> HttpResponse:
     """What they have, when it ends, what it buys, why it moved, the card, and the rules."""
-    start = request.GET.get("before", "")
-    before = int(start) if start.isascii() and start.isdigit() and len(start) < 19 else None
+    before = row_number(request.GET.get("before"))
     view = wallet.view(card.customer, key=request.GET.get("programme", ""), before=before, is_for_customer=True)
     number = view.stay.number if view.stay else card.number
     is_scanned = len(number) == 13 and number.isdigit()

@@ -23,6 +23,7 @@ from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import bell, clock, health, http
 from lifecycle_crm.lib.errors import NotFound
 from lifecycle_crm.lib.moments import seconds
+from lifecycle_crm.lib.numbers import row_number
 from lifecycle_crm.templatetags.crm import day, money_round, month, num, pct, signed, stage_name
 from stages import backtest, queries
 from stages import rules as rulebook
@@ -35,10 +36,9 @@ from stages.views.rules import get_rule_set
 @require_POST
 @only(User.may_steer)
 def start_backtest(request: HttpRequest, version: int) -> HttpResponse:
-    months = request.POST.get("months", "")
     made = backtest.request(
         rule_set=get_rule_set(version),
-        months=int(months) if months.isdigit() and len(months) < 4 else 0,
+        months=row_number(request.POST.get("months")) or 0,
         actor=person(request),
     )
     bell.ring("lifecycle_crm.tasks.replay_rules")

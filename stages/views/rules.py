@@ -22,6 +22,7 @@ from lifecycle_crm.accounts.callers import may, need, only, person, signed_in
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, http
 from lifecycle_crm.lib.errors import Conflict, DomainError, InvalidInput, NotFound
+from lifecycle_crm.lib.numbers import row_number
 from lifecycle_crm.templatetags.crm import num, pct, signed
 from stages import backtest, checks, presets, queries, rulesets, thresholds
 from stages import rules as rulebook
@@ -321,8 +322,8 @@ def movers(request: HttpRequest, version: int) -> HttpResponse:
 def changes(request: HttpRequest, version: int) -> HttpResponse:
     """What differs between a version and another one (``against``; without it the version before), in words."""
     rule_set = get_rule_set(version)
-    text = request.GET.get("against", "")
-    other = get_rule_set(int(text)) if text.isdigit() and len(text) < 9 else queries.previous(rule_set)
+    against = row_number(request.GET.get("against"))
+    other = queries.previous(rule_set) if against is None else get_rule_set(against)
     return http.page(
         request,
         "stages/changes.html",

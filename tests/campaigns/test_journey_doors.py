@@ -238,3 +238,14 @@ def test_a_key_that_may_only_read_changes_nothing(text):
     assert reader.patch(f"/api/v1/journeys/{journey.pk}/", {"name": "X"}, format="json").status_code == 403
     journey.refresh_from_db()
     assert (journey.state, journey.name) == ("live", "Welcome")
+
+
+def test_a_change_that_is_refused_in_part_changes_nothing(text):
+    made = publishing.create(name="Welcome", tree=tree(wait(2)))
+    refused = caller("campaigns:*").patch(
+        f"/api/v1/journeys/{made.pk}/", {"tree": tree(wait(9)), "exits": [{"fact": "nope", "op": "eq", "value": 1}]},
+        format="json",
+    )  # fmt: skip
+    assert refused.status_code == 422
+    made.refresh_from_db()
+    assert (made.draft, made.edits) == (tree(wait(2)), 0)
