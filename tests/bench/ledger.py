@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -165,8 +165,7 @@ def grow(count: int, turn: int) -> None:
     assert programme is not None
     accounts = Account.objects.filter(programme=programme).count()
     if accounts < count // 10:
-        missing = Customer.objects.exclude(points_accounts__programme=programme)
-        Account.objects.bulk_create((Account(programme=programme, customer=one) for one in missing), batch_size=2000)
+        _open_accounts(programme)
         accounts = Account.objects.filter(programme=programme).count()
     each = max(1, count // accounts)
     now = parameter(clock.now())
@@ -199,6 +198,19 @@ def grow(count: int, turn: int) -> None:
             "UPDATE loyalty_account SET balance = balance + %s, earned = earned + %s WHERE programme_id = %s",
             [each, each, programme.pk],
         )
+
+
+def _open_accounts(programme: Programme) -> None:
+    """An account for everybody who has none, with the values of a new one."""
+    new = {field.column: field.get_default() for field in Account._meta.concrete_fields if not field.primary_key}
+    new = {name: value for name, value in new.items() if name != "customer_id"} | {"programme_id": programme.pk}
+    values = [parameter(one) if isinstance(one, datetime) else one for one in new.values()]
+    batches.execute(
+        f"INSERT INTO loyalty_account (customer_id, {', '.join(new)}) SELECT c.id, {', '.join(['%s'] * len(new))} "
+        "FROM customers_customer c WHERE NOT EXISTS "
+        "(SELECT 1 FROM loyalty_account a WHERE a.customer_id = c.id AND a.programme_id = %s)",
+        [*values, programme.pk],
+    )
 
 
 def proof(size: int) -> list[dict[str, Any]]:

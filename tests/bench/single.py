@@ -20,10 +20,12 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 
 from customers.models import Event, Order  # noqa: E402
-from tests.bench import journeys, ledger, points  # noqa: E402
+from tests.bench import grow, journeys, ledger, points  # noqa: E402
 
 PER_CUSTOMER = 10
 """Entries of a customer where the size counts entries."""
+BY_HAND = 1000
+"""So many customers are made; larger crowds are copies of them."""
 
 
 def _points(size: int) -> list[dict[str, Any]]:
@@ -31,8 +33,9 @@ def _points(size: int) -> list[dict[str, Any]]:
 
 
 def _proof(size: int) -> list[dict[str, Any]]:
-    points.people(size // PER_CUSTOMER)
-    return ledger.proof(size // PER_CUSTOMER)
+    crowd = size // PER_CUSTOMER
+    grow.people(max(1, crowd // len(points.people(min(crowd, BY_HAND)))))
+    return ledger.proof(crowd)
 
 
 def _redemptions(size: int) -> list[dict[str, Any]]:
