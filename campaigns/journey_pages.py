@@ -18,7 +18,7 @@ from campaigns.journey_forms import KINDS, STEPS, NameForm, SettingsForm, Trigge
 from campaigns.journeys import editing, engine, publishing, reading, results, starts, trying, words
 from campaigns.journeys.deciding import Outcome
 from campaigns.models import Campaign, Journey, JourneyRun, JourneyStep, Message, Template
-from customers import segments
+from customers import finding
 from customers.models import Customer
 from customers.queries import initials
 from lifecycle_crm.accounts.callers import may, need, only, person, sees_contacts
@@ -384,7 +384,7 @@ def _hide(request: HttpRequest, customer: Customer) -> None:
 
 def _standing(request: HttpRequest, journey: Journey, asked: str) -> str:
     """Whether somebody is inside, or why not."""
-    found = segments.find_person(asked) if sees_contacts(request) or asked.lstrip("#").isdecimal() else None
+    found = finding.person(asked) if sees_contacts(request) else finding.numbered(asked)
     if found is None:
         return _("There is no customer “%(who)s”.") % {"who": asked}
     _hide(request, found)
@@ -481,9 +481,7 @@ def attempt(request: HttpRequest, pk: int) -> HttpResponse:
     journey = _get(pk)
     asked = request.GET.get("who", "").strip()[:100]
     sees = sees_contacts(request)
-    customer = None
-    if asked and (sees or asked.lstrip("#").isdecimal()):
-        customer = segments.find_person(asked)
+    customer = finding.person(asked) if sees else finding.numbered(asked)
     context = _frame(request, journey, "journey-try") | {"asked": asked, "sees": sees}
     if asked and customer is None:
         context["problem"] = _("There is no customer “%(who)s”.") % {"who": asked}

@@ -15,8 +15,8 @@ from django.http import QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from customers import membership, queries, rfm, segments, trails
-from customers.models import Customer, RfmGroup, Segment, search_text
+from customers import finding, membership, queries, rfm, segments, trails
+from customers.models import Customer, RfmGroup, Segment
 from customers.vocabulary import STAGES
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.money import to_minor
@@ -187,15 +187,12 @@ class CustomerFilter(django_filters.FilterSet):
 
     def search(self, rows: QuerySet[Customer], name: str, value: str) -> QuerySet[Customer]:
         """Every word must be there, in any order, without accents; ``#123`` and a bare number find the customer's number."""
-        number = value.strip().removeprefix("#")
-        if value.strip().startswith("#") and number.isdecimal() and len(number) < 19:
-            return rows.filter(pk=int(number))
-        where = Q()
-        for word in search_text(value).split()[:8]:
-            where &= Q(search_text__contains=word)
-        if number.isdecimal() and len(number) < 19:
-            where |= Q(pk=int(number))
-        return rows.filter(where)
+        number = finding.number(value)
+        if number is None:
+            return rows.filter(finding.words(value))
+        if value.strip().startswith("#"):
+            return rows.filter(pk=number)
+        return rows.filter(finding.words(value) | Q(pk=number))
 
     def in_stage(self, rows: QuerySet[Customer], name: str, value: list[str]) -> QuerySet[Customer]:
         if not value:

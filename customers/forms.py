@@ -12,7 +12,7 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from customers import identity, importing
+from customers import finding, identity, importing
 from customers.models import Consent, Customer, ImportRun
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.templatetags.crm import locale
@@ -35,6 +35,25 @@ def _country_choices() -> list[tuple[str, str]]:
 
 
 _NO_COUNTRIES = {"EU", "EZ", "UN", "XA", "XB", "ZZ", "QO"}
+
+
+class CustomerField(forms.CharField):
+    """One customer, meant by their address or number. ``None`` where nothing is typed and nothing has to be."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("label", gettext_lazy("Customer"))
+        kwargs.setdefault("help_text", gettext_lazy("Their e-mail address, or their number such as #812."))
+        super().__init__(max_length=254, **kwargs)
+
+    def clean(self, value: Any) -> Customer | None:
+        text = super().clean(value)
+        if not text:
+            return None
+        if (found := finding.addressed(text)) is None:
+            raise ValidationError(
+                _("No customer has this address or number. Copy it from the customer's page."), code="unknown_customer"
+            )
+        return found
 
 
 class CustomerForm(forms.Form):

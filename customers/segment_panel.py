@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from customers import counting, queries, segments
+from customers import counting, finding, queries, segments
 from customers.conditions import Condition
 from customers.vocabulary import STAGES
 from lifecycle_crm.accounts.callers import sees_contacts
@@ -59,9 +59,9 @@ def _verdict(request: HttpRequest, condition: Condition, asked: str) -> dict[str
     if not asked:
         return {}
     # Who may not see names finds people by their number only, or searching would tell the names.
-    if not sees_contacts(request) and not asked.removeprefix("#").isdecimal():
+    if not sees_contacts(request) and finding.number(asked) is None:
         return {"person_problem": _("Enter a customer's number: names are hidden for your role.")}
-    someone = segments.find_person(asked)
+    someone = finding.person(asked)
     if someone is None:
         return {"person_problem": _("Nobody has this name, e-mail address or number.")}
     return {"verdict": segments.explain(condition, someone), "verdict_name": queries.shown_name(someone, request.user)}

@@ -16,15 +16,13 @@ from django.db.models import QuerySet
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from customers import conditions, counting, sentences
+from customers import conditions, counting, finding, sentences
 from customers.conditions import Condition, Found, Listed, Resolver
 from customers.models import (
     Customer,
     Segment,
     SegmentMember,
     SegmentVersion,
-    email_key,
-    search_text,
 )
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import batches, clock
@@ -234,7 +232,7 @@ def add_people(*, segment: Segment, texts: Iterable[str], actor: User | None = N
             _("Nobody was added: these are %(n)s lines, and at most %(most)s fit at once. Add them in parts.")
             % {"n": len(lines), "most": MOST_LINES}
         )
-    found = find_people(lines)
+    found = finding.people(lines)
     if unknown := [line for line, person in found.items() if person is None]:
         raise InvalidInput(_("Nobody was added: there is no “%(who)s”. Correct the line.") % {"who": unknown[0][:80]})
     return add_members(segment=segment, customers=[person.pk for person in found.values() if person], actor=actor)
@@ -348,42 +346,6 @@ def explain(condition: Condition, customer: Customer, *, as_of: datetime | None 
         return Verdict(customer, False, _("their facts are not counted yet; wait a few seconds"))
     is_in = conditions.holds(condition, known, seconds(moment))
     return Verdict(customer, is_in, sentences.because(condition, known, seconds(moment)))
-
-
-def find_person(text: str) -> Customer | None:
-    """The customer of a number, an e-mail address or the words of a name; the first when there are several."""
-    return find_people([text])[text]
-
-
-def find_people(texts: Iterable[str]) -> dict[str, Customer | None]:
-    """The same of many: numbers and addresses with one question each, only names one by one."""
-    wanted = {text: text.strip() for text in texts}
-    numbers = {text: int(number) for text, words in wanted.items() if (number := _number(words))}
-    keys = {text: email_key(words) for text, words in wanted.items() if "@" in words and text not in numbers}
-    by_number = Customer.objects.in_bulk(numbers.values()) if numbers else {}
-    addressed = Customer.objects.filter(email_key__in=set(keys.values()) - {""}) if keys else []
-    by_key = {one.email_key: one for one in addressed}
-    found: dict[str, Customer | None] = {}
-    for text, words in wanted.items():
-        if text in numbers:
-            found[text] = by_number.get(numbers[text])
-        else:
-            found[text] = by_key.get(keys.get(text, "")) or _named(words)
-    return found
-
-
-def _number(words: str) -> str:
-    number = words.removeprefix("#")
-    return number if number.isdecimal() and len(number) < 19 else ""
-
-
-def _named(words: str) -> Customer | None:
-    if not words:
-        return None
-    rows = Customer.objects.all()
-    for word in search_text(words).split()[:8]:
-        rows = rows.filter(search_text__contains=word)
-    return rows.order_by("pk").first()
 
 
 def recount(segment: Segment) -> Segment:

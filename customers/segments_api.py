@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from customers import counting, membership, segments, sentences
+from customers import counting, finding, membership, segments, sentences
 from customers.conditions import Condition
 from customers.models import Customer, Segment
 from lifecycle_crm.accounts.callers import need
@@ -198,7 +198,7 @@ class SegmentViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
     @action(detail=True, methods=["get"], pagination_class=None)
     def explain(self, request: Request, key: str) -> Response:
         segment, text = segments.get(key), request.query_params.get("customer", "")
-        someone = segments.find_person(f"#{text}") if text.isdecimal() else None
+        someone = finding.numbered(text)
         if someone is None:
             raise UnknownCustomer(_("There is no customer with this id."))
         told = segments.explain(segments.condition_of(segment), someone)

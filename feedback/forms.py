@@ -5,40 +5,23 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from customers.models import Customer, email_key
+from customers.forms import CustomerField
 from feedback import queries
 from feedback.cases import TEXT_MAX
 from feedback.models import Case, Invitation, Survey
 from feedback.surveys import COMMENT_MAX
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.lib.numbers import row_number
 
 
 class LinkForm(forms.Form):
     """A survey link for one customer."""
 
-    customer = forms.CharField(
-        label=_("Customer"), max_length=254, help_text=_("Their e-mail address, or their number such as #812.")
-    )
+    customer = CustomerField()
     survey = forms.ModelChoiceField(label=_("Survey"), queryset=Survey.objects.none(), empty_label=None)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["survey"].queryset = queries.active_surveys()  # type: ignore[attr-defined]
-
-    def clean_customer(self) -> Customer:
-        words = self.cleaned_data["customer"].strip()
-        number = row_number(words.removeprefix("#"))
-        found = (
-            Customer.objects.filter(pk=number).first()
-            if number is not None
-            else Customer.objects.filter(email_key=email_key(words)).first()
-        )
-        if found is None:
-            raise forms.ValidationError(
-                _("No customer has this address or number. Copy it from the customer's page."), code="unknown_customer"
-            )
-        return found
 
 
 class AnswerForm(forms.Form):

@@ -8,9 +8,8 @@ from django import forms
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
-from customers.models import Customer, email_key
+from customers.forms import CustomerField
 from lifecycle_crm.lib import clock
-from lifecycle_crm.lib.numbers import row_number
 from loyalty.ledger import MOST_POINTS
 from loyalty.models import Entry, Programme
 
@@ -70,23 +69,7 @@ class UndoForm(Movement):
 
 
 class FindForm(forms.Form):
-    customer = forms.CharField(
-        label=_("Customer"), max_length=254, help_text=_("Their e-mail address, or their number such as #812.")
-    )
-
-    def clean_customer(self) -> Customer | None:
-        words = self.cleaned_data["customer"].strip()
-        number = row_number(words.removeprefix("#"))
-        found = (
-            Customer.objects.filter(pk=number).first()
-            if number is not None
-            else Customer.objects.filter(email_key=email_key(words)).first()
-        )
-        if found is None:
-            raise forms.ValidationError(
-                _("No customer has this address or number. Copy it from the customer's page."), code="unknown_customer"
-            )
-        return found
+    customer = CustomerField()
 
 
 class LedgerForm(FindForm):
@@ -111,9 +94,6 @@ class LedgerForm(FindForm):
         given.setdefault("programme", str(main.pk) if main else "")
         super().__init__(given)
         self.fields["customer"].required = False
-
-    def clean_customer(self) -> Customer | None:
-        return super().clean_customer() if self.cleaned_data["customer"].strip() else None
 
     def clean(self) -> dict[str, Any]:
         found = super().clean() or self.cleaned_data

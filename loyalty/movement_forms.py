@@ -7,18 +7,17 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from customers.forms import CustomerField
 from customers.models import Customer
 from lifecycle_crm.accounts.models import Role, User
-from loyalty.forms import FindForm, Movement, reason_field
+from loyalty.forms import Movement, reason_field
 from loyalty.ledger import MOST_POINTS
 
 
-class _Other(FindForm):
-    """Finds the other customer by address or number."""
+class _Other(forms.Form):
+    """Finds the other customer."""
 
-    customer = forms.CharField(
-        label=_("Other customer"), max_length=254, help_text=_("Their e-mail address, or their number such as #812.")
-    )
+    customer = CustomerField(label=_("Other customer"))
 
 
 class TransferForm(Movement, _Other):

@@ -11,12 +11,13 @@ from django.conf import settings
 from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext_lazy as _
 
+from customers.forms import CustomerField
 from customers.models import Event, Segment
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.money import from_minor, to_minor
 from loyalty import tiers, trial
-from loyalty.forms import FindForm, Movement
+from loyalty.forms import Movement
 from loyalty.models import EarningRule, Ladder, Programme, Reward
 from loyalty.rules import MAY_HAVE_PER, MAY_HAVE_SUBJECT, MOST, MOST_PERCENT, NEEDS_SUBJECT
 from stages.models import StageKey
@@ -235,17 +236,16 @@ class RuleForm(forms.Form):
         return values
 
 
-class TrialForm(FindForm):
+class TrialForm(forms.Form):
     """What a rule is tried with: an order that exists, or an amount or number of somebody's, or of somebody new."""
 
     use_required_attribute = False
     order = forms.CharField(
         label=_("Order number"), max_length=120, required=False, help_text=_("An order you know. Empty: a made-up one.")
     )
-    customer = forms.CharField(
-        label=_("Customer"), max_length=254, required=False,
-        help_text=_("E-mail address, or number such as #812. Empty: somebody new."),
-    )  # fmt: skip
+    customer = CustomerField(
+        required=False, help_text=_("E-mail address, or number such as #812. Empty: somebody new.")
+    )
     amount = forms.DecimalField(label=_("Amount"), min_value=0, max_value=10**9, required=False, initial=100)
     value = forms.IntegerField(label=_("Number in the event"), min_value=0, max_value=10**9, required=False, initial=1)
 
@@ -259,9 +259,6 @@ class TrialForm(FindForm):
             del self.fields[name]
         for field in self.fields.values():
             field.widget.attrs["form"] = "rule-form"  # They stand beside the form they are sent with.
-
-    def clean_customer(self) -> Any:
-        return super().clean_customer() if self.cleaned_data["customer"].strip() else None
 
     def clean_order(self) -> Any:
         try:

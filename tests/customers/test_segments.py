@@ -281,26 +281,6 @@ def test_it_samples_in_order_and_goes_on_after_the_last() -> None:
     assert [c.pk for c in segments.sample(condition, after=first[-1].pk)] == [c.pk for c in everybody[10:]]
 
 
-def test_it_finds_a_person_by_number_address_or_name() -> None:
-    asa = person(name="Åsa Öberg", email="Asa@example.org")
-    for text in (f"#{asa.pk}", str(asa.pk), "asa@EXAMPLE.org", "oberg asa"):
-        assert segments.find_person(text) == asa
-    for text in ("", "#999999999", "nobody at all"):
-        assert segments.find_person(text) is None
-
-
-def test_it_finds_many_people_with_a_question_per_kind(django_assert_num_queries: Any) -> None:
-    known = [person(name=f"Person {n}", email=f"p{n}@example.org") for n in range(6)]
-    asked = {f"#{known[0].pk}": known[0], str(known[1].pk): known[1], "#999999999": None, "": None}
-    asked |= {one.email: one for one in known[2:]}
-    with django_assert_num_queries(2):
-        assert segments.find_people(asked) == asked
-    with django_assert_num_queries(4):
-        assert segments.find_people([*asked, "nobody@example.org", "person 3"]) == {
-            **asked, "nobody@example.org": None, "person 3": known[3],
-        }  # fmt: skip
-
-
 # --- Over time ------------------------------------------------------------------------------------------------------------
 
 DAY_ONE = date(2026, 3, 1)
