@@ -6,54 +6,27 @@ Everything is a plain form: a block is edited one at a time, and what is typed l
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from campaigns import blocks, checks, letters, texts, trials
+from campaigns import blocks, checks, texts
 from campaigns.blocks import KINDS, SUBJECT
 from campaigns.errors import BrokenTemplate
-from campaigns.frames import framed
-from campaigns.models import Purpose, Template, TemplateVariant
+from campaigns.models import Purpose, Template
 from campaigns.template_forms import BlockForm, SubjectForm, TemplateForm
-from customers.models import Customer, email_key, search_text
-from lifecycle_crm.accounts.callers import may, need, only, person, sees_contacts
+from campaigns.template_preview_pages import beside, crumbs, editor, reader_of, whole
+from customers.models import Customer
+from lifecycle_crm.accounts.callers import may, need, only, person
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import http, pace
 from lifecycle_crm.lib.errors import DomainError
-from lifecycle_crm.lib.numbers import row_number
-
-WIDTHS = (320, 600)
-FOUND = 8
-NEAR = 20_000
-"""How far by number the next person is looked for."""
-LOOKED_AT = 500
-"""The newest customers among whom a first reader is looked for."""
-
-
-def _crumbs(*more: tuple[str, str]) -> list[dict[str, str]]:
-    first = [(_("Campaigns"), reverse("campaigns:list")), (_("Templates"), reverse("campaigns:templates"))]
-    return [{"label": label, "url": url} for label, url in (*first, *more)]
-
-
-def _number(text: str | None, otherwise: int = 0) -> int:
-    return otherwise if (number := row_number(text)) is None else number
-
-
-def _editor(template: Template, code: str, request: HttpRequest | None = None, **more: Any) -> str:
-    """The address of the editor, with the reader and the width that are being looked at."""
-    kept = {name: request.GET[name] for name in ("customer", "width") if name in request.GET} if request else {}
-    query = {name: value for name, value in {**kept, **more}.items() if value is not None}
-    address = reverse("campaigns:template", args=[template.key, code])
-    return f"{address}?{urlencode(query)}" if query else address
-
 
 # --- All of them ------------------------------------------------------------------------------------------------------
 
@@ -68,7 +41,7 @@ def template_list(request: HttpRequest) -> HttpResponse:
         "archived": archived,
         "has_archived": Template.objects.filter(archived_at__isnull=False).exists(),
         "may_edit": may(request, User.may_steer),
-        "crumbs": _crumbs(),
+        "crumbs": crumbs(),
     }
     return http.page(request, "campaigns/templates.html", context)
 
@@ -105,8 +78,8 @@ def template_new(request: HttpRequest) -> HttpResponse:
             except DomainError as problem:
                 form.add_error(None, problem.message)
             else:
-                return redirect(_editor(made, form.cleaned_data["language"]))
-    context = {"form": form, "crumbs": _crumbs((_("New template"), ""))}
+                return redirect(editor(made, form.cleaned_data["language"]))
+    context = {"form": form, "crumbs": crumbs((_("New template"), ""))}
     return http.page(request, "campaigns/template_new.html", context, status=status)
 
 
@@ -122,7 +95,7 @@ def template_act(request: HttpRequest, key: str) -> HttpResponse:
     elif verb == "copy":
         made = texts.copy(template=template, name=name, actor=person(request))
         messages.success(request, _("“%(name)s” is a copy with the same words.") % {"name": made.name})
-        return redirect(_editor(made, (texts.written_in(made) or [settings.LANGUAGE_CODE])[0]))
+        return redirect(editor(made, (texts.written_in(made) or [settings.LANGUAGE_CODE])[0]))
     elif verb == "archive":
         texts.archive(template=template)
         messages.success(request, _("“%(name)s” is archived. Nothing is deleted.") % {"name": template.name})
@@ -149,13 +122,13 @@ def template(request: HttpRequest, key: str, language: str) -> HttpResponse:
     if verb == "try_links":
         pace.take("template-links", request.user.pk, most=6)
         return _page(request, one, code, form=None, tried=checks.try_links(texts.current(one, code).blocks))
-    anchor = _act(request, one, code, verb, _number(rest))
-    return redirect(f"{_editor(one, code, request)}#{anchor}")
+    anchor = _act(request, one, code, verb, whole(rest))
+    return redirect(f"{editor(one, code, request)}#{anchor}")
 
 
 def _act(request: HttpRequest, one: Template, code: str, verb: str, place: int) -> str:
     """One button; the place of the page to go to."""
-    text, revision, actor = texts.current(one, code), _number(request.POST.get("revision")), person(request)
+    text, revision, actor = texts.current(one, code), whole(request.POST.get("revision")), person(request)
     same: dict[str, Any] = {"template": one, "language": code, "revision": revision, "actor": actor}
     if verb in ("up", "down"):
         step = -1 if verb == "up" else 1
@@ -204,8 +177,8 @@ def _opened(request: HttpRequest, one: Template, code: str) -> tuple[Any, int, b
     if edit == "subject":
         return SubjectForm(initial={"subject": text.subject}), SUBJECT, False
     if add in KINDS:
-        return _block_form(add, None, new=True), _number(request.GET.get("at"), len(text.blocks)), True
-    place = _number(edit, -1)
+        return _block_form(add, None, new=True), whole(request.GET.get("at"), len(text.blocks)), True
+    place = whole(edit, -1)
     if edit and 0 <= place < len(text.blocks):
         block = text.blocks[place]
         if block.get("type") in KINDS:
@@ -222,10 +195,10 @@ def _block_form(kind: str, block: dict[str, Any] | None, *, new: bool = False) -
 
 def _typed(request: HttpRequest, one: Template, code: str, verb: str) -> HttpResponse:
     """A form was sent: into the draft, or back to the person with what is wrong."""
-    text, revision = texts.current(one, code), _number(request.POST.get("revision"))
+    text, revision = texts.current(one, code), whole(request.POST.get("revision"))
     same: dict[str, Any] = {"template": one, "language": code, "revision": revision, "actor": person(request)}
     kind, is_new = request.POST.get("kind", ""), request.POST.get("new") == "1"
-    place = _number(request.POST.get("place"), SUBJECT)
+    place = whole(request.POST.get("place"), SUBJECT)
     form: SubjectForm | BlockForm
     form = BlockForm(request.POST, kind=kind) if kind in KINDS else SubjectForm(request.POST)
     place = place if isinstance(form, BlockForm) else SUBJECT
@@ -238,11 +211,11 @@ def _typed(request: HttpRequest, one: Template, code: str, verb: str) -> HttpRes
         if form.is_valid():
             if isinstance(form, SubjectForm):
                 texts.change(**same, subject=form.cleaned_data["subject"])
-                return redirect(f"{_editor(one, code, request)}#subject")
+                return redirect(f"{editor(one, code, request)}#subject")
             block = form.block()
             changed = blocks.added(text.blocks, block, place) if is_new else blocks.changed(text.blocks, place, block)
             texts.change(**same, blocks=changed)
-            return redirect(f"{_editor(one, code, request)}#block-{place}")
+            return redirect(f"{editor(one, code, request)}#block-{place}")
     except BrokenTemplate as problem:
         form.is_valid()
         if isinstance(form, BlockForm):
@@ -266,7 +239,7 @@ def _page(
 ) -> HttpResponse:
     text = texts.current(one, code)
     known = checks.readers(one.purpose)
-    reader = _reader(request, one, code)
+    reader = reader_of(request, one, code)
     found = _findings(text, known, reader) + (tried or [])
     # A form that is sent is not the page's address: what it was opened with may not open it again.
     is_editing, place, is_new = form or (None, SUBJECT - 1, False)
@@ -293,9 +266,9 @@ def _page(
         "used_in": texts.in_use(one),
         "has_way_out": one.purpose != Purpose.SERVICE,
         "may_edit": may(request, User.may_steer),
-        "here": _editor(one, code, request),
-        "crumbs": _crumbs((one.name, "")),
-        **_preview(request, one, text, reader, any(problem.level == checks.BAD for problem in found)),
+        "here": editor(one, code, request),
+        "crumbs": crumbs((one.name, "")),
+        **beside(request, one, text, reader, any(problem.level == checks.BAD for problem in found)),
     }
     return http.page(request, "campaigns/template.html", context, status=status)
 
@@ -305,7 +278,7 @@ def _tabs(one: Template, code: str, request: HttpRequest) -> list[dict[str, Any]
     return [
         {
             "label": capfirst(texts.language_name(other)),
-            "url": _editor(one, other, request),
+            "url": editor(one, other, request),
             "active": other == code,
             "count": "" if other in written else _("missing"),
         }
@@ -334,169 +307,3 @@ def _findings(text: texts.Text, known: checks.Readers, reader: Customer | None) 
         template=text.template, subject=text.subject, blocks=text.blocks, language=text.language, customer=reader,
         known=known,
     )  # fmt: skip
-
-
-# --- As one person gets it --------------------------------------------------------------------------------------------
-
-
-def _reachable(one: Template) -> Any:
-    rows = Customer.objects.exclude(email_key=None)
-    return rows.filter(facts__may_email=True) if one.purpose == Purpose.MARKETING else rows
-
-
-def _reader(request: HttpRequest, one: Template, code: str) -> Customer | None:
-    """Whom it is shown for: who was asked for, else one of the newest who speaks the language."""
-    if not sees_contacts(request):
-        return None
-    if wanted := _number(request.GET.get("customer")):
-        found = Customer.objects.filter(pk=wanted).first()
-        if found is not None:
-            return found
-    newest = list(Customer.objects.order_by("-pk").values_list("pk", "language")[:LOOKED_AT])
-    speaking = [pk for pk, spoken in newest if (spoken or settings.LANGUAGE_CODE) == code]
-    for some in (speaking, [pk for pk, _spoken in newest]):
-        found = _reachable(one).filter(pk__in=some).order_by("-pk").first()
-        if found is not None:
-            return found
-    return Customer.objects.order_by("-pk").first()
-
-
-def _preview(
-    request: HttpRequest, one: Template, text: texts.Text, reader: Customer | None, has_mistakes: bool
-) -> dict[str, Any]:
-    """Everything beside the blocks. Empty words where the reader of the page may not see who a customer is."""
-    if not sees_contacts(request):
-        return {"hidden": True}
-    width = _number(request.GET.get("width"))
-    width = width if width in WIDTHS else WIDTHS[1]
-    look_for = request.GET.get("find", "").strip()[:100]
-    context: dict[str, Any] = {
-        "reader": reader,
-        "width": width,
-        "widths": [{"px": px, "url": _editor(one, text.language, request, width=px)} for px in WIDTHS],
-        "look_for": look_for,
-        "found": [(who, _editor(one, text.language, request, customer=who.pk)) for who in _find(look_for)],
-        "trials": trials.of(one)[:3],
-        "is_local": settings.EMAIL["kind"] == "local",
-    }
-    if reader is None:
-        return context
-    people = _reachable(one)
-    # No further than this, so that a shop in which few have agreed is not read from end to end.
-    before = people.filter(pk__lt=reader.pk, pk__gt=reader.pk - NEAR).order_by("-pk")
-    after = people.filter(pk__gt=reader.pk, pk__lt=reader.pk + NEAR).order_by("pk")
-    for name, rows in (("previous", before), ("next", after)):
-        pk = rows.values_list("pk", flat=True).first()
-        context[name] = _editor(one, text.language, request, customer=pk) if pk else ""
-    context["speaks"] = texts.language_name(reader.speaks()) if reader.speaks() != text.language else ""
-    if text.subject and text.blocks:
-        try:
-            made = letters.shown(variant=text.variant_like(), customer=reader)
-        except BrokenTemplate as problem:
-            mend = _("Mend what the checks call a mistake; then it appears here.")
-            context["problem"] = mend if has_mistakes else problem.message
-        else:
-            address = reverse("campaigns:template-preview", args=[one.key, text.language])
-            context["made"] = made
-            context["snippet"] = " ".join(made.text.partition("\n-- \n")[0].split())[:120]
-            context["frame"] = f"{address}?customer={reader.pk}&r={text.revision}-{text.base}"
-    return context
-
-
-def _find(words: str) -> list[Customer]:
-    """A few customers by name, address or number."""
-    if not words:
-        return []
-    if number := _number(words.removeprefix("#")):
-        return list(Customer.objects.filter(pk=number))
-    if "@" in words:
-        return list(Customer.objects.filter(email_key=email_key(words)))
-    rows = Customer.objects.all()
-    for word in search_text(words).split()[:4]:
-        rows = rows.filter(search_text__contains=word)
-    return list(rows.order_by("-pk")[:FOUND])
-
-
-@require_GET
-def template_preview(request: HttpRequest, key: str, language: str) -> HttpResponse:
-    """The message by itself, for the frame: what is being written, or one version of it."""
-    need(request, User.sees_contacts)
-    one, code = texts.get(key), texts.language(language)
-    customer = get_object_or_404(Customer, pk=_number(request.GET.get("customer")))
-    version = _number(request.GET.get("version"))
-    variant: TemplateVariant = (
-        texts.numbered(one, code, version) if version else texts.current(one, code).variant_like()
-    )
-    return framed(request, letters.shown(variant=variant, customer=customer).html)
-
-
-@require_POST
-@only(User.may_steer)
-def template_try(request: HttpRequest, key: str, language: str) -> HttpResponse:
-    """Send it to oneself as one customer would get it."""
-    one, code = texts.get(key), texts.language(language)
-    customer = get_object_or_404(Customer, pk=_number(request.POST.get("customer")))
-    user = person(request)
-    assert user is not None
-    row = trials.send(variant=texts.current(one, code).variant_like(), customer=customer, user=user)
-    if row.transport == "local":
-        messages.info(
-            request, _("The test was made and kept here: no mail server is set up. The preview shows the same.")
-        )
-    else:
-        messages.success(request, _("The test is on its way to %(address)s.") % {"address": row.sent_to})
-    return redirect(f"{_editor(one, code, request, customer=customer.pk)}#preview-title")
-
-
-# --- Versions ---------------------------------------------------------------------------------------------------------
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-def template_versions(request: HttpRequest, key: str, language: str) -> HttpResponse:
-    """Every version of one language, what each changed, and the way back."""
-    one, code = texts.get(key), texts.language(language)
-    if request.method == "POST":
-        need(request, User.may_steer)
-        made = texts.go_back(
-            variant=texts.numbered(one, code, _number(request.POST.get("version"))), actor=person(request)
-        )
-        messages.success(
-            request, _("Version %(version)d says those words again.") % {"version": made.version}
-        )  # fmt: skip
-        return redirect("campaigns:template-versions", one.key, code)
-    rows = texts.versions(one, code)
-    reader = _reader(request, one, code)
-    lines = []
-    for number, variant in enumerate(rows):
-        older = rows[number + 1] if number + 1 < len(rows) else None
-        frame = f"{reverse('campaigns:template-preview', args=[one.key, code])}?version={variant.version}"
-        lines.append(
-            {
-                "variant": variant,
-                "is_newest": number == 0,
-                "is_first": variant.version == 1,
-                "subject": blocks.words_changed(older.subject, variant.subject)
-                if older
-                else [("same", variant.subject)],
-                "changes": blocks.diff(older.blocks, variant.blocks) if older else [],
-                "frame": f"{frame}&customer={reader.pk}" if reader else "",
-            }
-        )
-    context = {
-        "template": one,
-        "language": code,
-        "language_name": texts.language_name(code),
-        "lines": lines,
-        "show": _number(request.GET.get("show")),
-        "tabs": [
-            {
-                "label": capfirst(texts.language_name(other)),
-                "url": reverse("campaigns:template-versions", args=[one.key, other]),
-                "active": other == code,
-            }
-            for other in texts.LANGUAGES
-        ],
-        "may_edit": may(request, User.may_steer),
-        "crumbs": _crumbs((one.name, _editor(one, code)), (_("Versions"), "")),
-    }
-    return http.page(request, "campaigns/template_versions.html", context)

@@ -8,6 +8,7 @@ from typing import Any
 import django_filters
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -176,10 +177,11 @@ class TemplateViewSet(mixins.ListModelMixin, GenericViewSet):
         body = TemplateChangeBody(data=request.data)
         body.is_valid(raise_exception=True)
         template, given = self.get_object(), body.validated_data
-        if "archived" in given:
-            template = (texts.archive if given["archived"] else texts.bring_back)(template=template)
-        if "name" in given:
-            template = texts.rename(template=template, name=given["name"])
+        with transaction.atomic():
+            if "archived" in given:
+                template = (texts.archive if given["archived"] else texts.bring_back)(template=template)
+            if "name" in given:
+                template = texts.rename(template=template, name=given["name"])
         return Response(TemplateOut(template).data)
 
     @extend_schema(

@@ -6,14 +6,14 @@ it makes the next version, and what is planned from then on says the new words. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Max, QuerySet
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -99,8 +99,8 @@ def listed(*, archived: bool = False) -> list[Line]:
         line.drafts.append(draft.language)
         if line.edited_at is None or draft.edited_at > line.edited_at:
             line.edited_at, line.edited_by = draft.edited_at, draft.edited_by
-    for campaign in Campaign.objects.filter(template__in=lines).order_by("-id"):
-        lines[campaign.template_id].used_in.append(campaign)
+    for pk, campaigns in used_in(lines).items():
+        lines[pk].used_in = campaigns
     return list(lines.values())
 
 
@@ -142,15 +142,21 @@ def falls_back_to(template: Template, code: str) -> str:
     return next((one for one, number in texts.items() if number == chosen), "")
 
 
+def used_in(templates: Iterable[int]) -> dict[int, list[Campaign]]:
+    """Of each template (by id) the campaigns that are to say it still, the newest first: drafts, win-backs, and sends
+    that are not over."""
+    found: dict[int, list[Campaign]] = {pk: [] for pk in templates}
+    going_on = Run.objects.filter(campaign=OuterRef("pk")).exclude(state__in=(Run.State.FINISHED, Run.State.CANCELLED))
+    still = ~Q(kind=Campaign.Kind.BROADCAST) | Q(state=Campaign.State.DRAFT) | Exists(going_on)
+    rows = Campaign.objects.filter(still, template__in=found).exclude(state=Campaign.State.ENDED)
+    for campaign in rows.order_by("-id"):
+        found[campaign.template_id].append(campaign)
+    return found
+
+
 def in_use(template: Template) -> list[Campaign]:
-    """Campaigns that are to say it still: drafts, win-backs, and sends that are not over."""
-    over = (Run.State.FINISHED, Run.State.CANCELLED)
-    running = Run.objects.exclude(state__in=over).filter(campaign__template=template).values_list("campaign_id")
-    return [
-        one
-        for one in Campaign.objects.filter(template=template).exclude(state=Campaign.State.ENDED).order_by("-id")
-        if one.kind != Campaign.Kind.BROADCAST or one.state == Campaign.State.DRAFT or (one.pk,) in set(running)
-    ]
+    """The same of one."""
+    return used_in([template.pk])[template.pk]
 
 
 # --- Templates --------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from campaigns import journey_pages, public, template_pages, views, webhooks
+from campaigns import journey_pages, public, template_pages, template_preview_pages, views, webhooks
 
 app_name = "campaigns"
 urlpatterns = [
@@ -14,9 +14,15 @@ urlpatterns = [
     path("templates/new/", template_pages.template_new, name="template-new"),
     path("templates/<slug:key>/act/", template_pages.template_act, name="template-act"),
     path("templates/<slug:key>/<str:language>/", template_pages.template, name="template"),
-    path("templates/<slug:key>/<str:language>/versions/", template_pages.template_versions, name="template-versions"),
-    path("templates/<slug:key>/<str:language>/preview/", template_pages.template_preview, name="template-preview"),
-    path("templates/<slug:key>/<str:language>/test/", template_pages.template_try, name="template-test"),
+    path(
+        "templates/<slug:key>/<str:language>/versions/",
+        template_preview_pages.template_versions,
+        name="template-versions",
+    ),
+    path(
+        "templates/<slug:key>/<str:language>/preview/", template_preview_pages.template_preview, name="template-preview"
+    ),
+    path("templates/<slug:key>/<str:language>/test/", template_preview_pages.template_try, name="template-test"),
     path("campaigns/", views.campaign_list, name="list"),
     path("campaigns/new/", views.new, name="new"),
     path("campaigns/lift/", views.lift, name="lift"),

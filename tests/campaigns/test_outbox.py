@@ -7,7 +7,6 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 import pytest
-import time_machine
 from django.db import OperationalError, connection
 
 from campaigns import audit, claims, outbox, planning, runs
@@ -18,13 +17,7 @@ from customers import consent
 from lifecycle_crm.lib import batches, clock
 from tests.campaigns.factories import NOON, CampaignFactory, VariantFactory, agree, people, person, planned
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 def states(run: Run) -> dict[str, int]:

@@ -23,12 +23,6 @@ def noon():
 
 
 @pytest.fixture
-def marketer(client):
-    client.force_login(UserFactory(role="marketer"))
-    return client
-
-
-@pytest.fixture
 def viewer(client):
     client.force_login(UserFactory(role="viewer"))
     return client

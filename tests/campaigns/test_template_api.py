@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import pytest
-import time_machine
-from django.core.cache import cache
 
 from campaigns import letters, texts
 from campaigns.models import Template, TemplateVariant
 from tests.api.factories import caller
-from tests.campaigns.factories import NOON, CampaignFactory, VariantFactory, person
+from tests.campaigns.factories import CampaignFactory, VariantFactory, person
 from tests.factories import UserFactory
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 URL = "/api/v1/templates/"
 HELLO = [{"type": "text", "text": "Hello {{ customer.given_name | default: 'friend' }}"}]
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    cache.clear()
-    with time_machine.travel(NOON):
-        yield
 
 
 @pytest.fixture

@@ -7,25 +7,16 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-import time_machine
-from django.core.cache import cache
 from django.urls import reverse
 
 from campaigns import checks, rendering, texts, trials
 from campaigns.errors import BrokenTemplate, NotNow
 from campaigns.models import DeliveryEvent, Hold, Link, Message, Rendering, Run, Slot, TrialMessage, Visit
 from customers.models import CustomerFacts
-from tests.campaigns.factories import NOON, TemplateFactory, VariantFactory, people, person
+from tests.campaigns.factories import TemplateFactory, VariantFactory, people, person
 from tests.factories import UserFactory
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    cache.clear()
-    with time_machine.travel(NOON):
-        yield
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 @pytest.fixture

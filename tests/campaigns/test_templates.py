@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import time_machine
 from django.urls import reverse
 
 from campaigns import blocks, letters, outbox, planning, texts
@@ -14,7 +13,6 @@ from campaigns.models import Campaign, Message, Template, TemplateDraft, Templat
 from customers.models import CustomerFacts
 from lifecycle_crm.lib import clock
 from tests.campaigns.factories import (
-    NOON,
     CampaignFactory,
     TemplateFactory,
     VariantFactory,
@@ -24,20 +22,7 @@ from tests.campaigns.factories import (
 )
 from tests.factories import UserFactory
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    with time_machine.travel(NOON):
-        yield
-
-
-@pytest.fixture
-def marketer(client):
-    client.user = UserFactory(role="marketer", name="Maja")
-    client.force_login(client.user)
-    return client
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 def editor(template: Template, language: str = "en") -> str:
@@ -186,6 +171,7 @@ def test_it_goes_back_to_a_version_by_making_a_new_one(marketer):
 
 def test_it_lists_languages_use_and_who_edited_last(marketer, django_assert_max_num_queries):
     campaign = CampaignFactory(name="November", kind="reactivation")
+    CampaignFactory(name="Last year", kind="reactivation", template=campaign.template, state="ended")
     texts.write(template=campaign.template, language="sv", subject="Hej", blocks=HELLO, actor=marketer.user)
     for _ in range(5):
         VariantFactory()
@@ -194,6 +180,7 @@ def test_it_lists_languages_use_and_who_edited_last(marketer, django_assert_max_
     line = next(one for one in texts.listed() if one.template == campaign.template)
     assert line.missing == ["nb", "pl", "cs"]
     assert (line.edited_by, line.used_in) == (marketer.user, [campaign])
+    assert texts.in_use(campaign.template) == [campaign]
     assert "Missing: Norwegian, Polish, Czech" in shown
     assert "November" in shown
     assert "Maja" in shown

@@ -6,7 +6,6 @@ import re
 from datetime import timedelta
 
 import pytest
-import time_machine
 from django.test import Client
 
 from campaigns import links, outbox, queries, tracking
@@ -18,7 +17,7 @@ from lifecycle_crm.lib import clock
 from stages.models import StageTransition
 from tests.campaigns.factories import NOON, CampaignFactory, VariantFactory, people, person, planned
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 BROWSER = {
     "HTTP_USER_AGENT": "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0",
@@ -32,12 +31,6 @@ BLOCKS = [
     {"type": "button", "text": "Or this", "url": "https://shop.example/b?utm_source=mine"},
     {"type": "button", "text": "Or that", "url": "{{ shop.url }}/c"},
 ]
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
 
 
 def campaign(**fields):
