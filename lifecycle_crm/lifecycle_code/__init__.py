@@ -1,11 +1,13 @@
-"""Lifecycle as code: stages, rules, segments and programmes as one YAML file, to review, to carry elsewhere and to test.
+"""Lifecycle as code: stages, rules, segments, programmes and journeys as one YAML file, to review, to carry elsewhere and
+to test.
 
 The text is always the same for the same shop: sections, keys and lists have one order, whatever the database keeps. A
 section that a file leaves out is not compared and not touched. Lists of people (static segments) travel by name only, and
 of programmes their terms, tiers and earning rules: not who is in them.
 
-Rules of stages become a draft, which changes nothing until it is published. The shop's own words for stages, the conditions
-of segments and programmes have no drafts; they change at once, all or none, together with the draft.
+Rules of stages and steps of journeys become drafts, which change nothing until they are published. The shop's own words for
+stages, the conditions of segments, programmes and the terms of journeys have no drafts; they change at once, all or none,
+together with the drafts.
 """
 
 from __future__ import annotations
@@ -18,10 +20,13 @@ from typing import Any
 from django.db import transaction
 
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.lifecycle_code import examples, programmes, rules, segments, stages
+from lifecycle_crm.lifecycle_code import examples, journeys, programmes, rules, segments, stages
 from lifecycle_crm.lifecycle_code.examples import Result, counted
 from lifecycle_crm.lifecycle_code.text import FORMAT, BadFile, Document, read, write
 from stages.models import RuleSet
+
+_LISTS = {"segments": segments, "programmes": programmes, "journeys": journeys}
+_SECTIONS = {"stages": stages, "rules": rules, **_LISTS}
 
 
 def exported(version: int | None = None) -> dict[str, Any]:
@@ -29,7 +34,7 @@ def exported(version: int | None = None) -> dict[str, Any]:
     data: dict[str, Any] = {"lifecycle": FORMAT, "stages": stages.exported()}
     if (found := rules.exported(version)) is not None:
         data["rules"] = found
-    return data | {"segments": segments.exported(), "programmes": programmes.exported()}
+    return data | {name: section.exported() for name, section in _LISTS.items()}
 
 
 def export(version: int | None = None) -> str:
@@ -53,14 +58,13 @@ def diff(document: Document) -> str:
 
 def _check(document: Document) -> None:
     """Raise ``BadFile`` for the first thing that could not be imported, as far as the file alone can tell."""
-    for section in (stages, rules, segments, programmes):
+    for section in _SECTIONS.values():
         section.check(document)
 
 
 def _canonical(document: Document) -> dict[str, Any]:
     """The document's sections as an export would write them."""
-    named = {"stages": stages, "rules": rules, "segments": segments, "programmes": programmes}
-    found = {name: section.canonical(document) for name, section in named.items() if name in document.data}
+    found = {name: section.canonical(document) for name, section in _SECTIONS.items() if name in document.data}
     return {"lifecycle": FORMAT, **found}
 
 
@@ -87,8 +91,8 @@ def load(
     """Write the file into the shop, all or nothing; with ``dry_run`` only tell.
 
     Rules that differ become a draft; with ``publish`` it is put in force, quietly. Above the brake ``confirm`` must be the
-    number of customers who would move. Segments and programmes that the file does not name stay. Raises ``BadFile`` and
-    whatever the verbs refuse.
+    number of customers who would move. Journeys are published by a person, never from here: that lets people in. Segments,
+    programmes and journeys that the file does not name stay. Raises ``BadFile`` and whatever the verbs refuse.
     """
     _check(document)
     found = Imported()
@@ -105,6 +109,8 @@ def load(
             # Their rules may name stages, segments and tiers.
             if "programmes" in document.data:
                 programmes.load(document, actor, found.told)
+            if "journeys" in document.data:
+                journeys.load(document, actor, found.told)
             if dry_run:
                 raise _DryRun
     except _DryRun:

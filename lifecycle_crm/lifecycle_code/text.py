@@ -11,7 +11,7 @@ import yaml
 from lifecycle_crm.lib.errors import InvalidInput
 
 FORMAT = 1
-SECTIONS = ("lifecycle", "stages", "rules", "segments", "programmes", "examples")
+SECTIONS = ("lifecycle", "stages", "rules", "segments", "programmes", "journeys", "examples")
 CONDITION = (
     "all", "any", "not", "fact", "did", "bought", "segment", "tag", "op", "value", "times", "days",
     "category", "sku", "gaps", "at_least", "at_most",
@@ -118,13 +118,14 @@ def _walk(node: yaml.Node, path: Path, lines: dict[Path, int], name: str) -> Non
             _walk(value, (*path, index), lines, name)
 
 
-def ordered(value: Any, order: tuple[str, ...]) -> Any:
-    """Mappings in the given order, unknown keys after the known; PostgreSQL keeps JSON keys in an order of its own."""
+def ordered(value: Any, order: tuple[str, ...], inside: tuple[str, ...] = CONDITION) -> Any:
+    """Mappings in the given order, those within them in the order ``inside``, unknown keys after the known; PostgreSQL
+    keeps JSON keys in an order of its own."""
     if isinstance(value, dict):
         keys = [key for key in order if key in value] + sorted(key for key in value if key not in order)
-        return {key: ordered(value[key], CONDITION) for key in keys}
+        return {key: ordered(value[key], inside, inside) for key in keys}
     if isinstance(value, list):
-        return [ordered(part, order) for part in value]
+        return [ordered(part, order, inside) for part in value]
     return value
 
 

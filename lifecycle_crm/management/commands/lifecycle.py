@@ -22,14 +22,17 @@ def _day(text: str) -> date:
 
 
 class Command(BaseCommand):
-    help = "Stages, rules and segments as one YAML file: export, diff, import, test. A file named - is the terminal."
+    help = (
+        "Stages, rules, segments, programmes and journeys as one YAML file: export, diff, import, test. "
+        "A file named - is the terminal."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="{export,diff,import,test}")
         export = actions.add_parser("export", help="write the shop's lifecycle into a file")
         export.add_argument("--version-number", type=int, dest="version_number", help="of the rules; default: in force")
         diff = actions.add_parser("diff", help="what an import would change; exit 1 when something would")
-        load = actions.add_parser("import", help="make a draft of the rules, and write stages and segments")
+        load = actions.add_parser("import", help="make drafts of rules and journeys, and write the rest")
         load.add_argument("--dry-run", action="store_true", help="tell what would happen, and write nothing")
         load.add_argument("--publish", action="store_true", help="put the rules in force at once, quietly")
         load.add_argument("--confirm", default="", help="with --publish above the brake: how many customers would move")
