@@ -422,6 +422,13 @@ def entering(rules: Rules, as_of: datetime, stage: str) -> tuple[str, list[Any]]
     return select, [*params, stage, stage]
 
 
+def leaving(rules: Rules, as_of: datetime, stage: str) -> tuple[str, list[Any]]:
+    """A SELECT of ``customer_id``: who would leave ``stage`` for another one."""
+    everybody, params = _everybody(rules, as_of)
+    select = f"SELECT e.customer_id FROM ({everybody}) e WHERE e.stage = %s AND e.target <> %s"
+    return select, [*params, stage, stage]
+
+
 def what_if(rules: Rules, as_of: datetime, *, sample: int = SAMPLE) -> WhatIf:
     """Decide for everybody in SQL, as the engine would, and write nothing. Pins and minimum stays hold."""
     everybody, params = _everybody(rules, as_of)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from django.db import connection
-from django.db.models import F
+from django.db import connection, transaction
+from django.db.models import Count, F
 
 from campaigns import gate, planning
 from campaigns.journeys import plans
 from campaigns.journeys.plans import InForce
-from campaigns.models import Journey
+from campaigns.models import Journey, JourneyRun
 from customers.facts import bool_literal
 from customers.models import Customer, Segment
 from lifecycle_crm.lib import batches, bell, clock
@@ -198,18 +198,45 @@ def for_night(*, night_id: int, business_date: date, as_of: datetime, low: int, 
         if not (causes := _of_night(one, night_id, business_date, 0, 2**62)):
             continue
         whole = sum(batches.rows(f"SELECT count(*) FROM ({c.sql}) x", c.params)[0][0] for c in causes)
-        if whole > GUARD_FLOOR and clock.now() - as_of <= gate.STALE_AFTER:
-            everybody = Customer.objects.count()
-            if whole * 100 > everybody * GUARD_SHARE_PERCENT:
-                plans.stop(one.journey, people=whole, customers=everybody)
-                told["journeys_stopped"] += 1
-                continue
+        if clock.now() - as_of <= gate.STALE_AFTER and (everybody := outnumbered(whole)):
+            plans.stop(one.journey, people=whole, customers=everybody)
+            told["journeys_stopped"] += 1
+            continue
         for part in _of_night(one, night_id, business_date, low, high):
             if clock.now() - as_of > gate.STALE_AFTER:
                 told["journeys_stale"] += _drop(one, part)
             else:
                 told["journeys_entered"] += _enter(one, part, night=business_date)
     return +told
+
+
+def outnumbered(people: int) -> int:
+    """How many customers there are when so many are too many to let in at once; else 0."""
+    if people <= GUARD_FLOOR:
+        return 0
+    everybody = Customer.objects.count()
+    return everybody if people * 100 > everybody * GUARD_SHARE_PERCENT else 0
+
+
+class _Undo(Exception):
+    pass
+
+
+def rehearse(one: InForce, select: str, params: Sequence[Any]) -> Counter[str]:
+    """Who of a SELECT of ``customer_id`` would be let in now: ``running`` and ``held_out``. The rest were inside before.
+
+    They are let in for real, in a transaction that is rolled back.
+    """
+    found: Counter[str] = Counter()
+    cause = f"SELECT r.customer_id, 'what-if' AS cause, {placeholder()} AS moment FROM ({select}) r"
+    try:
+        with transaction.atomic():
+            _enter(one, Causes(cause, (parameter(clock.now()), *params)))
+            rows = JourneyRun.objects.filter(journey=one.journey, key="what-if").order_by()
+            found.update(dict(rows.values_list("state").annotate(n=Count("pk"))))
+            raise _Undo
+    except _Undo:
+        return found
 
 
 # --- Letting in ---------------------------------------------------------------------------------------------------------

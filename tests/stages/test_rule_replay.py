@@ -11,7 +11,8 @@ import time_machine
 from django.db import connection
 from django.urls import reverse
 
-from campaigns.models import Campaign, Message, Run
+from campaigns.journeys import publishing
+from campaigns.models import Campaign, Journey, JourneyRun, Message, Run
 from customers.models import Customer, CustomerFacts, Event
 from lifecycle_crm import night, reactions
 from lifecycle_crm.dashboard import effects
@@ -29,6 +30,20 @@ ALL_BUYERS_LEAVE = [
     {"key": "gone", "name": "Gone", "to": "dormant", "when": {"fact": "orders", "op": "gte", "value": 1}},
     {"key": "is_known", "name": "Is known", "to": "reach", "when": {"all": []}},
 ]
+
+
+TRIGGERS = {
+    "comes": {"on": "stage_entered", "stage": "dormant"},
+    "leaves": {"on": "stage_left", "stage": "nurture"},
+    "buys": {"on": "order"},
+}
+
+
+def live_journey(key: str, trigger: dict[str, str]) -> Journey:
+    tree = {"trigger": trigger, "steps": [{"id": "s1", "do": "wait", "days": 3}]}
+    journey = publishing.create(name=key, key=key, tree=tree, holdout_percent=30)
+    publishing.publish(journey=journey)
+    return journey
 
 
 def quick() -> RuleSet:
@@ -69,7 +84,7 @@ def test_it_tells_which_campaigns_a_draft_would_start_as_the_night_then_plans_th
     made = rulesets.draft(based_on=None, rules=ALL_BUYERS_LEAVE, actor=None, name="Bad")
     last = clock.last_complete_day()
     [told] = effects.of_rules(rules.parse(made.rules), clock.day_end(last))
-    assert told.entered == told.held_out + told.skipped + told.messages > 20
+    assert told.moved == told.held_out + told.skipped + told.messages > 20
     assert told.held_out > 0
     assert not Run.objects.exists()
     assert not Message.objects.exists()
@@ -78,8 +93,55 @@ def test_it_tells_which_campaigns_a_draft_would_start_as_the_night_then_plans_th
     night.run(last)
     states = list(Message.objects.filter(run__campaign=campaign).values_list("state", flat=True))
     assert (len(states), states.count("held_out"), states.count("queued")) == (
-        told.entered, told.held_out, told.messages,
+        told.moved, told.held_out, told.messages,
     )  # fmt: skip
+
+
+def test_it_tells_whom_a_draft_would_let_into_journeys_as_the_night_then_does() -> None:
+    with time_machine.travel(clock.now() - timedelta(days=1), tick=False):
+        shop(60, days=60)
+        night.run(clock.last_complete_day())
+        Campaign.objects.all().delete()
+        live = {key: live_journey(key, trigger) for key, trigger in TRIGGERS.items()}
+    were = list(CustomerFacts.objects.filter(orders__gte=1).exclude(stage="dormant").values_list("pk", flat=True)[:5])
+    ended = {"state": "done", "entered_at": 1, "number": 1, "version": live["comes"].versions.get()}
+    JourneyRun.objects.bulk_create(
+        JourneyRun(journey=live["comes"], customer_id=pk, key=f"old:{pk}", **ended) for pk in were
+    )
+    made = rulesets.draft(based_on=None, rules=ALL_BUYERS_LEAVE, actor=None, name="Bad")
+    last = clock.last_complete_day()
+    told = {one.journey.key: one for one in effects.entries_of_rules(rules.parse(made.rules), clock.day_end(last))}
+    assert set(told) == {"comes", "leaves"}
+    assert told["comes"].moved == told["comes"].held_out + told["comes"].inside + 5 > 20
+    assert told["leaves"].moved == told["leaves"].held_out + told["leaves"].inside > 0
+    assert told["comes"].held_out > 0
+    assert not any(one.is_stopped for one in told.values())
+    assert JourneyRun.objects.count() == 5
+    rulesets.publish(rule_set=made, actor=None, mode="move")
+    CustomerFacts.objects.update(next_review_at=clock.day_end(last), is_quiet=False)
+    night.run(last)
+    for key, one in told.items():
+        states = list(
+            JourneyRun.objects.filter(journey=live[key]).exclude(state="done").values_list("state", flat=True)
+        )
+        assert (len(states) - states.count("held_out"), states.count("held_out")) == (one.inside, one.held_out)
+
+
+def test_it_says_which_journey_would_stop_because_too_many_come(client) -> None:
+    with time_machine.travel(clock.now() - timedelta(days=1), tick=False):
+        shop(120, days=60)
+        night.run(clock.last_complete_day())
+        live_journey("comes", TRIGGERS["comes"])
+    made = rulesets.draft(based_on=None, rules=ALL_BUYERS_LEAVE, actor=None, name="Bad")
+    client.force_login(UserFactory(role="viewer"))
+    page = client.get(reverse("rules-effects", args=[made.version])).content.decode()
+    assert "are more than a night lets into a journey at once: “comes” would stop" in page
+    last = clock.last_complete_day()
+    rulesets.publish(rule_set=made, actor=None, mode="move")
+    CustomerFacts.objects.update(next_review_at=clock.day_end(last), is_quiet=False)
+    night.run(last)
+    assert Journey.objects.get().state == "paused"
+    assert not JourneyRun.objects.exists()
 
 
 def test_a_quiet_publication_starts_no_campaign() -> None:
@@ -103,7 +165,7 @@ def test_the_effects_stand_on_the_page(client) -> None:
     Campaign.objects.all().delete()
     client.force_login(UserFactory(role="viewer"))
     url = reverse("rules-effects", args=[made.version])
-    assert "No active campaign waits" in client.get(url).content.decode()
+    assert "No active campaign or journey waits" in client.get(url).content.decode()
     campaign = CampaignFactory(kind=Campaign.Kind.REACTIVATION, template=VariantFactory().template)
     page = client.get(url).content.decode()
     assert campaign.name in page
