@@ -343,6 +343,15 @@ def _place(stage: str) -> str:
     return _("New customer") if stage == NEW else stage_name(stage)
 
 
+_ORDERED = {
+    "first": gettext_lazy("first order between %(since)s and %(until)s"),
+    "second": gettext_lazy("second order between %(since)s and %(until)s"),
+    "some": gettext_lazy("ordered between %(since)s and %(until)s"),
+    "awake": gettext_lazy("not dormant between %(since)s and %(until)s"),
+    "lapsed": gettext_lazy("first time dormant after the first order, between %(since)s and %(until)s"),
+}
+
+
 def _way_said(way: trails.Way) -> str:
     values = {"place": _place(way.places[0]), "since": day(way.since), "until": day(way.until)}
     match way.kind:
@@ -361,6 +370,8 @@ def _way_said(way: trails.Way) -> str:
             }
         case "first":
             return _("first time in %(place)s between %(since)s and %(until)s") % values
+        case "orders":
+            return _ORDERED[way.places[0]] % values
     arrows = " → ".join(_place(place) for place in way.places)
     return _("%(places)s between %(since)s and %(until)s") % {**values, "places": arrows}
 

@@ -8,9 +8,14 @@ begins with people standing where they stood at the end of the date before it. I
     been:retain@2026-01-01..2026-01-31           path:new-nurture-retain@2026-01-01..2026-01-31
     on:nurture@2026-01-01..2026-01-31            rfm:champions@2026-01-31
     gone:retain-goes_quiet@2026-01-01..2026-01-31
+    orders:first@2026-01-01..2026-01-31          orders:second@2026-01-01..2026-01-31
+    orders:some@2026-01-01..2026-01-31           orders:lapsed@2026-01-01..2026-01-31
+    orders:awake@2026-01-01..2026-01-31
 
-The last one went dormant from retain because of the rule ``goes_quiet``; ``by_hand`` stands for somebody who moved them.
-Moves of undone nights count nowhere.
+``gone`` went dormant from retain because of the rule ``goes_quiet``; ``by_hand`` stands for somebody who moved them. The last
+ones placed their first or second order in the range, or any; or went dormant in it for the first time since their first order
+(``awake``: or did not).
+Moves of undone nights and cancelled orders count nowhere.
 """
 
 from __future__ import annotations
@@ -26,8 +31,9 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.expressions import RawSQL
 
 from customers import rfm
-from customers.models import Customer, RfmGroup
+from customers.models import Customer, Order, RfmGroup
 from customers.vocabulary import STAGES
+from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
 
 NEW = "new"
@@ -39,7 +45,9 @@ LONGEST_PATH = 6
 
 BY_HAND = "by_hand"
 
-_KINDS = ("stood", "been", "on", "first", "path", "gone", "rfm")
+ORDERED = ("first", "second", "some", "lapsed", "awake")
+
+_KINDS = ("stood", "been", "on", "first", "path", "gone", "rfm", "orders")
 
 
 class BadWay(InvalidInput):
@@ -69,8 +77,13 @@ class Way:
             return went(rows, self.places, self.since, self.until)
         if self.kind == "gone":
             return gone(rows, *self.places, since=self.since, until=self.until)
-        verb = {"been": been, "on": advanced, "first": first_came}[self.kind]
-        return verb(rows, self.places[0], self.since, self.until)
+        if self.kind == "orders":
+            verb = {"first": began, "second": came_again, "some": bought, "lapsed": lapsed, "awake": awake}[
+                self.places[0]
+            ]
+            return verb(rows, self.since, self.until)
+        at_stage = {"been": been, "on": advanced, "first": first_came}[self.kind]
+        return at_stage(rows, self.places[0], self.since, self.until)
 
 
 def parse(text: str) -> Way:
@@ -95,6 +108,8 @@ def parse(text: str) -> Way:
 def _are_known(kind: str, places: tuple[str, ...]) -> bool:
     if kind == "rfm":
         return len(places) == 1 and places[0] in (*RfmGroup.values, rfm.NONE)
+    if kind == "orders":
+        return len(places) == 1 and places[0] in ORDERED
     if kind == "path":
         steps = pairwise(places)
         return (
@@ -164,6 +179,44 @@ def gone(rows: QuerySet[Customer], stage: str, rule: str, *, since: date, until:
         from_stage="" if stage == NEW else stage, to_stage="dormant", business_date__range=(since, until)
     )
     return rows.filter(Exists(left.filter(kind="person") if rule == BY_HAND else left.filter(kind="rule", rule=rule)))
+
+
+def _orders(since: date | None, until: date) -> QuerySet[Order]:
+    """Counted orders of the customer of the row; ``since`` ``None``: from the beginning."""
+    found = Order.objects.filter(customer=OuterRef("pk"), is_counted=True, placed_at__lt=clock.day_end(until))
+    return found.filter(placed_at__gte=clock.day_start(since)) if since else found
+
+
+def bought(rows: QuerySet[Customer], since: date, until: date) -> QuerySet[Customer]:
+    """Who ordered in the range."""
+    return rows.filter(Exists(_orders(since, until)))
+
+
+def began(rows: QuerySet[Customer], since: date, until: date) -> QuerySet[Customer]:
+    """Whose first order lies in the range."""
+    return bought(rows, since, until).filter(~Exists(_orders(None, since - timedelta(days=1))))
+
+
+def came_again(rows: QuerySet[Customer], since: date, until: date) -> QuerySet[Customer]:
+    """Whose second order lies in the range."""
+    before = Exists(_orders(None, since - timedelta(days=1))[1:2])
+    return bought(rows, since, until).filter(~before, Exists(_orders(None, until)[1:2]))
+
+
+def lapsed(rows: QuerySet[Customer], since: date, until: date) -> QuerySet[Customer]:
+    """Who went dormant in the range, for the first time since their first order."""
+    ordered = Order.objects.filter(customer=OuterRef("customer_id"), is_counted=True)
+    into = _moves().filter(Exists(ordered.filter(placed_at__lte=OuterRef("occurred_at"))), to_stage="dormant")
+    earlier = into.filter(customer_id=OuterRef("customer_id"), id__lt=OuterRef("id"))
+    mine = into.filter(customer_id=OuterRef("pk"), business_date__range=(since, until))
+    return rows.filter(Exists(mine.filter(~Exists(earlier))))
+
+
+def awake(rows: QuerySet[Customer], since: date, until: date) -> QuerySet[Customer]:
+    """Who ordered up to the end of the range and did not lapse in it."""
+    return rows.filter(Exists(_orders(None, until))).exclude(
+        pk__in=lapsed(Customer.objects.all(), since, until).values("pk")
+    )
 
 
 def went(rows: QuerySet[Customer], path: Sequence[str], since: date, until: date) -> QuerySet[Customer]:

@@ -4,6 +4,7 @@ from django.contrib import admin
 
 from lifecycle_crm.dashboard.models import (
     ArrivalDay,
+    CohortDay,
     FlowDay,
     FlowPeriod,
     LateDay,
@@ -55,6 +56,13 @@ class ArrivalDayAdmin(RollupAdmin):
 class FlowPeriodAdmin(ReadOnlyAdmin):
     list_display = ["since", "until", "made_at"]
     ordering = ["-until", "-since"]
+
+
+@admin.register(CohortDay)
+class CohortDayAdmin(RollupAdmin):
+    list_display = ["business_date", "unit", "cohort", "newcomers", "buyers", "again", "revenue_minor", "lapsed"]
+    list_filter = ["unit"]
+    ordering = ["-business_date", "unit", "-cohort"]
 
 
 @admin.register(TradeDay)

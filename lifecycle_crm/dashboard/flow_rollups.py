@@ -25,7 +25,7 @@ KEPT_DAYS = 92
 """For so many dates every night's periods are kept, and those of month ends for ever."""
 
 NOTE = "rollups"
-VERSION = 2
+VERSION = 3
 """What the rows mean. When it grows, the next night writes all dates anew."""
 
 _ONE = timedelta(days=1)

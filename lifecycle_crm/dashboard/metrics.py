@@ -123,12 +123,25 @@ class Metric:
 
 def wilson(hits: int, n: int) -> tuple[float | None, float | None]:
     """The 95 % interval of a share."""
-    if n == 0:
-        return None, None
+    return _wilson(hits, n) if n else (None, None)
+
+
+def _wilson(hits: int, n: int) -> tuple[float, float]:
     p, z2 = min(1.0, hits / n), Z * Z
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z * sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def shares_gap(hits: int, n: int, hits_before: int, n_before: int) -> tuple[float, float]:
+    """The 95 % interval of the first share less the second (Newcombe, 1998, method 10). Neither ``n`` may be 0."""
+    one, other = hits / n, hits_before / n_before
+    (low, high), (low_before, high_before) = _wilson(hits, n), _wilson(hits_before, n_before)
+    gap = one - other
+    return (
+        gap - sqrt((one - low) ** 2 + (high_before - other) ** 2),
+        gap + sqrt((high - one) ** 2 + (other - low_before) ** 2),
+    )
 
 
 def shares_differ(hits: int, n: int, hits_before: int, n_before: int) -> bool:

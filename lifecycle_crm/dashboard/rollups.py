@@ -19,7 +19,7 @@ from django.db.models import Count, F, Max, Min, QuerySet, Sum
 from campaigns import reactivation
 from campaigns.models import Campaign
 from customers.models import DirtyCustomer, Order
-from lifecycle_crm.dashboard import flow_rollups
+from lifecycle_crm.dashboard import cohort_rollups, flow_rollups
 from lifecycle_crm.dashboard.models import FlowDay, LateDay, ReportDay, RetentionDay, StageDay, TradeDay
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import parameter
@@ -39,7 +39,8 @@ def roll(business_date: date) -> None:
     """Write the rollups of ``business_date``, of dates before it that no night rolled, and of late ones."""
     with transaction.atomic():
         moved = _unrolled(StageDay, business_date, _first_move())
-        if not flow_rollups.is_current() and (last := _last(StageDay)):
+        is_current = flow_rollups.is_current()
+        if not is_current and (last := _last(StageDay)):
             moved = list(clock.days(min(moved[0], _first_move() or moved[0]), max(moved[-1], last)))
         _roll_stages(moved)
         flow_rollups.roll(moved)
@@ -51,6 +52,8 @@ def roll(business_date: date) -> None:
         ripe &= set(TradeDay.objects.filter(business_date__in=ripe).values_list("business_date", flat=True))
         due = days | ripe | {day for day in late if day <= newest}
         _roll_trade(sorted(due), newest)
+        first = min(moved[0], _first_order() or moved[0])
+        cohort_rollups.roll({*moved, *due} if is_current else set(clock.days(first, newest)))
         flow_rollups.roll_arrivals(due & late)
         LateDay.objects.filter(business_date__in=due & late).delete()
         flow_rollups.sign()
@@ -309,7 +312,8 @@ def mark_late(*, customers: Collection[int], earliest: datetime) -> int:
     for some in batches.of(sorted(customers), 900):
         moments = Order.objects.filter(customer_id__in=some, placed_at__gte=since).values_list("placed_at", flat=True)
         days |= {clock.business_date(moment) for moment in moments.iterator(chunk_size=5000)}
-        # How long they took from the first order to a stage is told on the dates on which they came there.
+        # How long they took from the first order to a stage is told on the dates on which they came there, and a cohort
+        # on those on which they went dormant.
         arrivals = StageTransition.objects.filter(customer_id__in=some, to_stage__in=TIMED).order_by()
         days |= set(arrivals.values_list("business_date", flat=True))
     return _add_late(day for day in days if day <= last)
@@ -384,7 +388,11 @@ def _stage_problems() -> list[str]:
                     f"{standing[stage]}."
                 )
     settled = not (LateDay.objects.exists() or DirtyCustomer.objects.exists())
-    return [*found, *flow_rollups.problems(first, last, orders_are_settled=settled)]
+    return [
+        *found,
+        *flow_rollups.problems(first, last, orders_are_settled=settled),
+        *(cohort_rollups.problems(first, last) if settled else []),
+    ]
 
 
 def _trade_problems() -> list[str]:

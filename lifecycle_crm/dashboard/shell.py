@@ -36,6 +36,7 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
         (
             Entry(_("Stages"), "stages", ("stages:overview",), "t"),
             Entry(_("Stage flow"), "sort", ("dashboard:flow",), "w"),
+            Entry(_("Retention"), "retention", ("dashboard:retention",), "y"),
             Entry(_("RFM"), "star", ("dashboard:rfm",), "r"),
             Entry(_("Nights"), "night", ("stages:night-list",), "n"),
         ),

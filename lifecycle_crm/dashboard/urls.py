@@ -1,6 +1,6 @@
 from django.urls import path
 
-from lifecycle_crm.dashboard import customer, customer_actions, flow, home, rfm
+from lifecycle_crm.dashboard import customer, customer_actions, flow, home, retention, rfm
 
 app_name = "dashboard"
 urlpatterns = [
@@ -8,6 +8,8 @@ urlpatterns = [
     path("home/<slug:panel>.csv", home.home_csv, name="home-csv"),
     path("insights/flow/", flow.flow, name="flow"),
     path("insights/flow/<slug:panel>.csv", flow.flow_csv, name="flow-csv"),
+    path("insights/retention/", retention.retention, name="retention"),
+    path("insights/retention.csv", retention.retention_csv, name="retention-csv"),
     path("insights/rfm/", rfm.rfm, name="rfm"),
     path("insights/rfm/segment/", rfm.rfm_segment, name="rfm-segment"),
     path("insights/rfm/<slug:table>.csv", rfm.rfm_csv, name="rfm-csv"),

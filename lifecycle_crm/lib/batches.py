@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -119,6 +120,18 @@ def scratch(name: str, columns: str, *, is_rewritten: bool = False) -> None:
         execute("SET LOCAL jit = off; SET LOCAL random_page_cost = 1")
     execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}){tail}")
     execute(f"DELETE FROM {name}")
+
+
+@contextmanager
+def by_index(wanted: bool = True) -> Iterator[None]:
+    """Let PostgreSQL probe an index for few of many rows: by default it thinks that dearer than reading the whole table."""
+    if not (wanted and connection.vendor == "postgresql" and connection.in_atomic_block):
+        yield
+        return
+    [(cost, jit)] = rows("SELECT current_setting('random_page_cost'), current_setting('jit')")
+    execute("SET LOCAL jit = off; SET LOCAL random_page_cost = 1")
+    yield
+    execute(f"SET LOCAL jit = {jit}; SET LOCAL random_page_cost = {float(cost)}")
 
 
 def analyze(table: str) -> None:

@@ -158,7 +158,8 @@ def test_it_counts_dates_again_that_an_order_came_to_late():
     order(someone, DAY)
     rollups.roll(DAY)
     earlier = order(someone, DAY - days(3), 700)
-    assert rollups.problems() == []
+    # Nobody has said so yet: the order of the day stands in the cohort of the month, and of the wrong week, as a first one.
+    assert [problem.partition(": ")[0] for problem in rollups.problems()] == [f"Rollup of {DAY}"] * 3
     assert rollups.mark_late(customers=[someone.pk], earliest=earlier.placed_at) == 2
     rollups.roll(DAY + days(1))
     first, second = TradeDay.objects.get(business_date=DAY - days(3)), TradeDay.objects.get(business_date=DAY)

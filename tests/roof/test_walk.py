@@ -38,6 +38,7 @@ ACTIONS = {
     "accounts:sign-out",
     "dashboard:home-csv",
     "dashboard:flow-csv",
+    "dashboard:retention-csv",
     "dashboard:rfm-csv",
     "dashboard:rfm-segment",
     "customers:export",

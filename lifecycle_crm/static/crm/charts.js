@@ -151,14 +151,15 @@
         symbolSize: 6,
         showSymbol: data.x.labels.length <= 16,
         itemStyle: { color: hue },
-        z: 3,
+        z: row.quiet ? 2 : 3,
+        labelLayout: { moveOverlap: "shiftY" },
       };
       const whole = data.running ? row.values.map((item, at) => (at === end ? null : item)) : row.values;
       series.push({
         ...shared,
         data: whole.map((item, at) => ({ value: item, url: row.urls?.[at] })),
-        lineStyle: { color: hue, width: 2 },
-        endLabel: { show: many && !data.running, formatter: () => plain(row.name), ...text(12) },
+        lineStyle: { color: hue, width: row.quiet ? 1 : 2 },
+        endLabel: { show: many && !data.running && !row.quiet, formatter: () => plain(row.name), ...text(12) },
       });
       if (data.running) {
         series.push({
