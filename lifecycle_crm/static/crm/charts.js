@@ -130,7 +130,10 @@
   const line = (data) => {
     const { value, category } = axes(data);
     const end = data.x.labels.length - 1;
-    const many = data.series.length > 1;
+    // Quiet lines are the background of the others, which a legend names: their ends may lie on each other.
+    const loud = data.series.filter((row) => !row.quiet).map((row) => row.name);
+    const named = loud.length < data.series.length;
+    const many = data.series.length > 1 && !named;
     const series = [];
     data.series.forEach((row, index) => {
       const hue = colour(row, index);
@@ -152,14 +155,13 @@
         showSymbol: data.x.labels.length <= 16,
         itemStyle: { color: hue },
         z: row.quiet ? 2 : 3,
-        labelLayout: { moveOverlap: "shiftY" },
       };
       const whole = data.running ? row.values.map((item, at) => (at === end ? null : item)) : row.values;
       series.push({
         ...shared,
         data: whole.map((item, at) => ({ value: item, url: row.urls?.[at] })),
         lineStyle: { color: hue, width: row.quiet ? 1 : 2 },
-        endLabel: { show: many && !data.running && !row.quiet, formatter: () => plain(row.name), ...text(12) },
+        endLabel: { show: many && !data.running, formatter: () => plain(row.name), ...text(12) },
       });
       if (data.running) {
         series.push({
@@ -172,7 +174,10 @@
     });
     return {
       ...base(data),
-      grid: { left: 8, right: many ? 96 : 16, top: data.y?.title ? 32 : 12, bottom: 8, containLabel: true },
+      legend: named
+        ? { data: loud, top: 0, left: 0, itemWidth: 16, itemHeight: 8, selectedMode: false, textStyle: { ...text(), color: token("ink") } }
+        : undefined,
+      grid: { left: 8, right: many ? 96 : 16, top: data.y?.title || named ? 36 : 12, bottom: 8, containLabel: true },
       xAxis: category,
       yAxis: value,
       tooltip: tooltip({ trigger: "axis", formatter: rows(data), axisPointer: { lineStyle: { color: token("control") } } }),
