@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, Min, QuerySet
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Subquery
+from django.urls import reverse
+from django.utils.translation import gettext_lazy
 
-from campaigns.models import Campaign, Message, Run
+from campaigns.models import Campaign, Journey, JourneyVersion, Message, Run
+from customers.conditions import named_segments
+from customers.usage import Use
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import DAY, epoch
 
@@ -137,3 +141,23 @@ def reasons_of_campaign(campaign: Campaign) -> list[tuple[str, str, int]]:
         .annotate(n=Count("id"))
         .order_by("-n", "reason")
     )
+
+
+def to_say_something() -> QuerySet[Campaign]:
+    """Campaigns that will still write to somebody: drafts, those that start by themselves, and sends that are not over."""
+    over = (Run.State.FINISHED, Run.State.CANCELLED)
+    going_on = Run.objects.filter(campaign=OuterRef("pk")).exclude(state__in=over)
+    still = ~Q(kind=Campaign.Kind.BROADCAST) | Q(state=Campaign.State.DRAFT) | Exists(going_on)
+    return Campaign.objects.filter(still).exclude(state=Campaign.State.ENDED).order_by("-id")
+
+
+def segments_in_use() -> Iterator[tuple[str, Use]]:
+    """Segments in the audience of campaigns, and in whatever a journey asks: its draft, and the version in force."""
+    for pk, name, tree in to_say_something().values_list("pk", "name", "audience"):
+        use = Use(gettext_lazy("Campaign"), name, reverse("campaigns:detail", args=[pk]))
+        yield from ((key, use) for key in sorted(named_segments(tree)))
+    in_force = JourneyVersion.objects.filter(journey=OuterRef("pk"), number=OuterRef("version")).values("tree")
+    rows = Journey.objects.exclude(state=Journey.State.ENDED).order_by("pk").annotate(tree=Subquery(in_force))
+    for pk, name, *trees in rows.values_list("pk", "name", "draft", "exits", "tree"):
+        use = Use(gettext_lazy("Journey"), name, reverse("campaigns:journey", args=[pk]))
+        yield from ((key, use) for key in sorted(named_segments(trees)))

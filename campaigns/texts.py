@@ -13,16 +13,16 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, Max, OuterRef, Q, QuerySet
+from django.db.models import Max, QuerySet
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from campaigns import letters, rendering
+from campaigns import letters, queries, rendering
 from campaigns.blocks import MOST, SUBJECT, Block, read
 from campaigns.blocks import texts as written
 from campaigns.errors import BrokenTemplate, NotNow
-from campaigns.models import Campaign, Purpose, Run, Template, TemplateDraft, TemplateVariant
+from campaigns.models import Campaign, Purpose, Template, TemplateDraft, TemplateVariant
 from campaigns.rendering import one_line
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
@@ -146,10 +146,7 @@ def used_in(templates: Iterable[int]) -> dict[int, list[Campaign]]:
     """Of each template (by id) the campaigns that are to say it still, the newest first: drafts, win-backs, and sends
     that are not over."""
     found: dict[int, list[Campaign]] = {pk: [] for pk in templates}
-    going_on = Run.objects.filter(campaign=OuterRef("pk")).exclude(state__in=(Run.State.FINISHED, Run.State.CANCELLED))
-    still = ~Q(kind=Campaign.Kind.BROADCAST) | Q(state=Campaign.State.DRAFT) | Exists(going_on)
-    rows = Campaign.objects.filter(still, template__in=found).exclude(state=Campaign.State.ENDED)
-    for campaign in rows.order_by("-id"):
+    for campaign in queries.to_say_something().filter(template__in=found):
         found[campaign.template_id].append(campaign)
     return found
 

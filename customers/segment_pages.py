@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
-from customers import builder, membership, queries, segments, sentences
+from customers import builder, membership, queries, segments, sentences, usage
 from customers.models import Segment, SegmentDay, SegmentVersion
 from customers.segment_panel import panel
 from lifecycle_crm.accounts.callers import may, only, person, sees_contacts
@@ -47,7 +47,9 @@ def segment_list(request: HttpRequest) -> HttpResponse:
         .values("segment")
         .annotate(came=Sum("entered"), went=Sum("left"))
     }
+    uses = usage.by_segment()
     for segment in rows:
+        segment.uses = uses.get(segment.key, [])
         came, went = changes.get(segment.pk, (0, 0))
         segment.change = signed(came - went) if segment.pk in changes else ""
     return page(
@@ -77,7 +79,7 @@ def _detail(request: HttpRequest, segment: Segment, status: int = 200, **more: A
         "crumbs": crumbs(),
         "may_edit": may(request, User.may_steer),
         "sees_contacts": sees_contacts(request),
-        "users": segments.users_of(segment.key),
+        "uses": usage.of(segment.key),
         "versions": _versions(segment),
         **_growth(segment),
         **_on(request, segment),

@@ -16,7 +16,7 @@ from django.db.models import QuerySet
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from customers import conditions, counting, finding, sentences
+from customers import conditions, counting, finding, sentences, usage
 from customers.conditions import Condition, Found, Listed, Resolver
 from customers.models import (
     Customer,
@@ -31,6 +31,8 @@ from lifecycle_crm.lib.moments import parameter, seconds
 
 EVERYBODY: dict[str, Any] = {"all": []}
 MOST_LINES = 500
+NAMED = 5
+"""Uses that a refusal names; it counts the others."""
 """So many people are named at once; by number one may add more."""
 
 
@@ -90,12 +92,6 @@ def condition_of(segment: Segment, resolve: Resolver | None = None) -> Condition
 def read(tree: Any, *, inside: str = "", where: str = "condition") -> Condition:
     """A tree of segments' language as a condition; ``inside`` is the key of the segment that is being edited."""
     return conditions.parse(tree, where, resolve=resolver(), inside=(inside,) if inside else ())
-
-
-def users_of(key: str) -> list[Segment]:
-    """The segments that name this one themselves."""
-    rows = Segment.objects.filter(archived_at=None, kind=Segment.Kind.LIVE).exclude(key=key)
-    return [row for row in rows if key in conditions.named_segments(row.condition)]
 
 
 # --- Verbs ----------------------------------------------------------------------------------------------------------------
@@ -167,13 +163,14 @@ def edit(
 
 
 def archive(*, segment: Segment) -> Segment:
-    """Take a segment out of use; its history stays. Refused while another segment uses it."""
-    if users := users_of(segment.key):
-        names = ", ".join(f"“{user.name}”" for user in users)
+    """Take a segment out of use; its history stays. Refused while something names it: rules, campaigns, other segments."""
+    if uses := usage.of(segment.key):
+        names = ", ".join(f"“{use.name}”" for use in uses[:NAMED])
+        names += f" (+{len(uses) - NAMED})" if len(uses) > NAMED else ""
         raise Conflict(
             _("“%(name)s” is used in %(where)s. Take it out there first.") % {"name": segment.name, "where": names},
             code="in_use",
-            used_in=[user.key for user in users],
+            used_in=[{"kind": str(use.kind), "name": use.name, "url": use.url} for use in uses],
         )
     Segment.objects.filter(pk=segment.pk, archived_at=None).update(archived_at=clock.now())
     segment.refresh_from_db()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import transaction
 from django.db.models.expressions import RawSQL
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -50,6 +51,9 @@ class SegmentChangeBody(serializers.Serializer):
     note = serializers.CharField(required=False, allow_blank=True, max_length=500)
     version = serializers.IntegerField(
         required=False, min_value=0, help_text="The version you read; refused when somebody saved another since."
+    )
+    archived = serializers.BooleanField(
+        required=False, help_text="True: out of use; refused with 409 while something names it, listed in used_in."
     )
 
 
@@ -137,7 +141,16 @@ class SegmentViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         actor = need(request, User.may_steer)
         body = SegmentChangeBody(data=request.data)
         body.is_valid(raise_exception=True)
-        return Response(SegmentOut(segments.edit(segment=segments.get(key), **body.validated_data, actor=actor)).data)
+        segment, given = segments.get(key), dict(body.validated_data)
+        archived = given.pop("archived", None)
+        with transaction.atomic():
+            if archived is False:
+                segment = segments.restore(segment=segment)
+            if given:
+                segment = segments.edit(segment=segment, **given, actor=actor)
+            if archived:
+                segment = segments.archive(segment=segment)
+        return Response(SegmentOut(segment).data)
 
     @extend_schema(
         summary="Count a condition",

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, Q, QuerySet, Sum
+from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from customers.models import Customer
 from customers.timeline import Cursor
+from customers.usage import Use
 from lifecycle_crm.lib import clock
 from lifecycle_crm.templatetags.crm import money, num
 from loyalty import sentences
 from loyalty.models import (
     Account,
     Approval,
+    EarningRule,
     Entry,
     Freeze,
     Hold,
@@ -446,3 +449,12 @@ def latest(*, limit: int = 15) -> list[tuple[Entry, str]]:
 def largest(*, limit: int = 10) -> list[Account]:
     """The accounts with the most points to spend."""
     return list(accounts().filter(balance__gt=0).select_related("customer").order_by("-balance", "-pk")[:limit])
+
+
+def segments_in_use() -> Iterator[tuple[str, Use]]:
+    """Segments that earning rules in force, or ahead, are for."""
+    rules = EarningRule.objects.filter(is_current=True).exclude(ends_at__lte=clock.now()).order_by("pk")
+    for rule in rules.select_related("segment", "programme"):
+        if rule.segment is not None:
+            page = reverse("loyalty:programme", args=[rule.programme.key])
+            yield rule.segment.key, Use(gettext_lazy("Earning rule"), f"{rule.programme}: {rule.name}", page)

@@ -138,7 +138,7 @@ def test_it_archives_only_what_no_other_segment_uses() -> None:
     with pytest.raises(Conflict) as refusal:
         segments.archive(segment=a)
     assert refusal.value.message == "“A” is used in “B”. Take it out there first."
-    assert refusal.value.extra == {"used_in": ["b"]}
+    assert refusal.value.extra == {"used_in": [{"kind": "Segment", "name": "B", "url": "/segments/b/"}]}
     segments.archive(segment=b)
     segments.archive(segment=a)
     assert not Segment.objects.filter(archived_at=None).exists()
