@@ -18,8 +18,8 @@ from feedback import scores
 from lifecycle_crm.dashboard import metrics, queries, today
 from lifecycle_crm.dashboard.metrics import Metric
 from lifecycle_crm.dashboard.models import ReportDay
+from lifecycle_crm.dashboard.period_rollups import PERIODS
 from lifecycle_crm.dashboard.queries import Period, Standings
-from lifecycle_crm.dashboard.rollups import PERIODS
 from lifecycle_crm.dashboard.shell import address
 from lifecycle_crm.lib import clock, http
 from lifecycle_crm.lib.errors import NotFound

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from django.db.models import Max, Min, Q, Sum
 
 from customers.models import ImportRun
-from lifecycle_crm.dashboard import rollups
+from lifecycle_crm.dashboard import period_rollups, rollups
 from lifecycle_crm.dashboard.metrics import MIN_SHARE, Cohort, Share
 from lifecycle_crm.dashboard.models import FlowDay, ReportDay, RetentionDay, StageDay, TradeDay
 from lifecycle_crm.lib import clock
@@ -191,7 +191,7 @@ def cohorts(of: Period) -> tuple[Cohort, Cohort]:
 def retention(of: Period) -> tuple[RetentionDay, RetentionDay | None]:
     wanted = [of.last, *([of.last_before] if of.last_before else [])]
     known = {row.business_date: row for row in RetentionDay.objects.filter(business_date__in=wanted, days=of.days)}
-    now, *before = [known.get(day) or rollups.retention(day, of.days) for day in wanted]
+    now, *before = [known.get(day) or period_rollups.retention(day, of.days) for day in wanted]
     return now, before[0] if before else None
 
 

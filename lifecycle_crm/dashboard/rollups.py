@@ -19,8 +19,8 @@ from django.db.models import Count, F, Max, Min, QuerySet, Sum
 from campaigns import reactivation
 from campaigns.models import Campaign
 from customers.models import DirtyCustomer, Order
-from lifecycle_crm.dashboard import cohort_rollups, flow_rollups
-from lifecycle_crm.dashboard.models import FlowDay, LateDay, ReportDay, RetentionDay, StageDay, TradeDay
+from lifecycle_crm.dashboard import cohort_rollups, flow_rollups, period_rollups
+from lifecycle_crm.dashboard.models import FlowDay, LateDay, ReportDay, StageDay, TradeDay
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import parameter
 from loyalty import queries as loyalty_queries
@@ -31,8 +31,6 @@ from stages.models import StageKey, StageTransition
 RETURN_DAYS = 90
 """A first buyer who buys again on one of so many next dates came back."""
 REGULAR_ORDERS, REGULAR_DAYS = 3, 365
-PERIODS = (7, 30, 90, 365)
-"""The periods home offers, in days."""
 
 
 def roll(business_date: date) -> None:
@@ -58,9 +56,7 @@ def roll(business_date: date) -> None:
         LateDay.objects.filter(business_date__in=due & late).delete()
         flow_rollups.sign()
         if business_date >= clock.last_complete_day():
-            for length in PERIODS:
-                for end in (business_date, business_date - timedelta(days=length)):
-                    _roll_retention(end, length)
+            period_rollups.roll(business_date, {*moved, *due} - {business_date})
             flow_rollups.prepare(business_date)
             row = count_report(business_date)
             values = {f.attname: getattr(row, f.attname) for f in ReportDay._meta.concrete_fields if not f.primary_key}
@@ -221,57 +217,6 @@ def _roll_trade_of(day: date, *, is_ripe: bool) -> None:
             finish,
         ],
     )
-
-
-def retention(business_date: date, days: int) -> RetentionDay:
-    """The stored row, or one counted now and not stored (a date that was not the newest when it was rolled)."""
-    row = RetentionDay.objects.filter(business_date=business_date, days=days).first()
-    return row or _count_retention(business_date, days)
-
-
-def _roll_retention(business_date: date, days: int) -> None:
-    row = _count_retention(business_date, days)
-    RetentionDay.objects.update_or_create(
-        business_date=business_date,
-        days=days,
-        defaults={"buyers_before": row.buyers_before, "came_back": row.came_back, "lost": row.lost},
-    )
-
-
-def _count_retention(business_date: date, days: int) -> RetentionDay:
-    end = clock.day_end(business_date)
-    middle = clock.day_end(business_date - timedelta(days=days))
-    start = clock.day_end(business_date - timedelta(days=2 * days))
-    counted = "is_counted" if connection.vendor == "postgresql" else "is_counted = 1"
-    [(before, back)] = batches.rows(
-        f"""
-        SELECT count(*), coalesce(sum(CASE WHEN EXISTS (
-            SELECT 1 FROM customers_order a
-            WHERE a.{counted} AND a.customer_id = b.customer_id AND a.placed_at >= %s AND a.placed_at < %s
-        ) THEN 1 ELSE 0 END), 0)
-        FROM (
-            SELECT DISTINCT customer_id FROM customers_order
-            WHERE {counted} AND placed_at >= %s AND placed_at < %s
-        ) b
-        """,
-        [parameter(middle), parameter(end), parameter(start), parameter(middle)],
-    )
-    # A customer's first move of the period tells where they stood when it began.
-    [(lost,)] = batches.rows(
-        f"""
-        SELECT count(*) FROM (
-            SELECT min(id) AS first_id, max(CASE WHEN to_stage = 'dormant' THEN 1 ELSE 0 END) AS fell
-            FROM stages_stagetransition m
-            WHERE business_date > %s AND business_date <= %s AND {flows.counts("m")} GROUP BY customer_id
-        ) moved JOIN stages_stagetransition t ON t.id = moved.first_id
-        WHERE moved.fell = 1 AND t.from_stage NOT IN ('', 'dormant')
-        """,
-        [
-            connection.ops.adapt_datefield_value(business_date - timedelta(days=days)),
-            connection.ops.adapt_datefield_value(business_date),
-        ],
-    )
-    return RetentionDay(business_date=business_date, days=days, buyers_before=before, came_back=back, lost=lost)
 
 
 def count_report(business_date: date) -> ReportDay:

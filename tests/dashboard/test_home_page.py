@@ -14,7 +14,7 @@ from django.urls import reverse
 from customers.models import ImportRun
 from feedback.scores import nps as nps_of
 from lifecycle_crm import night
-from lifecycle_crm.dashboard import metrics, queries, rollups
+from lifecycle_crm.dashboard import metrics, period_rollups, queries, rollups
 from lifecycle_crm.dashboard.metrics import Share
 from lifecycle_crm.dashboard.models import FlowDay, StageDay, TradeDay
 from lifecycle_crm.dashboard.queries import Cohort, period
@@ -267,7 +267,7 @@ def test_it_counts_each_customer_who_went_dormant_once_and_only_those_who_were_t
     move(asleep, "dormant", "retain", LAST - timedelta(days=8))
     move(asleep, "retain", "dormant", LAST - timedelta(days=1))
     rollups.roll(LAST)
-    row = rollups.retention(LAST, 30)
+    row = period_rollups.retention(LAST, 30)
     assert row.lost == 1
     assert cards(staff.get("/"))["churn"]["sample"] == "1 of 1"
 

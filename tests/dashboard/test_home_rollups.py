@@ -10,12 +10,15 @@ import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from customers.models import Order, Refund
-from lifecycle_crm.dashboard import flow_rollups, rollups
+from customers import facts
+from customers.models import Customer, Order, Refund
+from lifecycle_crm import night
+from lifecycle_crm.dashboard import flow_rollups, period_rollups, rollups
 from lifecycle_crm.dashboard.models import FlowDay, LateDay, ReportDay, RetentionDay, StageDay, TradeDay
 from lifecycle_crm.lib import clock
 from stages.models import StageKey
 from tests.dashboard.factories import move, noon, order, person
+from tests.roof.test_night import shop
 
 pytestmark = pytest.mark.django_db
 
@@ -190,6 +193,43 @@ def test_it_names_what_disagrees():
     assert rollups.problems() == []
 
 
+def test_the_newest_date_is_counted_from_facts_as_from_all_orders():
+    """Over a year of orders, and with some of today, which the facts know already."""
+    with time_machine.travel(noon(DAY + days(1)), tick=False):
+        shop(80, days=500)
+        night.run(DAY)
+        buyers = Customer.objects.filter(orders__isnull=False).distinct().order_by("pk")
+        for who in buyers[:25]:
+            order(who, DAY + days(1))
+        facts.refresh_now([who.pk for who in buyers[:25]])
+        order(buyers[30], DAY - days(40), is_counted=False, status="cancelled")
+        for length in (*period_rollups.PERIODS, 180):
+            told, plain = (one(DAY, length) for one in (period_rollups.count_newest, period_rollups.count))
+            assert (told.buyers_before, told.came_back, told.lost) == (plain.buyers_before, plain.came_back, plain.lost)
+            bought = {False: set(), True: set()}
+            for pk, at in Order.objects.filter(is_counted=True).values_list("customer_id", "placed_at"):
+                back = (DAY - clock.business_date(at)).days
+                if 0 <= back < 2 * length:
+                    bought[back < length].add(pk)
+            assert (told.buyers_before, told.came_back) == (len(bought[False]), len(bought[False] & bought[True]))
+        assert told.came_back > 10
+
+
+def test_it_counts_an_earlier_period_again_only_when_something_came_to_it_late():
+    someone = person()
+    with time_machine.travel(noon(DAY + days(1)), tick=False):
+        order(someone, DAY - days(50))
+        order(someone, DAY - days(40))
+        rollups.roll(DAY)
+        assert RetentionDay.objects.get(business_date=DAY - days(30), days=30).came_back == 0
+        earlier = order(someone, DAY - days(70))
+        rollups.roll(DAY)
+        assert RetentionDay.objects.get(business_date=DAY - days(30), days=30).came_back == 0
+        rollups.mark_late(customers=[someone.pk], earliest=earlier.placed_at)
+        rollups.roll(DAY)
+        assert RetentionDay.objects.get(business_date=DAY - days(30), days=30).came_back == 1
+
+
 def test_it_counts_retention_and_reports_only_for_the_newest_date():
     kept, lost = person(), person()
     with time_machine.travel(noon(DAY + days(1)), tick=False):
@@ -199,11 +239,12 @@ def test_it_counts_retention_and_reports_only_for_the_newest_date():
         rollups.roll(DAY - days(1))
         assert not RetentionDay.objects.exists()
         assert not ReportDay.objects.exists()
+        facts.refresh_now([kept.pk, lost.pk])
         rollups.roll(DAY)
     row = RetentionDay.objects.get(business_date=DAY, days=30)
     assert (row.buyers_before, row.came_back) == (2, 1)
     assert RetentionDay.objects.count() == 8
-    assert rollups.retention(DAY, 365).buyers_before == 0
+    assert period_rollups.retention(DAY, 365).buyers_before == 0
     assert ReportDay.objects.get().business_date == DAY
 
 
