@@ -79,7 +79,8 @@ class Stage:
             self.pids.discard(pid)
         return self.ended.get(pid)
 
-    def wait(self, pid: int, seconds: float = 120) -> int:
+    def wait(self, pid: int, seconds: float = 900) -> int:
+        """Its exit code. The limit is for a worker that hangs, not for a slow machine: what a night costs is no proof of it."""
         deadline = time.monotonic() + seconds
         while (found := self.status(pid)) is None:
             assert time.monotonic() < deadline, f"Worker {pid} did not end within {seconds:g} s."
