@@ -20,6 +20,7 @@ from customers.conditions import All, Any_, Condition
 from customers.facts import bool_literal
 from customers.models import CustomerFacts
 from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.intervals import wilson
 
 EXACT_SECONDS = 1.5
 """A count that takes longer is estimated from a sample, and says so."""
@@ -155,15 +156,13 @@ def estimated(found: int, asked: int, everybody: int) -> Count:
     """So many of a sample were in: how many of everybody, with Wilson's interval at 95 %."""
     if not asked:
         return Count(0, is_exact=False, high=everybody)
-    share, z = found / asked, 1.96
-    middle = (share + z * z / (2 * asked)) / (1 + z * z / asked)
-    wide = z * math.sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked)) / (1 + z * z / asked)
+    low, high = wilson(found, asked)
     return Count(
-        round(share * everybody),
+        round(found / asked * everybody),
         is_exact=False,
         n_sampled=asked,
-        low=max(found, math.floor((middle - wide) * everybody)),
-        high=min(everybody - (asked - found), math.ceil((middle + wide) * everybody)),
+        low=max(found, math.floor(low * everybody)),
+        high=min(everybody - (asked - found), math.ceil(high * everybody)),
     )
 
 

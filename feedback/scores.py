@@ -9,13 +9,11 @@ from math import sqrt
 
 from customers.sources import WHOSE, Source
 from feedback.models import DETRACTOR_MAX, PROMOTER_MIN, Kind
+from lifecycle_crm.lib.intervals import Z
 from lifecycle_crm.lib.moments import epoch, parameter
 
 ENOUGH = 50
 """Fewer answers than this say little: at 50 the interval is still about twenty points to either side."""
-
-Z = 1.959964
-"""The standard normal quantile of a two-sided 95 % interval."""
 
 METHOD = "Wald interval of a difference of two multinomial shares, 95 % (Rocks 2016)"
 

@@ -24,6 +24,7 @@ from customers.models import Customer
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import batches, clock, leases
 from lifecycle_crm.lib.errors import Conflict, InvalidInput
+from lifecycle_crm.lib.intervals import Z, wilson
 from stages import queries, replay
 from stages import rules as rulebook
 from stages.models import Backtest, RuleSet, StageKey
@@ -322,8 +323,8 @@ def after_moves(amounts: Mapping[int, int]) -> After:
     if n < ENOUGH:
         return After(n)
     mean = sum(amount * times for amount, times in amounts.items()) / n
-    margin = 1.96 * sqrt(sum(times * (amount - mean) ** 2 for amount, times in amounts.items()) / (n - 1) / n)
-    reach = 1.96 * sqrt(n) / 2
+    margin = Z * sqrt(sum(times * (amount - mean) ** 2 for amount, times in amounts.items()) / (n - 1) / n)
+    reach = Z * sqrt(n) / 2
     low, high = floor(n / 2 - reach), ceil(n / 2 + reach)
     return After(
         n,
@@ -351,10 +352,8 @@ def of_base(part: int, test: Backtest) -> tuple[int, int, int]:
     n, base = test.customers, test.base_customers
     if n >= base or n == 0:
         return part, part, part
-    z, share = 1.96, part / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return round(share * base), floor(max(0.0, middle - reach) * base), ceil(min(1.0, middle + reach) * base)
+    low, high = wilson(part, n)
+    return round(part / n * base), floor(low * base), ceil(high * base)
 
 
 __all__ = ["FLAP_DAYS", "MONTHS", "After", "after_moves", "of_base", "request", "stop", "work", "work_due"]

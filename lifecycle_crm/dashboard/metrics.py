@@ -20,12 +20,12 @@ from django.utils.translation import ngettext
 from feedback.scores import ENOUGH, Nps
 from lifecycle_crm.dashboard.models import RetentionDay, TradeDay
 from lifecycle_crm.dashboard.rollups import REGULAR_ORDERS, RETURN_DAYS
+from lifecycle_crm.lib.intervals import Z, wilson
 from lifecycle_crm.templatetags.crm import day, money_round, num, pct, signed
 
 Unit = Literal["score", "share", "money", "count"]
 Better = Literal["up", "down", ""]
 
-Z = 1.959964
 MIN_SHARE = 100
 MIN_ORDERS = 100
 MIN_WINBACK = 50
@@ -121,27 +121,8 @@ class Metric:
 # --- Chance -----------------------------------------------------------------------------------------------------------
 
 
-def wilson(hits: int, n: int) -> tuple[float | None, float | None]:
-    """The 95 % interval of a share."""
-    return _wilson(hits, n) if n else (None, None)
-
-
-def _wilson(hits: int, n: int) -> tuple[float, float]:
-    p, z2 = min(1.0, hits / n), Z * Z
-    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z * sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def shares_gap(hits: int, n: int, hits_before: int, n_before: int) -> tuple[float, float]:
-    """The 95 % interval of the first share less the second (Newcombe, 1998, method 10). Neither ``n`` may be 0."""
-    one, other = hits / n, hits_before / n_before
-    (low, high), (low_before, high_before) = _wilson(hits, n), _wilson(hits_before, n_before)
-    gap = one - other
-    return (
-        gap - sqrt((one - low) ** 2 + (high_before - other) ** 2),
-        gap + sqrt((high - one) ** 2 + (other - low_before) ** 2),
-    )
+def _interval(hits: int, n: int) -> tuple[float | None, float | None]:
+    return wilson(hits, n) if n else (None, None)
 
 
 def shares_differ(hits: int, n: int, hits_before: int, n_before: int) -> bool:
@@ -189,7 +170,7 @@ class Share:
 def _share(
     key: str, name: str, share: Share, as_of: date, definition: str, better: Better, sample: str, **more: Any
 ) -> Metric:
-    low, high = wilson(share.hits, share.n)
+    low, high = _interval(share.hits, share.n)
     return Metric(
         key=key,
         name=name,
@@ -404,7 +385,7 @@ def points(
 
 def winback(treated: int, back: int, held_out: int, held_out_back: int, as_of: date, url: str) -> Metric:
     """The share that came back; beside it, not as a comparison in time, those who were left alone on purpose."""
-    low, high = wilson(back, treated)
+    low, high = _interval(back, treated)
     sample = _("%(back)s of %(n)s") % {"back": num(back), "n": num(treated)}
     if held_out:
         sample = _("%(sample)s; without a message %(share)s of %(held_out)s") % {

@@ -16,7 +16,8 @@ from django.utils.translation import gettext_lazy, ngettext
 from customers.trails import Way
 from lifecycle_crm.dashboard import cohort_rollups
 from lifecycle_crm.dashboard.cohort_rollups import Sums, Unit, between, later
-from lifecycle_crm.dashboard.metrics import MIN_SHARE, shares_gap
+from lifecycle_crm.dashboard.metrics import MIN_SHARE
+from lifecycle_crm.lib.intervals import newcombe
 from lifecycle_crm.lib.money import from_minor
 from lifecycle_crm.templatetags.crm import day, money_round, month, num, pct, signed, ticks
 from stages.flows import ways_url
@@ -159,7 +160,7 @@ def sentence(of: Asked) -> str:
     }  # fmt: skip
     if min(n, n_before) < MIN_SHARE:
         return f"{told} {_('That is too few people to say more.')}"
-    low, high = shares_gap(hits, n, hits_before, n_before)
+    low, high = newcombe(hits, n, hits_before, n_before)
     points = {"low": signed(100 * low, 1), "high": signed(100 * high, 1)}
     if low > 0:
         clear = _("The newer ones come back more: by %(low)s to %(high)s points, 95%% certain.")

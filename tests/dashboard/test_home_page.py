@@ -201,14 +201,6 @@ def test_it_asks_for_a_sign_in(client):
 # --- Numbers ----------------------------------------------------------------------------------------------------------
 
 
-def test_it_gives_wilsons_interval():
-    low, high = metrics.wilson(30, 100)
-    assert (round(low, 4), round(high, 4)) == (0.2189, 0.3958)
-    assert metrics.wilson(0, 10)[0] == 0
-    assert metrics.wilson(10, 10)[1] == pytest.approx(1)
-    assert metrics.wilson(0, 0) == (None, None)
-
-
 def test_it_calls_only_clear_changes_better_or_worse():
     def churn(hits: int, n: int = 1000) -> dict[str, str]:
         return metrics.churn(Share(hits, n, 50, 1000), LAST, "", ()).delta

@@ -22,9 +22,9 @@ from customers.models import Customer, Order
 from lifecycle_crm import night, reactions, undo
 from lifecycle_crm.dashboard import cohort_rollups, retention_panels, rollups
 from lifecycle_crm.dashboard.cohort_rollups import HORIZON, Sums, begins, between, later
-from lifecycle_crm.dashboard.metrics import shares_gap
 from lifecycle_crm.dashboard.models import CohortDay, LateDay
 from lifecycle_crm.lib import clock
+from lifecycle_crm.lib.intervals import newcombe
 from lifecycle_crm.lib.models import Note
 from stages import rulesets
 from stages.models import StageTransition
@@ -251,7 +251,7 @@ def test_it_says_whether_the_newer_ones_come_back_more(staff):
         "Of 120 people whose first order was in Oct 2025, 50% bought again by the end of the 3 months after. A year before it "
         "was 20% of 150. The newer ones come back more: by +18.7 to +40.4 points, 95% certain."
     )
-    low, high = shares_gap(60, 120, 30, 150)
+    low, high = newcombe(60, 120, 30, 150)
     assert (round(low, 3), round(high, 3)) == (0.187, 0.404)
     weekly = staff.get(URL, {"unit": "week"}).context["sentence"]
     assert "the end of the 8 weeks after" in weekly
