@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 
 from campaigns.errors import NotNow
 from campaigns.gate import zone_of
-from campaigns.journeys import engine, plans, reading
+from campaigns.journeys import engine, plans, reading, shape
 from campaigns.journeys.deciding import end_of_wait
 from campaigns.journeys.reading import Problem
 from campaigns.journeys.tree import Message, Plan, Until, Wait
@@ -43,11 +43,11 @@ class Outdated(NotNow):
 
 
 def create(*, name: str, key: str = "", tree: Any = None, actor: User | None = None, **settings: Any) -> Journey:
-    """A draft. Its tree may be incomplete; publishing is what asks for all of it. Raises ``InvalidInput``."""
+    """A draft. Its tree may be incomplete; publishing is what asks for all of it. Raises ``InvalidInput``, ``BadJourney``."""
     name = _name(name)
     with transaction.atomic():
         journey = Journey.objects.create(
-            name=name, key=_key(key, name), draft=_tree(tree if tree is not None else EMPTY), created_by=actor
+            name=name, key=_key(key, name), draft=shape.checked(tree if tree is not None else EMPTY), created_by=actor
         )
         return set_up(journey=journey, **settings) if settings else journey
 
@@ -71,20 +71,14 @@ def _key(key: str, name: str) -> str:
     return next(k for k in (base, *(f"{base}-{n}" for n in range(2, len(taken) + 3))) if k not in taken)
 
 
-def _tree(tree: Any) -> dict[str, Any]:
-    if not isinstance(tree, dict) or not isinstance(tree.get("steps", []), list):
-        raise InvalidInput(_("A journey is an object with a trigger and steps."), code="bad_journey")
-    return {"trigger": tree.get("trigger") or {}, "steps": tree.get("steps") or []} | {
-        name: value for name, value in tree.items() if name not in ("trigger", "steps")
-    }
-
-
 def save(*, journey: Journey, tree: Any, edits: int | None = None) -> Journey:
-    """Keep the draft. ``edits`` is the count the editor started from; raises ``Outdated`` when somebody saved since."""
+    """Keep the draft. ``edits`` is the count the editor started from; raises ``Outdated`` when somebody saved since,
+    ``BadJourney`` for what is no journey at all; it may be incomplete."""
+    draft = shape.checked(tree)
     mine = Journey.objects.filter(pk=journey.pk).exclude(state=Journey.State.ENDED)
     if edits is not None:
         mine = mine.filter(edits=edits)
-    if mine.update(draft=_tree(tree), edits=F("edits") + 1) != 1:
+    if mine.update(draft=draft, edits=F("edits") + 1) != 1:
         raise Outdated(_("Somebody changed this journey in between, or it has ended. Reload the page to see it."))
     journey.refresh_from_db()
     return journey
@@ -105,6 +99,7 @@ def set_up(*, journey: Journey, **given: Any) -> Journey:
                 _("%(name)s is a whole number from %(low)d to %(high)d.") % {"name": name, "low": low, "high": high},
                 code=f"bad_{name}",
             )
+    shape.storable({name: given[name] for name in ("exits", "goal") if name in given})
     if "exits" in given:
         reading.exits_of(given["exits"])
     if "goal" in given:

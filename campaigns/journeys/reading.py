@@ -51,7 +51,7 @@ TRIGGERS: dict[str, str] = {
 }
 """What may let somebody in, and the word that says of what."""
 KINDS = ("message", "wait", "until", "split", "share", "points", "exit")
-_ID = re.compile(r"[a-z][a-z0-9-]{0,19}")
+ID = re.compile(r"[a-z][a-z0-9-]{0,19}")
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 
 
@@ -205,7 +205,7 @@ class _Reader:
         if not isinstance(tree, dict):
             raise _Stop("", _("A step is an object with an id and a kind."))
         pk, do = tree.get("id"), tree.get("do")
-        if not isinstance(pk, str) or not _ID.fullmatch(pk):
+        if not isinstance(pk, str) or not ID.fullmatch(pk):
             raise _Stop("", _("A step needs an id of small letters, digits and -, at most 20, such as s1."))
         if pk in self.seen:
             raise _Stop(pk, _("The id %(id)s is used by two steps. Give each its own.") % {"id": pk})
@@ -238,7 +238,7 @@ class _Reader:
 
     def message(self, pk: str, tree: Mapping[str, Any]) -> Message:
         key = tree.get("template")
-        if not key or key not in self.templates:
+        if not isinstance(key, str) or key not in self.templates:
             raise _Stop(pk, _("Choose the text of this message."))
         if key not in self.written:
             raise _Stop(pk, _("The text “%(key)s” has no words yet. Write one language first.") % {"key": key})
