@@ -16,6 +16,7 @@ from campaigns.journeys import reading
 from campaigns.models import Journey
 from customers.models import Segment
 from lifecycle_crm.lib.errors import DomainError
+from loyalty.models import Tier
 from stages.models import StageKey
 
 KINDS: tuple[tuple[str, Any], ...] = (
@@ -51,6 +52,14 @@ def _segments() -> list[tuple[str, str]]:
     return [("", "–"), *rows]
 
 
+def _tiers() -> list[tuple[str, str]]:
+    """The shop's tiers from the lowest; of which programme when there are several."""
+    rows = list(Tier.objects.select_related("programme"))
+    several = len({tier.programme_id for tier in rows}) > 1
+    names = {tier.key: f"{tier.name} ({tier.programme.name})" if several else tier.name for tier in rows}
+    return [("", "–"), *names.items()]
+
+
 def _whole(label: Any, low: int, high: int, **more: Any) -> forms.IntegerField:
     return forms.IntegerField(label=label, min_value=low, max_value=high, **more)
 
@@ -70,7 +79,7 @@ class TriggerForm(forms.Form):
     )
     at_least = _whole(gettext_lazy("Score at least"), 0, 10, required=False)
     at_most = _whole(gettext_lazy("Score at most"), 0, 10, required=False)
-    tier = forms.CharField(label=gettext_lazy("Tier"), max_length=40, required=False)
+    tier = forms.ChoiceField(label=gettext_lazy("Tier"), choices=_tiers, required=False)
     days = _whole(gettext_lazy("Days before the points expire"), 1, 90, required=False)
 
     def tree(self) -> dict[str, Any]:
@@ -236,7 +245,8 @@ class UntilStep(StepForm):
         label=gettext_lazy("What they do"), max_length=80, required=False, help_text=gettext_lazy("Name of the event.")
     )
     segment = forms.ChoiceField(label=gettext_lazy("Segment"), choices=_segments, required=False)
-    days = _whole(gettext_lazy("At most so many days"), 1, 365)
+    days = _whole(gettext_lazy("At most so many days"), 0, 365, required=False)
+    hours = _whole(gettext_lazy("and so many hours"), 0, 8760, required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -246,11 +256,11 @@ class UntilStep(StepForm):
 
     @classmethod
     def initial_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
-        when = step.get("when")
+        when, most = step.get("when"), step.get("at_most", {})
         what = "event" if "event" in step else "order" if when is None else "kept" if _is_own(when) else "segment"
         return {
             "what": what, "event": step.get("event", ""), "segment": when.get("segment", "") if isinstance(when, dict) else "",
-            "days": (step.get("at_most") or {}).get("days", 7),
+            **{name: most[name] for name in ("days", "hours") if most.get(name)},
         }  # fmt: skip
 
     def clean(self) -> dict[str, Any]:
@@ -259,6 +269,8 @@ class UntilStep(StepForm):
             self.add_error("event", _("Name the event this wait is for."))
         if values.get("what") == "segment" and not values.get("segment"):
             self.add_error("segment", _("Choose a segment."))
+        if not (values.get("days") or values.get("hours") or self.errors):
+            self.add_error("days", _("This wait has no end. Say after how many days people go on anyway."))
         return values
 
     def values(self) -> dict[str, Any]:
@@ -269,7 +281,7 @@ class UntilStep(StepForm):
             "segment": {"when": {"segment": given["segment"]}},
             "kept": {"when": self.step.get("when")},
         }[given["what"]]
-        return {**head, "at_most": {"days": given["days"]}}
+        return {**head, "at_most": {name: given[name] for name in ("days", "hours") if given[name]}}
 
 
 def _is_own(when: Any) -> bool:

@@ -15,6 +15,7 @@ from customers.models import Segment
 from customers.sentences import say
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.templatetags.crm import num, stage_name
+from loyalty.models import Tier
 
 
 def trigger(tree: Any) -> str:
@@ -44,7 +45,7 @@ def trigger(tree: Any) -> str:
                 "high": 10 if high is None else high,
             }
         case "tier" if tree.get("tier"):
-            return _("Reaches the tier “%(name)s”") % {"name": tree["tier"]}
+            return _("Reaches the tier “%(name)s”") % {"name": _tier(tree["tier"])}
         case "points_expiring" if tree.get("days"):
             days = _n(tree["days"])
             return ngettext("Has points that expire in %(n)s day", "Has points that expire in %(n)s days", days) % {
@@ -55,6 +56,10 @@ def trigger(tree: Any) -> str:
 
 def _segment(key: str) -> str:
     return Segment.objects.filter(key=key).values_list("name", flat=True).first() or key
+
+
+def _tier(key: str) -> str:
+    return Tier.objects.filter(key=key).values_list("name", flat=True).first() or key
 
 
 def length(days: int, hours: int) -> str:

@@ -13,6 +13,8 @@ from campaigns.models import Journey, JourneyRun
 from customers import segments
 from customers.models import Event
 from lifecycle_crm.lib import clock
+from loyalty import tiers
+from loyalty.models import Programme
 from tests.campaigns.factories import NOON, VariantFactory, person
 from tests.factories import UserFactory
 
@@ -141,6 +143,36 @@ def test_it_fills_in_every_kind_of_step(marketer):
     ]  # fmt: skip
     answer = marketer.post(at("journey-step", journey, "s3"), {"when-0": "{no", "edits": journey.edits})
     assert (answer.status_code, "This is no JSON." in answer.content.decode()) == (422, True)
+
+
+def test_a_wait_keeps_its_hours_and_has_to_end(marketer):
+    journey = publishing.create(
+        name="Spring",
+        tree={"steps": [{"id": "s1", "do": "until", "order": True, "at_most": {"days": 2, "hours": 5}}]},
+    )
+    page = marketer.get(at("journey-step", journey, "s1")).content.decode()
+    assert 'name="hours" value="5"' in page
+    marketer.post(at("journey-step", journey, "s1"), {"what": "order", "hours": 36, "edits": 0})
+    journey.refresh_from_db()
+    assert journey.draft["steps"] == [{"id": "s1", "do": "until", "order": True, "at_most": {"hours": 36}}]
+    answer = marketer.post(at("journey-step", journey, "s1"), {"what": "order", "edits": 1})
+    assert (answer.status_code, "This wait has no end." in answer.content.decode()) == (422, True)
+    journey.refresh_from_db()
+    assert journey.edits == 1
+
+
+def test_the_tier_that_lets_people_in_is_chosen_from_those_of_the_shop(marketer):
+    programme = Programme.objects.create(name="Points", is_active=True)
+    tiers.set_ladder(programme=programme, steps=[tiers.Step("Silver", 100), tiers.Step("Gold", 500)])
+    journey = publishing.create(name="Spring")
+    page = marketer.get(at("journey-trigger", journey)).content.decode()
+    assert page.index('<option value="silver">Silver</option>') < page.index('<option value="gold">Gold</option>')
+    answer = marketer.post(at("journey-trigger", journey), {"on": "tier", "tier": "bronze", "edits": 0})
+    assert answer.status_code == 422
+    marketer.post(at("journey-trigger", journey), {"on": "tier", "tier": "gold", "edits": 0})
+    journey.refresh_from_db()
+    assert journey.draft["trigger"] == {"on": "tier", "tier": "gold"}
+    assert "Reaches the tier “Gold”" in marketer.get(at("journey", journey)).content.decode()
 
 
 def test_it_says_what_publishing_does_to_people_inside_and_takes_a_version_back(marketer):
