@@ -10,24 +10,12 @@ import time_machine
 from campaigns import outbox, texts
 from campaigns.journeys import engine, entering, publishing, trying, words
 from campaigns.models import Journey, JourneyRun, JourneyStep, JourneyVersion, Message, Run, Template
-from customers.models import Event
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Conflict, InvalidInput
 from tests.api.factories import caller
-from tests.campaigns.factories import NOON, VariantFactory, person
+from tests.campaigns.factories import NOON, VariantFactory, happens, person
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
-
-
-@pytest.fixture
-def text():
-    return VariantFactory().template.key
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 def tree(*steps, on=None):
@@ -47,9 +35,7 @@ def with_people(journey: Journey, *entered_days_ago: int) -> list[JourneyRun]:
     Journey.objects.filter(pk=journey.pk).update(live_since=NOON - timedelta(days=90))
     for ago in entered_days_ago:
         with time_machine.travel(NOON - timedelta(days=ago), tick=False):
-            told = Event.objects.create(
-                customer=person(), name="signup", occurred_at=clock.now(), source="t", source_id=f"{ago}"
-            )
+            told = happens(person(), at=clock.now())
             assert entering.for_events([told.pk]) == 1
             engine.advance_due()
     return list(JourneyRun.objects.order_by("id"))
@@ -205,7 +191,7 @@ def test_it_is_made_checked_published_paused_and_ended_over_rest(text):
     assert api.post(f"{at}publish/", {"note": "First"}, format="json").json()["number"] == 1
     Journey.objects.update(live_since=NOON - timedelta(days=1))
     anna = person()
-    told = Event.objects.create(customer=anna, name="signup", occurred_at=NOON, source="t", source_id="1")
+    told = happens(anna)
     entering.for_events([told.pk])
     engine.advance_due()
     [row] = api.get(f"/api/v1/journey-runs/?customer={anna.pk}").json()["results"]

@@ -5,32 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-import time_machine
 from django.urls import reverse
 
 from campaigns.journeys import editing, engine, entering, publishing, reading
 from campaigns.models import Journey, JourneyRun
 from customers import segments
-from customers.models import Event
 from lifecycle_crm.lib import clock
 from loyalty import tiers
 from loyalty.models import Programme
-from tests.campaigns.factories import NOON, VariantFactory, person
+from tests.campaigns.factories import NOON, VariantFactory, happens, person
 from tests.factories import UserFactory
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
-
-
-@pytest.fixture
-def marketer(client):
-    client.force_login(UserFactory(role="marketer"))
-    return client
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 def at(name: str, journey: Journey, *more) -> str:
@@ -77,7 +63,7 @@ def test_a_marketer_builds_publishes_and_reads_a_journey_without_javascript(mark
     Journey.objects.update(live_since=NOON - timedelta(days=1))
     anna = person(name="Anna Berg")
     Journey.objects.update(holdout_percent=0)
-    told = Event.objects.create(customer=anna, name="signup", occurred_at=NOON, source="t", source_id="1")
+    told = happens(anna)
     entering.for_events([told.pk])
     engine.advance_due()
     page = marketer.get(at("journey-people", journey)).content.decode()
@@ -182,7 +168,7 @@ def test_it_says_what_publishing_does_to_people_inside_and_takes_a_version_back(
     )  # fmt: skip
     publishing.publish(journey=journey)
     Journey.objects.update(live_since=NOON - timedelta(days=9))
-    told = Event.objects.create(customer=person(), name="signup", occurred_at=clock.now(), source="t", source_id="1")
+    told = happens(person(), at=clock.now())
     entering.for_events([told.pk])
     engine.advance_due()
     marketer.post(at("journey-step", journey, "s1"), {"days": 5, "edits": 0})

@@ -14,7 +14,6 @@ from campaigns.journeys import publishing, reading
 from campaigns.models import Journey
 from tests.api.factories import caller
 from tests.campaigns.factories import person
-from tests.factories import UserFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -144,9 +143,8 @@ TREES = ANYTHING | st.fixed_dictionaries(
 
 
 @pytest.fixture
-def doors(client):
-    client.force_login(UserFactory(role="marketer"))
-    return caller("campaigns:*"), client, publishing.create(name="Spring"), person()
+def doors(marketer):
+    return caller("campaigns:*"), marketer, publishing.create(name="Spring"), person()
 
 
 @given(tree=TREES)

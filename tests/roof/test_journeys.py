@@ -7,14 +7,14 @@ from datetime import timedelta
 import pytest
 import time_machine
 
-from campaigns.journeys import engine, publishing
+from campaigns.journeys import engine
 from campaigns.models import Journey, JourneyRun, Message
 from customers import facts
 from customers.models import Event, Order
 from lifecycle_crm import celery, night, reactions, verify
 from lifecycle_crm.lib import clock
 from stages import presets
-from tests.campaigns.factories import NOON, VariantFactory, person
+from tests.campaigns.factories import NOON, VariantFactory, live_journey, person
 
 pytestmark = pytest.mark.django_db
 
@@ -26,12 +26,8 @@ def noon():
 
 
 def journey(trigger, steps=None, **settings) -> Journey:
-    text = VariantFactory().template.key
-    tree = {"trigger": trigger, "steps": steps or [{"id": "s1", "do": "message", "template": text}]}
-    made = publishing.create(name="Journey", tree=tree, **{"holdout_percent": 0, **settings})
-    publishing.publish(journey=made)
-    Journey.objects.filter(pk=made.pk).update(live_since=clock.now() - timedelta(days=1))
-    return made
+    message = {"id": "s1", "do": "message", "template": VariantFactory().template.key}
+    return live_journey(steps or [message], trigger, **settings)
 
 
 def buys(customer, at) -> Order:
