@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from campaigns.journey_forms import KINDS, STEPS
-from campaigns.journeys import engine, publishing, results, words
+from campaigns.journeys import publishing, results, words
 from campaigns.models import Campaign, Journey, Template
 from lifecycle_crm.accounts.callers import may
 from lifecycle_crm.accounts.models import User
@@ -54,7 +54,7 @@ def frame(request: HttpRequest, journey: Journey, here: str) -> dict[str, Any]:
         "crumbs": crumbs((journey.name, "")),
         "may_steer": may(request, User.may_steer),
         "stopped": _stopped(journey),
-        "quiet_steps": engine.campaigns_of(journey).filter(state=Campaign.State.PAUSED)
+        "quiet_steps": journey.campaigns.filter(state=Campaign.State.PAUSED)
         if journey.state == Journey.State.LIVE
         else [],
     }

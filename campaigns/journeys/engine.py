@@ -224,23 +224,19 @@ def campaign_of(journey: Journey, step: Message) -> Campaign:
     """The campaign through which a message of a journey goes out, made when it is first needed."""
     template = Template.objects.get(key=step.template)
     campaign, _made = Campaign.objects.get_or_create(
-        key=f"journey-{journey.pk}-{step.id}-{template.pk}",
+        journey=journey,
+        step=step.id,
+        template=template,
         defaults={
             "name": f"{journey.name}: {template.name}"[:120],
             "kind": Campaign.Kind.JOURNEY,
             "purpose": template.purpose,
-            "template": template,
             "holdout_percent": 0,
             "state": Campaign.State.ACTIVE,
             "created_by": journey.created_by,
         },
     )
     return campaign
-
-
-def campaigns_of(journey: Journey) -> Any:
-    """Every campaign through which messages of a journey went out."""
-    return Campaign.objects.filter(kind=Campaign.Kind.JOURNEY, key__startswith=f"journey-{journey.pk}-")
 
 
 Taken = tuple[Traveller, Passed]
@@ -373,9 +369,9 @@ def call_off(journey: Journey, ways: Sequence[tuple[int, int]]) -> int:
             UPDATE campaigns_message SET state = 'cancelled', reason = 'cancelled'
             WHERE state IN ('queued', 'retry') AND customer_id IN ({", ".join(map(str, customers))})
               AND run_id IN (SELECT r.id FROM campaigns_run r JOIN campaigns_campaign k ON k.id = r.campaign_id
-                             WHERE k.kind = 'journey' AND k.key LIKE %s AND r.key LIKE %s)
+                             WHERE k.journey_id = %s AND r.key LIKE %s)
             """,
-            [f"journey-{journey.pk}-%", f"entry:{number}:%"],
+            [journey.pk, f"entry:{number}:%"],
         )
     return count
 

@@ -234,7 +234,7 @@ def pause(*, journey: Journey) -> Journey:
     with transaction.atomic():
         if Journey.objects.filter(pk=journey.pk, state=Journey.State.LIVE).update(state=Journey.State.PAUSED) != 1:
             raise NotNow(_("Only a live journey can be paused."))
-        engine.campaigns_of(journey).filter(state=Campaign.State.ACTIVE).update(state=Campaign.State.PAUSED)
+        journey.campaigns.filter(state=Campaign.State.ACTIVE).update(state=Campaign.State.PAUSED)
     journey.refresh_from_db()
     return journey
 
@@ -250,7 +250,7 @@ def resume(*, journey: Journey) -> Journey:
             != 1
         ):
             raise NotNow(_("Only a paused journey can be resumed."))
-        engine.campaigns_of(journey).filter(state=Campaign.State.PAUSED, alarm={}).update(state=Campaign.State.ACTIVE)
+        journey.campaigns.filter(state=Campaign.State.PAUSED, alarm={}).update(state=Campaign.State.ACTIVE)
     journey.refresh_from_db()
     return journey
 
@@ -262,7 +262,7 @@ def end(*, journey: Journey) -> int:
         if running.update(state=Journey.State.ENDED) != 1:
             raise NotNow(_("This journey has ended already."))
         inside = take_out(journey, JourneyRun.objects.filter(journey=journey), JourneyRun.Reason.ENDED)
-        engine.campaigns_of(journey).update(state=Campaign.State.ENDED)
+        journey.campaigns.update(state=Campaign.State.ENDED)
     journey.refresh_from_db()
     return inside
 
@@ -313,8 +313,8 @@ def undo_night(*, business_date: date) -> dict[str, int]:
             SELECT r.id FROM campaigns_journeyrun r WHERE r.night = %s AND EXISTS (
                 SELECT 1 FROM campaigns_message m JOIN campaigns_run u ON u.id = m.run_id
                 JOIN campaigns_campaign k ON k.id = u.campaign_id
-                WHERE m.customer_id = r.customer_id AND m.state IN ('sending', 'sent', 'in_doubt') AND k.kind = 'journey'
-                  AND k.key LIKE 'journey-' || r.journey_id || '-%%' AND u.key LIKE 'entry:' || r.number || ':%%'
+                WHERE m.customer_id = r.customer_id AND m.state IN ('sending', 'sent', 'in_doubt')
+                  AND k.journey_id = r.journey_id AND u.key LIKE 'entry:' || r.number || ':%%'
             )
             """,
             [connection.ops.adapt_datefield_value(business_date)],

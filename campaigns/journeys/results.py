@@ -6,7 +6,6 @@ from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 
-from campaigns.journeys import engine
 from campaigns.models import Journey, JourneyRun, JourneyStep, Message
 
 
@@ -57,10 +56,8 @@ def steps_taken(journey: Journey) -> dict[str, int]:
 def messages_by_step(journey: Journey) -> dict[str, dict[str, int]]:
     """Messages per state per message step."""
     answer: dict[str, dict[str, int]] = {}
-    head = f"journey-{journey.pk}-"
-    rows = Message.objects.filter(run__campaign__in=engine.campaigns_of(journey)).order_by()
-    for key, state, n in rows.values_list("run__campaign__key", "state").annotate(n=Count("pk")):
-        step = str(key).removeprefix(head).rpartition("-")[0]
+    rows = Message.objects.filter(run__campaign__journey=journey).order_by()
+    for step, state, n in rows.values_list("run__campaign__step", "state").annotate(n=Count("pk")):
         of_step = answer.setdefault(step, {})
         of_step[state] = of_step.get(state, 0) + n
     return answer
