@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
@@ -24,9 +26,6 @@ from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.http import page
 from lifecycle_crm.lib.numbers import row_number
-
-ENOUGH = 100
-"""People per group before a comparison is shown."""
 
 
 @require_GET
@@ -126,20 +125,30 @@ def remove(request: HttpRequest, pk: int, run: int) -> HttpResponse:
 def outcome(request: HttpRequest, pk: int) -> HttpResponse:
     journey = journey_of(pk)
     seen = results.of(journey)
+    found = results.caused(journey)
     by_step = results.messages_by_step(journey)
     lines = lines_in_force(journey)
-    have = min(seen["entered"], seen["held_out"])
-    groups = (("entered", "reached", _("Entered")), ("held_out", "held_out_reached", _("Held out")))
+    people = reverse("campaigns:journey-people", args=[pk])
+    groups = (
+        (_("Were let in"), found.uplift.treated, f"{people}?state=all"),
+        (_("Held out"), found.uplift.held_out, f"{people}?state={JourneyRun.State.HELD_OUT}"),
+    )
     context = frame(request, journey, "journey-results") | {
         "seen": seen,
         "goal": words.goal(journey),
-        "shares": [
-            {"label": label, "people": seen[key], "back": seen[back], "share": share(seen[back], seen[key]) or "–"}
-            for key, back, label in groups
+        "said": results.sentence(journey, found),
+        "found": found,
+        "currency": settings.SHOP_CURRENCY,
+        "groups": [
+            {
+                "label": label,
+                "url": url,
+                "group": group,
+                "share": share(group.reached, group.people) or "–",
+                "each": round(group.spent_minor / group.people) if group.people else None,
+            }
+            for label, group, url in groups
         ],
-        "have": have,
-        "need": ENOUGH,
-        "is_enough": have >= ENOUGH,
         "lines": [
             {
                 **line,

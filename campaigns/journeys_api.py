@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import django_filters
+from django.conf import settings
 from django.db import transaction
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
@@ -93,6 +94,42 @@ class CheckOut(serializers.Serializer):
     effects = JourneyEffectOut(many=True)
 
 
+class GroupOut(serializers.Serializer):
+    people = serializers.IntegerField()
+    reached = serializers.IntegerField()
+    spent_minor = serializers.IntegerField(help_text="Orders within the days of the goal, net of refunds.")
+
+
+class UpliftOut(serializers.Serializer):
+    """Null where a group has fewer than 100 people."""
+
+    treated = GroupOut()
+    held_out = GroupOut()
+    extra = serializers.IntegerField(allow_null=True, help_text="Extra customers who reached the goal.")
+    low = serializers.IntegerField(allow_null=True, help_text="With low and high: a 95 % interval.")
+    high = serializers.IntegerField(allow_null=True)
+    spent_minor = serializers.IntegerField(allow_null=True, help_text="Extra revenue.")
+    spent_low_minor = serializers.IntegerField(allow_null=True)
+    spent_high_minor = serializers.IntegerField(allow_null=True)
+    is_clear = serializers.BooleanField(help_text="Chance alone does not explain the extra customers.")
+    is_money_clear = serializers.BooleanField()
+
+
+class CausedOut(serializers.Serializer):
+    """What it caused by comparison with those held out, each person by their first entry, and what it cost."""
+
+    sentence = serializers.CharField(help_text="Empty without a goal.")
+    uplift = UpliftOut()
+    messages = serializers.IntegerField()
+    messages_minor = serializers.IntegerField()
+    points = serializers.IntegerField()
+    points_minor = serializers.IntegerField()
+    cost_minor = serializers.IntegerField()
+    currency = serializers.CharField()
+    since = serializers.DateTimeField(allow_null=True, help_text="First entry that counts.")
+    until = serializers.DateTimeField(allow_null=True)
+
+
 class ResultsOut(serializers.Serializer):
     entered = serializers.IntegerField()
     reached = serializers.IntegerField(help_text="Of those who entered, within the days of the goal.")
@@ -100,6 +137,7 @@ class ResultsOut(serializers.Serializer):
     held_out_reached = serializers.IntegerField()
     states = serializers.DictField(child=serializers.IntegerField())
     steps = serializers.DictField(child=serializers.IntegerField(), help_text="Entries that passed each step.")
+    caused = CausedOut()
 
 
 class StepOut(serializers.ModelSerializer):
@@ -256,9 +294,13 @@ class JourneyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
     @extend_schema(responses={200: ResultsOut})
     @action(detail=True, methods=["get"], pagination_class=None, filter_backends=[])
     def results(self, request: Request, pk: Any = None) -> Response:
-        """Who entered, who was held out, who of both reached the goal, and how many passed each step."""
+        """Who entered, who was held out, who of both reached the goal, how many passed each step, and what it caused."""
         journey = self.get_object()
-        return Response(ResultsOut({**results.of(journey), "steps": results.steps_taken(journey)}).data)
+        found = results.caused(journey)
+        told = {name: getattr(found, name) for name in CausedOut().fields if hasattr(found, name)}
+        caused = {**told, "sentence": results.sentence(journey, found), "currency": settings.SHOP_CURRENCY}
+        counts = {**results.of(journey), "steps": results.steps_taken(journey), "caused": caused}
+        return Response(ResultsOut(counts).data)
 
     @extend_schema(
         operation_id="journeys_try",

@@ -198,6 +198,9 @@ def test_it_is_made_checked_published_paused_and_ended_over_rest(text):
     assert (row["state"], row["step"], row["due_at"]) == ("running", "s2", "2026-11-21T11:00:00Z")
     assert [one["outcome"] for one in api.get(f"/api/v1/journey-runs/{row['id']}/").json()["steps"]] == ["message"]
     numbers = api.get(f"{at}results/").json()
+    assert numbers.pop("caused")["sentence"] == (
+        "No clear change yet (n 1, and 0 held out; a comparison needs 100 of each)."
+    )
     assert numbers == {
         "entered": 1, "reached": 0, "held_out": 0, "held_out_reached": 0, "states": {"running": 1}, "steps": {"s1": 1},
     }  # fmt: skip
