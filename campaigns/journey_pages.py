@@ -14,9 +14,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from campaigns import playbooks
 from campaigns.journey_forms import KINDS, STEPS, NameForm, SettingsForm, TriggerForm
 from campaigns.journey_frame import PAGE, Lines, crumbs, frame, journey_of, share
-from campaigns.journeys import editing, publishing, results, starts, words
+from campaigns.journeys import editing, publishing, results, words
 from campaigns.models import Journey
 from lifecycle_crm.accounts.callers import may, need, only, person
 from lifecycle_crm.accounts.models import User
@@ -34,24 +35,28 @@ def journey_list(request: HttpRequest) -> HttpResponse:
         for one in found
     ]
     may_steer = may(request, User.may_steer)
-    return page(request, "campaigns/journeys.html", {"rows": rows, "starts": starts.STARTS, "may_steer": may_steer})
+    context = {"rows": rows, "playbooks": playbooks.listed(), "may_steer": may_steer}
+    return page(request, "campaigns/journeys.html", context)
 
 
 @only(User.may_steer)
 @require_http_methods(["GET", "POST"])
 def new(request: HttpRequest) -> HttpResponse:
-    chosen = starts.start(request.GET.get("from", ""))
-    form = NameForm(request.POST or None, initial={"name": chosen.name if chosen else ""})
+    form = NameForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        made = publishing.create(
-            name=form.cleaned_data["name"],
-            tree={"trigger": chosen.trigger, "steps": chosen.steps} if chosen else None,
-            actor=person(request),
-            **(chosen.settings if chosen else {}),
-        )
+        made = publishing.create(name=form.cleaned_data["name"], actor=person(request))
         return redirect("campaigns:journey", made.pk)
-    context = {"form": form, "start": chosen, "crumbs": crumbs((_("New journey"), ""))}
+    context = {"form": form, "crumbs": crumbs((_("New journey"), ""))}
     return page(request, "campaigns/journey_new.html", context, status=422 if form.errors else 200)
+
+
+@only(User.may_steer)
+@require_POST
+def install(request: HttpRequest, playbook: str) -> HttpResponse:
+    """A playbook with one press: its journey as a draft, its texts in every language."""
+    made = playbooks.install(key=playbook, actor=person(request))
+    messages.success(request, _("Installed as a draft. Adjust it, try it with a customer, and publish it."))
+    return redirect("campaigns:journey", made.pk)
 
 
 # --- Build ----------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import django_filters
 from django.conf import settings
@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ReadOnlyModelViewSet
 
+from campaigns import playbooks
 from campaigns.journeys import publishing, results, trying
 from campaigns.models import Journey, JourneyRun, JourneyStep, JourneyVersion
 from customers.models import Customer
@@ -344,7 +345,43 @@ class JourneyRunViewSet(ReadOnlyModelViewSet):
         return Response(JourneyRunOut(run).data)
 
 
+class PlaybookOut(serializers.Serializer):
+    key = serializers.CharField(source="start.key")
+    stage = serializers.CharField(source="start.stage")
+    name = serializers.CharField(source="start.name")
+    text = serializers.CharField(source="start.text")
+    journey = serializers.IntegerField(
+        source="journey.pk", allow_null=True, default=None, help_text="The journey that was made of it."
+    )
+
+
+@extend_schema(tags=["campaigns"])
+class PlaybookViewSet(GenericViewSet):
+    """Journeys for the stages, with all their words."""
+
+    scope = "campaigns"
+    queryset = Journey.objects.none()
+    serializer_class = PlaybookOut
+    lookup_field = "key"
+    pagination_class = None
+    filter_backends: ClassVar = []
+
+    @extend_schema(responses={200: PlaybookOut(many=True)})
+    def list(self, request: Request) -> Response:
+        """All of them, in the order of the stages, with the journey that was made of each."""
+        return Response(PlaybookOut(playbooks.listed(), many=True).data)
+
+    @extend_schema(request=None, responses={201: JourneyOut})
+    @action(detail=True, methods=["post"])
+    def install(self, request: Request, key: str = "") -> Response:
+        """Make its journey as a draft, with its texts in every language. 409 when it was installed before."""
+        user = need(request, User.may_steer)
+        journey = playbooks.install(key=key, actor=user)
+        return Response(JourneyOut(journey).data, status=status.HTTP_201_CREATED)
+
+
 ROUTES = [
+    ("playbooks", PlaybookViewSet, "playbook"),
     ("journeys", JourneyViewSet, "journey"),
     ("journey-runs", JourneyRunViewSet, "journey-run"),
 ]

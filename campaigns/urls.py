@@ -44,6 +44,7 @@ urlpatterns = [
     re_path(r"^campaigns/(?P<pk>\d{1,18})/(?P<verb>pause|resume)/$", views.switch, name="switch"),
     path("journeys/", journey_pages.journey_list, name="journeys"),
     path("journeys/new/", journey_pages.new, name="journey-new"),
+    path("journeys/playbooks/<slug:playbook>/", journey_pages.install, name="playbook-install"),
     path("journeys/<int:pk>/", journey_pages.build, name="journey"),
     path("journeys/<int:pk>/edit/", journey_pages.edit, name="journey-edit"),
     path("journeys/<int:pk>/trigger/", journey_pages.trigger, name="journey-trigger"),

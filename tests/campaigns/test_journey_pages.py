@@ -231,14 +231,6 @@ def test_it_tries_with_a_customer_and_shows_the_way(marketer):
     assert "There is no customer" in marketer.get(at("journey-try", journey), {"who": "#999999"}).content.decode()
 
 
-def test_a_start_makes_a_draft_that_only_lacks_its_texts(marketer):
-    for key in ("welcome", "winback", "rescue"):
-        assert marketer.get(f"{reverse('campaigns:journey-new')}?from={key}").status_code == 200
-        marketer.post(f"{reverse('campaigns:journey-new')}?from={key}", {"name": key})
-        problems = publishing.problems(Journey.objects.get(name=key))
-        assert {one.sentence for one in problems} == {"Choose the text of this message."}
-
-
 def test_a_viewer_reads_without_names_and_changes_nothing(client):
     client.force_login(UserFactory(role="viewer"))
     journey = publishing.create(name="Spring", tree={"trigger": {"on": "order"}, "steps": [{"id": "s1", "do": "exit"}]})

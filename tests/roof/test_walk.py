@@ -60,6 +60,7 @@ ACTIONS = {
     "campaigns:lift",
     "campaigns:switch",
     "campaigns:run-act",
+    "campaigns:playbook-install",
     "campaigns:journey-edit",
     "campaigns:journey-publish",
     "campaigns:journey-take-up",
