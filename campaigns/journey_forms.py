@@ -8,6 +8,7 @@ from typing import Any
 
 from babel.dates import get_day_names
 from django import forms
+from django.db.models import Q
 from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
 
@@ -15,8 +16,9 @@ from campaigns import texts
 from campaigns.journeys import reading
 from campaigns.models import Journey
 from customers.models import Segment
+from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
-from loyalty.models import Tier
+from loyalty.models import Tier, VoucherSeries
 from stages.models import StageKey
 
 KINDS: tuple[tuple[str, Any], ...] = (
@@ -26,6 +28,8 @@ KINDS: tuple[tuple[str, Any], ...] = (
     ("split", gettext_lazy("Split by condition")),
     ("share", gettext_lazy("Split by chance")),
     ("points", gettext_lazy("Give points")),
+    ("voucher", gettext_lazy("Give a voucher")),
+    ("tag", gettext_lazy("Put on or take off a tag")),
     ("exit", gettext_lazy("End here")),
 )
 TRIGGERS: tuple[tuple[str, Any], ...] = (
@@ -299,6 +303,38 @@ class PointsStep(StepForm):
         return {"points": self.cleaned_data["points"], "reason": self.cleaned_data["reason"]}
 
 
+class VoucherStep(StepForm):
+    series = forms.TypedChoiceField(
+        label=gettext_lazy("Vouchers"), coerce=int, help_text=gettext_lazy("The customer finds it on their own page.")
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        rows = VoucherSeries.objects.filter(Q(ends_on=None) | Q(ends_on__gte=clock.today())).order_by("name")
+        self.fields["series"].choices = [("", _("Choose…")), *rows.values_list("pk", "name")]  # type: ignore[attr-defined]
+
+    def values(self) -> dict[str, Any]:
+        return {"series": self.cleaned_data["series"]}
+
+
+class TagStep(StepForm):
+    remove = forms.TypedChoiceField(
+        label=gettext_lazy("What to do"),
+        choices=[("", gettext_lazy("Put it on")), ("1", gettext_lazy("Take it off"))],
+        coerce=bool,
+        empty_value=False,
+        required=False,
+    )
+    tag = forms.CharField(label=gettext_lazy("Tag"), max_length=100)
+
+    @classmethod
+    def initial_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
+        return {"tag": step.get("tag", ""), "remove": "1" if step.get("remove") else ""}
+
+    def values(self) -> dict[str, Any]:
+        return {"tag": self.cleaned_data["tag"], **({"remove": True} if self.cleaned_data["remove"] else {})}
+
+
 class SplitStep(StepForm):
     """For each branch a segment, or a condition as JSON."""
 
@@ -376,4 +412,6 @@ STEPS: dict[str, type[StepForm]] = {
     "split": SplitStep,
     "share": ShareStep,
     "points": PointsStep,
+    "voucher": VoucherStep,
+    "tag": TagStep,
 }

@@ -23,6 +23,8 @@ BLANK: dict[str, dict[str, Any]] = {
     "split": {"branches": [{"when": {"all": []}, "steps": []}], "else": []},
     "share": {"branches": [{"percent": 50, "steps": []}], "else": []},
     "points": {"points": 100, "reason": ""},
+    "voucher": {},
+    "tag": {"tag": ""},
     "exit": {},
 }
 """What a step of each kind is when it is added."""

@@ -57,6 +57,9 @@ _STEP = {
     "at_most": _OBJECT,
     "points": _WHOLE,
     "reason": _TEXT,
+    "series": _WHOLE,
+    "tag": _TEXT,
+    "remove": _YES_OR_NO,
     "branches": _LIST,
     "else": _LIST,
 }

@@ -15,7 +15,7 @@ from customers.models import Segment
 from customers.sentences import say
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.templatetags.crm import num, stage_name
-from loyalty.models import Tier
+from loyalty.models import Tier, VoucherSeries
 
 
 def trigger(tree: Any) -> str:
@@ -62,6 +62,11 @@ def _tier(key: str) -> str:
     return Tier.objects.filter(key=key).values_list("name", flat=True).first() or key
 
 
+def _series(pk: Any) -> str:
+    known = isinstance(pk, int) and 0 < pk < 2**53
+    return (VoucherSeries.objects.filter(pk=pk).values_list("name", flat=True).first() if known else None) or "…"
+
+
 def length(days: int, hours: int) -> str:
     parts = []
     if days or not hours:
@@ -99,6 +104,11 @@ def step(tree: Mapping[str, Any], texts: Mapping[str, str] | None = None) -> str
             points = _n(tree.get("points"))
             given = ngettext("Gives %(n)s point", "Gives %(n)s points", points) % {"n": num(points)}
             return f"{given}: {tree.get('reason', '')}"
+        case "voucher":
+            return _("Gives a voucher: “%(name)s”") % {"name": _series(tree.get("series"))}
+        case "tag":
+            named = {"tag": tree.get("tag") or "…"}
+            return (_("Takes off the tag “%(tag)s”") if tree.get("remove") else _("Puts on the tag “%(tag)s”")) % named
         case "exit":
             return _("Ends here")
     return str(tree.get("do", ""))

@@ -210,6 +210,9 @@ class JourneyStep(models.Model):
         BRANCH = "branch", _("took a branch")
         POINTS = "points", _("points given")
         NO_POINTS = "no_points", _("points could not be given")
+        VOUCHER = "voucher", _("voucher given")
+        SOLD_OUT = "sold_out", _("no voucher was left")
+        TAGGED = "tagged", _("tag changed")
         MOVED = "moved", _("the step was removed, went on")
         LEFT = "left", _("left")
 

@@ -9,12 +9,13 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from campaigns import audit, outbox
-from campaigns.journeys import engine, entering, goals, plans, publishing
+from campaigns.journeys import engine, entering, goals, plans, publishing, reading
 from campaigns.models import Journey, JourneyRun, JourneyStep, Message
 from customers.models import CustomerFacts, DirtyCustomer, Segment, SegmentChange, SegmentDay
 from lifecycle_crm.lib import clock
-from loyalty import ledger
-from loyalty.models import Entry, Programme, TierChange
+from lifecycle_crm.lib.errors import InvalidInput
+from loyalty import ledger, vouchers
+from loyalty.models import Entry, Programme, TierChange, Voucher
 from stages.models import StageTransition
 from tests.campaigns.factories import NOON, buys, happens, live_journey, person, went_dormant
 from tests.campaigns.factories import night as a_night
@@ -424,3 +425,58 @@ def test_it_starts_some_days_before_points_expire_once_and_gives_points_once(tex
     assert list(Entry.objects.filter(source_type="journey").values_list("points", "key")) == [
         (20, f"journey:{run.pk}:s1")
     ]
+
+
+# --- Vouchers and tags ----------------------------------------------------------------------------------------------------
+
+
+def test_it_gives_a_voucher_once_and_says_when_none_was_left(noon):
+    people = [person(), person(), person()]
+    endless = vouchers.create(name="Spring", worth="percent", percent=10, valid_days=30)
+    stock = vouchers.create(name="Few", worth="amount", amount_minor=500, is_endless=False)
+    vouchers.generate(series=stock, count=2)
+    made = live_journey([
+        {"id": "s1", "do": "voucher", "series": endless.pk}, {"id": "s2", "do": "voucher", "series": stock.pk},
+    ])  # fmt: skip
+    entering.for_events([happens(one).pk for one in people])
+    assert engine.advance_due() == {"vouchers": 5, "done": 3}
+    outcomes = Counter(JourneyStep.objects.values_list("step", "outcome"))
+    assert outcomes == {("s1", "voucher"): 3, ("s2", "voucher"): 2, ("s2", "sold_out"): 1, ("", "left"): 3}
+    given = Voucher.objects.filter(series=endless)
+    assert sorted(given.values_list("customer_id", "state")) == [(one.pk, "issued") for one in people]
+    assert {one.expires_at for one in given} == {vouchers.expiry(endless, NOON)}
+    run = JourneyRun.objects.filter(journey=made).first()
+    wanted = [(run.customer_id, f"journey:{run.pk}:s1")]
+    assert vouchers.issue_many(series=endless, wanted=wanted, at=NOON) == {wanted[0][1]}
+    assert Voucher.objects.filter(series=endless).count() == 3
+    assert audit.problems() == []
+
+
+def test_it_gives_no_voucher_of_a_series_that_ended_meanwhile(noon):
+    series = vouchers.create(name="Spring", worth="percent", percent=10, ends_on=NOON.date())
+    live_journey([{"id": "s1", "do": "wait", "days": 2}, {"id": "s2", "do": "voucher", "series": series.pk}])
+    anna = person()
+    entering.for_events([happens(anna).pk])
+    engine.advance_due()
+    noon.shift(timedelta(days=2))
+    with pytest.raises(InvalidInput, match="Choose vouchers that have not ended"):
+        reading.plan_of(Journey.objects.get().draft)
+    assert engine.advance_due() == {}
+    made = Journey.objects.get()
+    assert (made.state, made.guard) == ("paused", {"problem": "Choose vouchers that have not ended."})
+    assert not Voucher.objects.exists()
+
+
+def test_it_puts_tags_on_and_takes_them_off_and_the_last_word_holds():
+    anna, bo = person(tags=["old", "kept"]), person(tags=["new"])
+    live_journey([
+        {"id": "s1", "do": "tag", "tag": "new"}, {"id": "s2", "do": "tag", "tag": "old", "remove": True},
+        {"id": "s3", "do": "tag", "tag": "brief"}, {"id": "s4", "do": "tag", "tag": "brief", "remove": True},
+    ])  # fmt: skip
+    entering.for_events([happens(anna).pk, happens(bo).pk])
+    assert engine.advance_due() == {"done": 2}
+    anna.refresh_from_db()
+    bo.refresh_from_db()
+    assert (anna.tags, bo.tags) == (["kept", "new"], ["new"])
+    assert set(DirtyCustomer.objects.values_list("customer_id", flat=True)) == {anna.pk}
+    assert trail(anna) == ["s1:tagged", "s2:tagged", "s3:tagged", "s4:tagged", ":left"]

@@ -11,7 +11,7 @@ from campaigns.journeys import editing, engine, entering, publishing, reading
 from campaigns.models import Journey, JourneyRun
 from customers import segments
 from lifecycle_crm.lib import clock
-from loyalty import tiers
+from loyalty import tiers, vouchers
 from loyalty.models import Programme
 from tests.campaigns.factories import NOON, VariantFactory, happens, person
 from tests.factories import UserFactory
@@ -107,13 +107,17 @@ def test_a_new_step_never_takes_the_id_of_one_that_was_published():
 def test_it_fills_in_every_kind_of_step(marketer):
     segments.create(name="Big", key="big", condition={"all": []})
     journey = publishing.create(name="Spring")
-    for kind in ("points", "share", "split", "until"):
+    series = vouchers.create(name="Spring", worth="percent", percent=10)
+    for kind in ("points", "share", "split", "until", "voucher", "tag", "tag"):
         press(marketer, journey, "add:start", kind=kind)
     given = {
         "s4": {"what": "event", "event": "visit", "days": 9},
         "s3": {"name-0": "The big ones", "segment-0": "big"},
         "s2": {"percent-0": 30},
         "s1": {"points": 70, "reason": "Thanks"},
+        "s5": {"series": series.pk},
+        "s6": {"tag": "came back", "remove": ""},
+        "s7": {"tag": "quiet", "remove": "1"},
     }
     for step, values in given.items():
         journey.refresh_from_db()
@@ -122,11 +126,17 @@ def test_it_fills_in_every_kind_of_step(marketer):
         assert answer.status_code == 302
     journey.refresh_from_db()
     assert journey.draft["steps"] == [
+        {"id": "s7", "do": "tag", "tag": "quiet", "remove": True},
+        {"id": "s6", "do": "tag", "tag": "came back"},
+        {"id": "s5", "do": "voucher", "series": series.pk},
         {"id": "s4", "do": "until", "event": "visit", "at_most": {"days": 9}},
         {"id": "s3", "do": "split", "branches": [{"when": {"segment": "big"}, "steps": [], "name": "The big ones"}], "else": []},
         {"id": "s2", "do": "share", "branches": [{"percent": 30, "steps": []}], "else": []},
         {"id": "s1", "do": "points", "points": 70, "reason": "Thanks"},
     ]  # fmt: skip
+    page = marketer.get(at("journey", journey)).content.decode()
+    for said in ("Takes off the tag “quiet”", "Puts on the tag “came back”", "Gives a voucher: “Spring”"):
+        assert said in page
     answer = marketer.post(at("journey-step", journey, "s3"), {"when-0": "{no", "edits": journey.edits})
     assert (answer.status_code, "This is no JSON." in answer.content.decode()) == (422, True)
 
