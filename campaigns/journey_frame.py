@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
+from campaigns import texts
 from campaigns.journey_forms import KINDS, STEPS
 from campaigns.journeys import publishing, results, words
 from campaigns.models import Campaign, Journey, Template
@@ -87,6 +90,13 @@ class Lines:
         self.texts = dict(Template.objects.values_list("key", "name"))
         self.problems = problems
 
+    def words_url(self, step: Mapping[str, Any]) -> str:
+        """Where the words of a message are written, in the language of who reads."""
+        key = step.get("template", "")
+        language = get_language() or ""
+        known = language if language in texts.LANGUAGES else settings.LANGUAGE_CODE
+        return reverse("campaigns:template", args=[key, known]) if key in self.texts else ""
+
     def lines(self, steps: Any, number: str) -> list[dict[str, Any]]:
         return [
             self.line(step, f"{number}{n}", n, len(steps)) for n, step in enumerate(steps, 1) if isinstance(step, dict)
@@ -115,6 +125,7 @@ class Lines:
             "ways": ways,
             "place": f"after:{pk}",
             "can_edit": step.get("do") in STEPS,
+            "words_url": self.words_url(step),
             "is_first": at == 1,
             "is_last": at == of,
         }

@@ -72,6 +72,8 @@ def build(request: HttpRequest, pk: int) -> HttpResponse:
         "trigger": words.trigger(journey.draft.get("trigger")),
         "trigger_problem": found.get("", ""),
         "goal": words.goal(journey),
+        "again": words.again(journey),
+        "exits": words.exits(journey),
         "lines": of_steps.lines(journey.draft.get("steps", []), ""),
         "problems": problems,
         "kinds": KINDS,
@@ -177,7 +179,7 @@ def settings(request: HttpRequest, pk: int) -> HttpResponse:
         else:
             messages.success(request, _("Saved. It holds from now on."))
             return redirect("campaigns:journey-settings", pk)
-    own = [words.condition(tree) for tree in journey.exits]
+    own = words.exits(journey)
     context = frame(request, journey, "journey-settings") | {
         "form": form, "exits": own, "again": words.again(journey), "goal": words.goal(journey),
     }  # fmt: skip

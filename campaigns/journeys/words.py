@@ -164,6 +164,11 @@ def again(journey: Journey) -> str:
     return _("A person enters once and never again.")
 
 
+def exits(journey: Journey) -> list[str]:
+    """When somebody leaves early, a sentence each."""
+    return [condition(tree) for tree in journey.exits]
+
+
 def goal(journey: Journey) -> str:
     """What counts as the goal, as a sentence; empty when there is none."""
     if not journey.goal:

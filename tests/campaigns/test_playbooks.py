@@ -53,6 +53,8 @@ def test_one_press_installs_it_with_its_words_and_a_second_one_does_not(marketer
     page = marketer.get(answer.url).content.decode()
     assert "Gives 200 points: Welcome back" in page
     assert "Before it can be published" not in page
+    assert "A person may enter again after 180 days. Leaves early: stage: not Dormant." in page
+    assert f'href="{reverse("campaigns:template", args=["playbook-winback", "en"])}"' in page
     page = marketer.get(reverse("campaigns:journeys")).content.decode()
     assert reverse("campaigns:playbook-install", args=["winback"]) not in page
     assert install(marketer, "winback").status_code == 409
