@@ -42,6 +42,7 @@ def frame(request: HttpRequest, journey: Journey, here: str) -> dict[str, Any]:
     """What every tab of a journey has."""
     tabs = (
         ("journey", _("Build")),
+        ("journey-map", _("Map")),
         ("journey-people", _("People")),
         ("journey-results", _("Results")),
         ("journey-versions", _("Versions")),
@@ -90,6 +91,13 @@ class Lines:
         self.texts = dict(Template.objects.values_list("key", "name"))
         self.problems = problems
 
+    def people(self, pk: str) -> str:
+        """How many stand in a step and how many passed it; empty when nobody did."""
+        here, passed = self.inside.get(pk, 0), self.passed.get(pk, 0)
+        return (
+            _("%(here)s here, %(passed)s passed") % {"here": num(here), "passed": num(passed)} if here or passed else ""
+        )
+
     def words_url(self, step: Mapping[str, Any]) -> str:
         """Where the words of a message are written, in the language of who reads."""
         key = step.get("template", "")
@@ -117,6 +125,8 @@ class Lines:
         return {
             "id": pk,
             "number": number,
+            "do": str(step.get("do", "")),
+            "people": self.people(pk),
             "kind": dict(KINDS).get(str(step.get("do")), ""),
             "sentence": words.step(step, self.texts),
             "problem": self.problems.get(pk, ""),
@@ -131,10 +141,20 @@ class Lines:
         }
 
 
-def lines_in_force(journey: Journey) -> list[dict[str, Any]]:
-    """Every step of the version in force (of the draft before there is one), those of the ways of a split after it."""
+def tree_in_force(journey: Journey) -> dict[str, Any]:
+    """The newest version, or the draft before there is one."""
     newest = journey.versions.order_by("-number").values_list("tree", flat=True).first()
-    return _flat(Lines(journey, {}).lines((newest or journey.draft).get("steps", []), ""))
+    return newest or journey.draft  # type: ignore[no-any-return]
+
+
+def nested_in_force(journey: Journey) -> list[dict[str, Any]]:
+    """The steps in force, the ways of a split inside it."""
+    return Lines(journey, {}).lines(tree_in_force(journey).get("steps", []), "")
+
+
+def lines_in_force(journey: Journey) -> list[dict[str, Any]]:
+    """The same one after the other, those of the ways of a split after it."""
+    return _flat(nested_in_force(journey))
 
 
 def sentences(journey: Journey) -> dict[str, str]:

@@ -13,8 +13,17 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from campaigns import gate
-from campaigns.journey_frame import PAGE, frame, journey_of, lines_in_force, sentences, share
+from campaigns import gate, journey_map
+from campaigns.journey_frame import (
+    PAGE,
+    frame,
+    journey_of,
+    lines_in_force,
+    nested_in_force,
+    sentences,
+    share,
+    tree_in_force,
+)
 from campaigns.journeys import publishing, reading, results, trying, words
 from campaigns.journeys.deciding import Outcome
 from campaigns.models import Journey, JourneyRun, JourneyStep, Message
@@ -81,19 +90,21 @@ def way(request: HttpRequest, pk: int, run: int) -> HttpResponse:
     journey = journey_of(pk)
     found = get_object_or_404(JourneyRun.objects.select_related("customer", "version"), pk=run, journey=journey)
     _hide(request, found.customer)
-    names = sentences(journey)
+    lines = lines_in_force(journey)
+    names = {line["id"]: line["sentence"] for line in lines}
     trees = {one["id"]: one for one in _steps(found.version.tree)}
     steps = [
         {
             "at": one.at,
             "what": names.get(one.step, one.step),
             "outcome": one.get_outcome_display(),
-            "more": _more(one, trees.get(one.step, {})),
+            "more": _more(one, journey, trees.get(one.step, {}), names),
         }
         for one in found.steps.order_by("id")
     ]
     context = frame(request, journey, "journey-people") | {
         "run": found, "steps": steps, "where": names.get(found.step, found.step),
+        "places": [(line["id"], f"{line['number']} {line['sentence']}") for line in lines],
     }  # fmt: skip
     return page(request, "campaigns/journey_way.html", context)
 
@@ -103,10 +114,25 @@ def _steps(tree: Any) -> list[dict[str, Any]]:
     return [step for step in reading.steps_of(tree) if "id" in step]
 
 
-def _more(one: JourneyStep, tree: Mapping[str, Any]) -> str:
+def _more(one: JourneyStep, journey: Journey, tree: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """What there is to say of a step besides its outcome."""
     if one.outcome == Outcome.BRANCH:
         return words.branch(tree, one.data.get("branch", -1))
+    if one.outcome == Outcome.LEFT and "why" not in one.data:
+        return words.left(journey, one.data)
+    if one.outcome == Outcome.PLACED:
+        to = names.get(one.data["to"], one.data["to"])
+        return f"{to} ({one.data['why']})"
     return str(one.data.get("why", ""))
+
+
+@only(User.may_steer)
+@require_POST
+def move(request: HttpRequest, pk: int, run: int) -> HttpResponse:
+    found = get_object_or_404(JourneyRun.objects.select_related("journey"), pk=run, journey_id=pk)
+    publishing.move(run=found, to=request.POST.get("to", ""), actor=person(request), why=request.POST.get("why", ""))
+    messages.success(request, _("Moved. They go on from there at once."))
+    return redirect("campaigns:journey-way", pk, run)
 
 
 @only(User.may_steer)
@@ -116,6 +142,21 @@ def remove(request: HttpRequest, pk: int, run: int) -> HttpResponse:
     publishing.remove(run=found, actor=person(request), why=request.POST.get("why", ""))
     messages.success(request, _("Taken out. What has left already cannot be called back."))
     return redirect("campaigns:journey-way", pk, run)
+
+
+# --- Map ------------------------------------------------------------------------------------------------------------------
+
+
+@require_GET
+def drawing(request: HttpRequest, pk: int) -> HttpResponse:
+    """The journey drawn, with the people in each step, and the same in words."""
+    journey = journey_of(pk)
+    lines = nested_in_force(journey)
+    trigger = words.trigger(tree_in_force(journey).get("trigger"))
+    context = frame(request, journey, "journey-map") | {
+        "map": journey_map.drawn(trigger, lines), "trigger": trigger, "lines": lines,
+    }  # fmt: skip
+    return page(request, "campaigns/journey_map.html", context)
 
 
 # --- Results and trying ---------------------------------------------------------------------------------------------------
@@ -180,11 +221,15 @@ def attempt(request: HttpRequest, pk: int) -> HttpResponse:
             context["problem"] = problem.message
         else:
             _hide(request, customer)
-            context |= {"customer": customer, "trial": trial, "steps": [_tried(one, sees) for one in trial.steps]}
+            context |= {
+                "customer": customer,
+                "trial": trial,
+                "steps": [_tried(one, journey, sees) for one in trial.steps],
+            }
     return page(request, "campaigns/journey_try.html", context)
 
 
-def _tried(one: trying.Tried, sees: bool) -> dict[str, Any]:
+def _tried(one: trying.Tried, journey: Journey, sees: bool) -> dict[str, Any]:
     verdicts = {gate.SEND: _("Would be sent"), gate.HELD: _("Would wait"), gate.SKIPPED: _("Would be skipped")}
     reasons = dict(Message.Reason.choices)
     verdict = one.verdict
@@ -193,6 +238,7 @@ def _tried(one: trying.Tried, sees: bool) -> dict[str, Any]:
         "what": words.step(one.tree) if one.tree else "",
         "outcome": dict(JourneyStep.Outcome.choices).get(one.outcome, ""),
         "branch": words.branch(one.tree, one.data["branch"]) if "branch" in one.data else "",
+        "left": words.left(journey, one.data) if one.outcome == Outcome.LEFT else "",
         "asked": [{"what": words.branch(one.tree, n), "holds": holds, "why": why} for n, holds, why in one.asked],
         "subject": one.subject if sees else "",
         "text": one.text if sees else "",

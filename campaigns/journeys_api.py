@@ -171,6 +171,11 @@ class WayOut(JourneyRunOut):
         fields = [*JourneyRunOut.Meta.fields, "steps"]
 
 
+class MoveIn(serializers.Serializer):
+    to = serializers.CharField(max_length=20, help_text="Id of a step of the version in force.")
+    why = serializers.CharField(max_length=200)
+
+
 class RemoveIn(serializers.Serializer):
     why = serializers.CharField(max_length=200)
 
@@ -333,6 +338,16 @@ class JourneyRunViewSet(ReadOnlyModelViewSet):
 
     def get_serializer_class(self) -> type[serializers.BaseSerializer]:
         return WayOut if self.action == "retrieve" else JourneyRunOut
+
+    @extend_schema(request=MoveIn, responses={200: JourneyRunOut})
+    @action(detail=True, methods=["post"])
+    def move(self, request: Request, pk: Any = None) -> Response:
+        """Put one person inside before another step, with a reason. What they had already is not given again."""
+        user = need(request, User.may_steer)
+        body = MoveIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        run = publishing.move(run=self.get_object(), actor=user, **body.validated_data)
+        return Response(JourneyRunOut(run).data)
 
     @extend_schema(request=RemoveIn, responses={200: JourneyRunOut})
     @action(detail=True, methods=["post"])

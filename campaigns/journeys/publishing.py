@@ -26,7 +26,7 @@ from campaigns.journeys.tree import Message, Plan, Until, Wait
 from campaigns.models import Campaign, Journey, JourneyRun, JourneyStep, JourneyVersion
 from customers.conditions import BadCondition
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib import batches, bell, clock
 from lifecycle_crm.lib.errors import InvalidInput
 from lifecycle_crm.lib.moments import seconds
 
@@ -267,11 +267,36 @@ def end(*, journey: Journey) -> int:
     return inside
 
 
-def remove(*, run: JourneyRun, actor: User | None, why: str) -> JourneyRun:
-    """Take one person out, with a reason. What has left cannot be called back."""
+def move(*, run: JourneyRun, to: str, actor: User | None, why: str) -> JourneyRun:
+    """Put one person inside before another step of the version in force, with a reason; they go on from there at once. A
+    step that gave them something gives it no second time. What waits in the outbox for them still leaves."""
+    why = _reason(why)
+    plan = plans.in_force(run.journey).plan
+    if to not in plan.at:
+        raise InvalidInput(_("Choose the step to which this person moves."), code="no_step")
+    now = clock.whole_now()
+    with transaction.atomic():
+        row = JourneyRun.objects.filter(pk=run.pk, state=State.RUNNING).values_list("step", flat=True).first()
+        inside = JourneyRun.objects.filter(pk=run.pk, state=State.RUNNING, step=row)
+        if row is None or inside.update(step=to, since=None, due_at=now, listens=False) != 1:
+            raise NotNow(_("This person is not inside any more."))
+        data = {"to": to, "why": why, "by": actor.pk if actor else None}
+        JourneyStep.objects.create(run=run, step=row, at=now, outcome=JourneyStep.Outcome.PLACED, data=data)
+    run.refresh_from_db()
+    bell.ring("campaigns.tasks.advance_journeys")
+    return run
+
+
+def _reason(why: str) -> str:
     why = " ".join(why.split())
     if not why or len(why) > 200:
         raise InvalidInput(_("Say why, in at most 200 letters."), code="no_reason")
+    return why
+
+
+def remove(*, run: JourneyRun, actor: User | None, why: str) -> JourneyRun:
+    """Take one person out, with a reason. What has left cannot be called back."""
+    why = _reason(why)
     with transaction.atomic():
         found = JourneyRun.objects.filter(pk=run.pk)
         data = {"why": why, "by": actor.pk if actor else None}

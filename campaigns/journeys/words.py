@@ -9,7 +9,7 @@ from babel.dates import get_day_names
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
-from campaigns.models import Journey, Template
+from campaigns.models import Journey, JourneyRun, Template
 from customers import conditions, segments
 from customers.models import Segment
 from customers.sentences import say
@@ -189,6 +189,15 @@ def branch(tree: Mapping[str, Any], number: int) -> str:
     if tree.get("do") == "share":
         return _("%(n)s per cent") % {"n": num(_n(one.get("percent")))}
     return condition(one.get("when"))
+
+
+def left(journey: Journey, data: Mapping[str, Any]) -> str:
+    """How somebody left, and by which rule when one of the journey's rules held."""
+    state = str(dict(JourneyRun.State.choices).get(data.get("state", ""), ""))
+    rule = data.get("rule")
+    if isinstance(rule, int) and rule < len(journey.exits):
+        return f"{state}: {condition(journey.exits[rule])}"
+    return state
 
 
 def effect(found: Any) -> str:

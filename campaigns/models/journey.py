@@ -214,6 +214,7 @@ class JourneyStep(models.Model):
         SOLD_OUT = "sold_out", _("no voucher was left")
         TAGGED = "tagged", _("tag changed")
         MOVED = "moved", _("the step was removed, went on")
+        PLACED = "placed", _("moved by a person to")
         LEFT = "left", _("left")
 
     run = models.ForeignKey(JourneyRun, on_delete=models.PROTECT, related_name="steps", db_index=False)

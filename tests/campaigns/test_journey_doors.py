@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from django.urls import reverse
 
 from campaigns import outbox, texts
 from campaigns.journeys import engine, entering, publishing, trying, words
@@ -141,6 +142,41 @@ def test_it_takes_one_person_out_with_a_reason(text):
     assert JourneyStep.objects.last().data["why"] == "Asked on the phone"
     with pytest.raises(Conflict, match="not inside any more"):
         publishing.remove(run=run, actor=None, why="Again")
+
+
+def test_it_moves_one_person_to_another_step_and_gives_nothing_twice(text, marketer):
+    journey = published(send(text, "s1"), wait(9, "s2"), send(text, "s3"), wait(5, "s4"))
+    [run] = with_people(journey, 0)
+    for to, why, problem in (
+        ("s3", " ", "Say why"),
+        ("s9", "Asked", "Choose the step"),
+        ("", "Asked", "Choose the step"),
+    ):
+        with pytest.raises(InvalidInput, match=problem):
+            publishing.move(run=run, to=to, actor=None, why=why)
+    run.refresh_from_db()
+    assert (run.step, run.due_at) == ("s2", NOON + timedelta(days=9))
+    answer = marketer.post(
+        reverse("campaigns:journey-move", args=[journey.pk, run.pk]), {"to": "s3", "why": "Asked on the phone"}
+    )
+    assert answer.status_code == 302
+    assert engine.advance_due() == {"messages": 1, "running": 1}
+    moved = caller("campaigns:*").post(
+        f"/api/v1/journey-runs/{run.pk}/move/", {"to": "s1", "why": "Once more"}, format="json"
+    )
+    assert (moved.status_code, moved.json()["step"], moved.json()["since"]) == (200, "s1", None)
+    engine.advance_due()
+    trail = list(JourneyStep.objects.filter(run=run).order_by("id").values_list("step", "outcome"))
+    assert trail == [("s1", "message"), ("s2", "placed"), ("s3", "message"), ("s4", "placed"), ("s1", "repeated")]
+    assert Message.objects.count() == 2
+    page = marketer.get(reverse("campaigns:journey-way", args=[journey.pk, run.pk])).content.decode()
+    assert "moved by a person to: Sends “" in page
+    assert "(Asked on the phone)" in page
+    publishing.remove(run=run, actor=None, why="Asked")
+    with pytest.raises(Conflict, match="not inside any more"):
+        publishing.move(run=run, to="s3", actor=None, why="Asked")
+    assert caller("campaigns:read").post(f"/api/v1/journey-runs/{run.pk}/move/", {}).status_code == 403
+    assert JourneyStep.objects.filter(outcome="placed").count() == 2
 
 
 # --- Trying ---------------------------------------------------------------------------------------------------------------

@@ -238,6 +238,9 @@ def test_it_tries_with_a_customer_and_shows_the_way(marketer):
     assert "Hello Anna" in page
     assert "Would be sent" in page
     assert "Not met" in page
+    publishing.set_up(journey=journey, exits=[{"fact": "stage", "op": "ne", "value": "dormant"}])
+    page = marketer.get(at("journey-try", journey), {"who": f"#{anna.pk}"}).content.decode()
+    assert "left: Left early: stage: not Dormant" in page
     assert "There is no customer" in marketer.get(at("journey-try", journey), {"who": "#999999"}).content.decode()
 
 
