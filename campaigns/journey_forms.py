@@ -318,11 +318,9 @@ class VoucherStep(StepForm):
 
 
 class TagStep(StepForm):
-    remove = forms.TypedChoiceField(
+    remove = forms.ChoiceField(
         label=gettext_lazy("What to do"),
         choices=[("", gettext_lazy("Put it on")), ("1", gettext_lazy("Take it off"))],
-        coerce=bool,
-        empty_value=False,
         required=False,
     )
     tag = forms.CharField(label=gettext_lazy("Tag"), max_length=100)

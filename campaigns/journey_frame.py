@@ -144,7 +144,7 @@ class Lines:
 def tree_in_force(journey: Journey) -> dict[str, Any]:
     """The newest version, or the draft before there is one."""
     newest = journey.versions.order_by("-number").values_list("tree", flat=True).first()
-    return newest or journey.draft  # type: ignore[no-any-return]
+    return newest or journey.draft
 
 
 def nested_in_force(journey: Journey) -> list[dict[str, Any]]:

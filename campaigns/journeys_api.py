@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import django_filters
 from django.conf import settings
@@ -129,6 +129,9 @@ class CausedOut(serializers.Serializer):
     currency = serializers.CharField()
     since = serializers.DateTimeField(allow_null=True, help_text="First entry that counts.")
     until = serializers.DateTimeField(allow_null=True)
+
+
+_OF_CAUSED = ("uplift", "messages", "messages_minor", "points", "points_minor", "cost_minor", "since", "until")
 
 
 class ResultsOut(serializers.Serializer):
@@ -303,8 +306,11 @@ class JourneyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
         """Who entered, who was held out, who of both reached the goal, how many passed each step, and what it caused."""
         journey = self.get_object()
         found = results.caused(journey)
-        told = {name: getattr(found, name) for name in CausedOut().fields if hasattr(found, name)}
-        caused = {**told, "sentence": results.sentence(journey, found), "currency": settings.SHOP_CURRENCY}
+        caused = {
+            **{name: getattr(found, name) for name in _OF_CAUSED},
+            "sentence": results.sentence(journey, found),
+            "currency": settings.SHOP_CURRENCY,
+        }
         counts = {**results.of(journey), "steps": results.steps_taken(journey), "caused": caused}
         return Response(ResultsOut(counts).data)
 
@@ -379,7 +385,7 @@ class PlaybookViewSet(GenericViewSet):
     serializer_class = PlaybookOut
     lookup_field = "key"
     pagination_class = None
-    filter_backends: ClassVar = []
+    filter_backends = ()
 
     @extend_schema(responses={200: PlaybookOut(many=True)})
     def list(self, request: Request) -> Response:
