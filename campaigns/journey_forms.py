@@ -44,6 +44,7 @@ TRIGGERS: tuple[tuple[str, Any], ...] = (
     ("answer", gettext_lazy("Answers a survey")),
     ("tier", gettext_lazy("Reaches a tier")),
     ("points_expiring", gettext_lazy("Has points that expire soon")),
+    ("birthday", gettext_lazy("Has a birthday")),
 )
 EXITS: tuple[tuple[str, Any, dict[str, Any]], ...] = (
     ("unsubscribes", gettext_lazy("Does not agree to offers"), {"fact": "may_email", "op": "eq", "value": False}),
@@ -84,7 +85,7 @@ class TriggerForm(forms.Form):
     at_least = _whole(gettext_lazy("Score at least"), 0, 10, required=False)
     at_most = _whole(gettext_lazy("Score at most"), 0, 10, required=False)
     tier = forms.ChoiceField(label=gettext_lazy("Tier"), choices=_tiers, required=False)
-    days = _whole(gettext_lazy("Days before the points expire"), 1, 90, required=False)
+    days = _whole(gettext_lazy("Days before"), 0, 90, required=False)
 
     def tree(self) -> dict[str, Any]:
         """The trigger as stored."""

@@ -16,7 +16,7 @@
 
 Triggers: ``stage_entered`` and ``stage_left`` (``stage``), ``segment_entered`` and ``segment_left`` (``segment``),
 ``event`` (``event``), ``order``, ``first_order``, ``answer`` (``at_least``, ``at_most``: a score), ``tier`` (``tier``),
-``points_expiring`` (``days`` before).
+``points_expiring`` (``days`` before), ``birthday`` (``days`` before, 0: on the day).
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ TRIGGERS: dict[str, str] = {
     "answer": "",
     "tier": "tier",
     "points_expiring": "days",
+    "birthday": "days",
 }
 """What may let somebody in, and the word that says of what."""
 KINDS = ("message", "wait", "until", "split", "share", "points", "voucher", "tag", "exit")
@@ -200,6 +201,9 @@ class _Reader:
             return None
         if on == "points_expiring" and not _is_whole(subject, 1, 90):
             self.wrong("", _("Say how many days before the points expire: 1 to 90."))
+            return None
+        if on == "birthday" and not _is_whole(subject, 0, 30):
+            self.wrong("", _("Say how many days before the birthday: 0 to 30."))
             return None
         limits = [tree.get(name) for name in ("at_least", "at_most")] if on == "answer" else [None, None]
         if any(one is not None and not _is_whole(one, 0, 10) for one in limits):

@@ -139,6 +139,18 @@ STARTS: tuple[Start, ...] = (
         {"again": "after", "again_days": 90, "goal": _ORDERED, "goal_days": 60},
     ),
     Start(
+        "birthday",
+        "retain",
+        _("Birthday"),
+        _("Good wishes and points on the day, for whoever told you when it is."),
+        {"on": "birthday", "days": 0},
+        [
+            {"id": "s1", "do": "points", "points": 100, "reason": gettext_noop("Happy birthday")},
+            _message("s2", "birthday"),
+        ],
+        {"again": "after", "again_days": 300, "goal": _ORDERED, "goal_days": 30, "exits": [_NO_CASE]},
+    ),
+    Start(
         "vip",
         "advocate",
         _("The highest tier"),

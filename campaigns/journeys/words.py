@@ -51,6 +51,13 @@ def trigger(tree: Any) -> str:
             return ngettext("Has points that expire in %(n)s day", "Has points that expire in %(n)s days", days) % {
                 "n": num(days)
             }
+        case "birthday" if isinstance(tree.get("days"), int):
+            days = tree["days"]
+            if days == 0:
+                return _("Has their birthday")
+            return ngettext("Has their birthday in %(n)s day", "Has their birthday in %(n)s days", days) % {
+                "n": num(days)
+            }
     return _("Nothing lets people in yet")
 
 

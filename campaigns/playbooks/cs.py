@@ -61,6 +61,15 @@ WORDS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
         ),
         "Podívat se, co je nového",
     ),
+    "birthday": (
+        "Všechno nejlepší",
+        "všechno nejlepší k narozeninám",
+        (
+            "Všechno dobré od nás všech, dnes i v nadcházejícím roce.",
+            "Na účtu na vás čeká malý dárek: pár bodů, které můžete využít, kdy chcete.",
+        ),
+        "Podívat se k nám",
+    ),
     "rescue": (
         "Děkujeme, že jste nám to řekli",
         "děkujeme za upřímnou odpověď",

@@ -61,6 +61,15 @@ WORDS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
         ),
         "See what is new",
     ),
+    "birthday": (
+        "Happy birthday",
+        "happy birthday",
+        (
+            "All the best from all of us, today and for the year to come.",
+            "A small present waits on your account: a few points, yours to use whenever you like.",
+        ),
+        "Have a look around",
+    ),
     "rescue": (
         "Thank you for telling us",
         "thank you for your honest answer",

@@ -62,6 +62,15 @@ WORDS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
         ),
         "Se hva som er nytt",
     ),
+    "birthday": (
+        "Gratulerer med dagen",
+        "gratulerer med dagen",
+        (
+            "Alt godt fra oss alle, i dag og i året som kommer.",
+            "En liten gave venter på kontoen din: noen poeng du kan bruke når du vil.",
+        ),
+        "Ta en titt hos oss",
+    ),
     "rescue": (
         "Takk for at du sa fra",
         "takk for det ærlige svaret ditt",

@@ -62,6 +62,15 @@ WORDS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
         ),
         "Zobacz, co nowego",
     ),
+    "birthday": (
+        "Wszystkiego najlepszego",
+        "wszystkiego najlepszego z okazji urodzin",
+        (
+            "Serdeczności od nas wszystkich, na dziś i na cały nadchodzący rok.",
+            "Na Twoim koncie czeka mały prezent: kilka punktów, do wykorzystania, kiedy chcesz.",
+        ),
+        "Zajrzyj do nas",
+    ),
     "rescue": (
         "Dziękujemy, że nam o tym mówisz",
         "dziękujemy za szczerą odpowiedź",

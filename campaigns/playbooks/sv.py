@@ -62,6 +62,15 @@ WORDS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
         ),
         "Se vad som är nytt",
     ),
+    "birthday": (
+        "Grattis på födelsedagen",
+        "grattis på födelsedagen",
+        (
+            "Allt gott från oss alla, idag och under året som kommer.",
+            "En liten present väntar på ditt konto: några poäng att använda när du vill.",
+        ),
+        "Titta in hos oss",
+    ),
     "rescue": (
         "Tack för att du berättade",
         "tack för ditt ärliga svar",

@@ -23,6 +23,7 @@ _NAMES: dict[str, tuple[Any, str]] = {
     "cross-sell": (_("The second order"), Purpose.MARKETING),
     "replenish": (_("Time for more"), Purpose.MARKETING),
     "at-risk": (_("Going quiet"), Purpose.MARKETING),
+    "birthday": (_("Birthday"), Purpose.MARKETING),
     "rescue": (_("After a bad answer"), Purpose.SERVICE),
     "vip": (_("The highest tier"), Purpose.MARKETING),
     "review": (_("Ask for a review"), Purpose.MARKETING),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -17,7 +17,7 @@ from lifecycle_crm.lib.errors import InvalidInput
 from loyalty import ledger, vouchers
 from loyalty.models import Entry, Programme, TierChange, Voucher
 from stages.models import StageTransition
-from tests.campaigns.factories import NOON, buys, happens, live_journey, person, went_dormant
+from tests.campaigns.factories import NOON, buys, happens, live_journey, people, person, went_dormant
 from tests.campaigns.factories import night as a_night
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
@@ -427,23 +427,60 @@ def test_it_starts_some_days_before_points_expire_once_and_gives_points_once(tex
     ]
 
 
+# --- Birthdays ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "days, night_of, born, enters",
+    [
+        (0, date(2026, 11, 19), date(1980, 11, 20), True),
+        (0, date(2026, 11, 19), date(1980, 11, 19), False),
+        (7, date(2026, 11, 19), date(1980, 11, 27), True),
+        (0, date(2026, 2, 27), date(1980, 2, 29), True),
+        (0, date(2028, 2, 27), date(1980, 2, 29), False),
+        (0, date(2028, 2, 28), date(1980, 2, 29), True),
+        (0, date(2026, 12, 31), date(1980, 1, 1), True),
+    ],
+)
+def test_it_starts_on_a_birthday_or_some_days_before(text, noon, days, night_of, born, enters):
+    as_of = datetime.combine(night_of + timedelta(days=1), time(1), tzinfo=UTC)
+    noon.move_to(as_of)
+    anna = person(birth_date=born)
+    person()
+    live_journey([{"id": "s1", "do": "message", "template": text}], {"on": "birthday", "days": days}, again="after")
+    night = {"night_id": 1, "business_date": night_of, "as_of": as_of, "low": 0, "high": 2**62}
+    assert entering.for_night(**night) == ({"journeys_entered": 1} if enters else {})
+    assert entering.for_night(**night) == {}
+    assert list(JourneyRun.objects.values_list("customer_id", flat=True)) == ([anna.pk] if enters else [])
+
+
+def test_it_says_so_when_more_people_than_can_be_have_their_birthday_on_one_day(noon):
+    people(60, birth_date=date(1970, 1, 1))
+    noon.move_to(datetime(2027, 1, 1, 1, tzinfo=UTC))
+    made = live_journey([{"id": "s1", "do": "wait", "days": 1}], {"on": "birthday", "days": 0})
+    night = {"night_id": 1, "business_date": date(2026, 12, 31), "as_of": clock.now(), "low": 0, "high": 2**62}
+    assert entering.for_night(**night) == {"journeys_stopped": 1}
+    made.refresh_from_db()
+    assert (made.state, made.guard, JourneyRun.objects.count()) == ("paused", {"people": 60, "customers": 60}, 0)
+
+
 # --- Vouchers and tags ----------------------------------------------------------------------------------------------------
 
 
 def test_it_gives_a_voucher_once_and_says_when_none_was_left(noon):
-    people = [person(), person(), person()]
+    three = [person(), person(), person()]
     endless = vouchers.create(name="Spring", worth="percent", percent=10, valid_days=30)
     stock = vouchers.create(name="Few", worth="amount", amount_minor=500, is_endless=False)
     vouchers.generate(series=stock, count=2)
     made = live_journey([
         {"id": "s1", "do": "voucher", "series": endless.pk}, {"id": "s2", "do": "voucher", "series": stock.pk},
     ])  # fmt: skip
-    entering.for_events([happens(one).pk for one in people])
+    entering.for_events([happens(one).pk for one in three])
     assert engine.advance_due() == {"vouchers": 5, "done": 3}
     outcomes = Counter(JourneyStep.objects.values_list("step", "outcome"))
     assert outcomes == {("s1", "voucher"): 3, ("s2", "voucher"): 2, ("s2", "sold_out"): 1, ("", "left"): 3}
     given = Voucher.objects.filter(series=endless)
-    assert sorted(given.values_list("customer_id", "state")) == [(one.pk, "issued") for one in people]
+    assert sorted(given.values_list("customer_id", "state")) == [(one.pk, "issued") for one in three]
     assert {one.expires_at for one in given} == {vouchers.expiry(endless, NOON)}
     run = JourneyRun.objects.filter(journey=made).first()
     wanted = [(run.customer_id, f"journey:{run.pk}:s1")]

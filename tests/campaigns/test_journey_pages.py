@@ -171,6 +171,14 @@ def test_the_tier_that_lets_people_in_is_chosen_from_those_of_the_shop(marketer)
     assert "Reaches the tier “Gold”" in marketer.get(at("journey", journey)).content.decode()
 
 
+def test_a_birthday_may_let_people_in_on_the_day(marketer):
+    journey = publishing.create(name="Spring")
+    marketer.post(at("journey-trigger", journey), {"on": "birthday", "days": 0, "edits": 0})
+    journey.refresh_from_db()
+    assert journey.draft["trigger"] == {"on": "birthday", "days": 0}
+    assert "Has their birthday" in marketer.get(at("journey", journey)).content.decode()
+
+
 def test_it_says_what_publishing_does_to_people_inside_and_takes_a_version_back(marketer):
     journey = publishing.create(
         name="Spring", holdout_percent=0,
