@@ -89,13 +89,8 @@ def caused(journey: Journey) -> Caused:
     kind, name = reading.goal_of(journey.goal)
     placed, happened = epoch("o.placed_at"), epoch("h.occurred_at")
     until = f"r.entered_at + {journey.goal_days * DAY}"
-    spent = (
-        "coalesce((SELECT sum(o.base_minor) FROM customers_order o WHERE o.customer_id = r.customer_id "
-        f"AND o.is_counted = {bool_literal(True)} AND {placed} >= r.entered_at AND {placed} < {until}), 0)"
-    )
     reached = {
-        "order": f"EXISTS (SELECT 1 FROM customers_order o WHERE o.customer_id = r.customer_id "
-        f"AND o.is_counted = {bool_literal(True)} AND {placed} >= r.entered_at AND {placed} < {until})",
+        "order": "count(o.id) > 0",
         "event": "EXISTS (SELECT 1 FROM customers_event h WHERE h.customer_id = r.customer_id AND h.name = %s "
         f"AND {happened} >= r.entered_at AND {happened} < {until})",
         "": "1 = 0",
@@ -105,11 +100,14 @@ def caused(journey: Journey) -> Caused:
         SELECT is_out, count(*), sum(reached), sum(spent), sum(spent * 1.0 * spent), min(entered_at), max(entered_at)
         FROM (
             SELECT CASE WHEN r.state = 'held_out' THEN 1 ELSE 0 END AS is_out,
-                   CASE WHEN {reached} THEN 1 ELSE 0 END AS reached, {spent} AS spent, r.entered_at
+                   CASE WHEN {reached} THEN 1 ELSE 0 END AS reached, coalesce(sum(o.base_minor), 0) AS spent, r.entered_at
             FROM campaigns_journeyrun r JOIN (
                 SELECT min(id) AS id FROM campaigns_journeyrun WHERE journey_id = %s AND reason <> 'undone'
                 GROUP BY customer_id
             ) f ON f.id = r.id
+            LEFT JOIN customers_order o ON o.customer_id = r.customer_id AND o.is_counted = {bool_literal(True)}
+                 AND {placed} >= r.entered_at AND {placed} < {until}
+            GROUP BY r.id, r.customer_id, r.state, r.entered_at
         ) p GROUP BY is_out
         """,
         [*([name] if kind == "event" else []), journey.pk],
