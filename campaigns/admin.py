@@ -181,7 +181,7 @@ class ThrottleAdmin(admin.ModelAdmin):
 @admin.register(SendingRules)
 class SendingRulesAdmin(admin.ModelAdmin):
     show_full_result_count = False
-    list_display = ("__str__", "approve_above")
+    list_display = ("__str__", "approve_above", "cost_per_thousand_minor")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return not SendingRules.objects.exists()

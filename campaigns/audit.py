@@ -58,10 +58,7 @@ def problems() -> list[str]:
 
 def _journeys() -> list[str]:
     """What must be true of everybody who ever entered a journey."""
-    way = (
-        "k.kind = 'journey' AND k.key LIKE 'journey-' || r.journey_id || '-' || s.step || '-%%' "
-        "AND u.key LIKE 'entry:' || r.number || ':%%'"
-    )
+    way = "k.journey_id = r.journey_id AND k.step = s.step AND u.key LIKE 'entry:' || r.number || ':%%'"
     found = [
         f"Journey entry {pk}: its history says that a message was planned at {step}, but the outbox has none."
         for pk, step in batches.rows(

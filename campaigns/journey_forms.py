@@ -8,6 +8,7 @@ from typing import Any
 
 from babel.dates import get_day_names
 from django import forms
+from django.db.models import Q
 from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
 
@@ -15,7 +16,9 @@ from campaigns import texts
 from campaigns.journeys import reading
 from campaigns.models import Journey
 from customers.models import Segment
+from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
+from loyalty.models import Tier, VoucherSeries
 from stages.models import StageKey
 
 KINDS: tuple[tuple[str, Any], ...] = (
@@ -25,6 +28,8 @@ KINDS: tuple[tuple[str, Any], ...] = (
     ("split", gettext_lazy("Split by condition")),
     ("share", gettext_lazy("Split by chance")),
     ("points", gettext_lazy("Give points")),
+    ("voucher", gettext_lazy("Give a voucher")),
+    ("tag", gettext_lazy("Put on or take off a tag")),
     ("exit", gettext_lazy("End here")),
 )
 TRIGGERS: tuple[tuple[str, Any], ...] = (
@@ -39,6 +44,7 @@ TRIGGERS: tuple[tuple[str, Any], ...] = (
     ("answer", gettext_lazy("Answers a survey")),
     ("tier", gettext_lazy("Reaches a tier")),
     ("points_expiring", gettext_lazy("Has points that expire soon")),
+    ("birthday", gettext_lazy("Has a birthday")),
 )
 EXITS: tuple[tuple[str, Any, dict[str, Any]], ...] = (
     ("unsubscribes", gettext_lazy("Does not agree to offers"), {"fact": "may_email", "op": "eq", "value": False}),
@@ -49,6 +55,14 @@ EXITS: tuple[tuple[str, Any, dict[str, Any]], ...] = (
 def _segments() -> list[tuple[str, str]]:
     rows = Segment.objects.filter(archived_at=None).order_by("name").values_list("key", "name")
     return [("", "–"), *rows]
+
+
+def _tiers() -> list[tuple[str, str]]:
+    """The shop's tiers from the lowest; of which programme when there are several."""
+    rows = list(Tier.objects.select_related("programme"))
+    several = len({tier.programme_id for tier in rows}) > 1
+    names = {tier.key: f"{tier.name} ({tier.programme.name})" if several else tier.name for tier in rows}
+    return [("", "–"), *names.items()]
 
 
 def _whole(label: Any, low: int, high: int, **more: Any) -> forms.IntegerField:
@@ -70,8 +84,8 @@ class TriggerForm(forms.Form):
     )
     at_least = _whole(gettext_lazy("Score at least"), 0, 10, required=False)
     at_most = _whole(gettext_lazy("Score at most"), 0, 10, required=False)
-    tier = forms.CharField(label=gettext_lazy("Tier"), max_length=40, required=False)
-    days = _whole(gettext_lazy("Days before the points expire"), 1, 90, required=False)
+    tier = forms.ChoiceField(label=gettext_lazy("Tier"), choices=_tiers, required=False)
+    days = _whole(gettext_lazy("Days before"), 0, 90, required=False)
 
     def tree(self) -> dict[str, Any]:
         """The trigger as stored."""
@@ -236,7 +250,8 @@ class UntilStep(StepForm):
         label=gettext_lazy("What they do"), max_length=80, required=False, help_text=gettext_lazy("Name of the event.")
     )
     segment = forms.ChoiceField(label=gettext_lazy("Segment"), choices=_segments, required=False)
-    days = _whole(gettext_lazy("At most so many days"), 1, 365)
+    days = _whole(gettext_lazy("At most so many days"), 0, 365, required=False)
+    hours = _whole(gettext_lazy("and so many hours"), 0, 8760, required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -246,11 +261,11 @@ class UntilStep(StepForm):
 
     @classmethod
     def initial_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
-        when = step.get("when")
+        when, most = step.get("when"), step.get("at_most", {})
         what = "event" if "event" in step else "order" if when is None else "kept" if _is_own(when) else "segment"
         return {
             "what": what, "event": step.get("event", ""), "segment": when.get("segment", "") if isinstance(when, dict) else "",
-            "days": (step.get("at_most") or {}).get("days", 7),
+            **{name: most[name] for name in ("days", "hours") if most.get(name)},
         }  # fmt: skip
 
     def clean(self) -> dict[str, Any]:
@@ -259,6 +274,8 @@ class UntilStep(StepForm):
             self.add_error("event", _("Name the event this wait is for."))
         if values.get("what") == "segment" and not values.get("segment"):
             self.add_error("segment", _("Choose a segment."))
+        if not (values.get("days") or values.get("hours") or self.errors):
+            self.add_error("days", _("This wait has no end. Say after how many days people go on anyway."))
         return values
 
     def values(self) -> dict[str, Any]:
@@ -269,7 +286,7 @@ class UntilStep(StepForm):
             "segment": {"when": {"segment": given["segment"]}},
             "kept": {"when": self.step.get("when")},
         }[given["what"]]
-        return {**head, "at_most": {"days": given["days"]}}
+        return {**head, "at_most": {name: given[name] for name in ("days", "hours") if given[name]}}
 
 
 def _is_own(when: Any) -> bool:
@@ -285,6 +302,36 @@ class PointsStep(StepForm):
 
     def values(self) -> dict[str, Any]:
         return {"points": self.cleaned_data["points"], "reason": self.cleaned_data["reason"]}
+
+
+class VoucherStep(StepForm):
+    series = forms.TypedChoiceField(
+        label=gettext_lazy("Vouchers"), coerce=int, help_text=gettext_lazy("The customer finds it on their own page.")
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        rows = VoucherSeries.objects.filter(Q(ends_on=None) | Q(ends_on__gte=clock.today())).order_by("name")
+        self.fields["series"].choices = [("", _("Choose…")), *rows.values_list("pk", "name")]  # type: ignore[attr-defined]
+
+    def values(self) -> dict[str, Any]:
+        return {"series": self.cleaned_data["series"]}
+
+
+class TagStep(StepForm):
+    remove = forms.ChoiceField(
+        label=gettext_lazy("What to do"),
+        choices=[("", gettext_lazy("Put it on")), ("1", gettext_lazy("Take it off"))],
+        required=False,
+    )
+    tag = forms.CharField(label=gettext_lazy("Tag"), max_length=100)
+
+    @classmethod
+    def initial_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
+        return {"tag": step.get("tag", ""), "remove": "1" if step.get("remove") else ""}
+
+    def values(self) -> dict[str, Any]:
+        return {"tag": self.cleaned_data["tag"], **({"remove": True} if self.cleaned_data["remove"] else {})}
 
 
 class SplitStep(StepForm):
@@ -364,4 +411,6 @@ STEPS: dict[str, type[StepForm]] = {
     "split": SplitStep,
     "share": ShareStep,
     "points": PointsStep,
+    "voucher": VoucherStep,
+    "tag": TagStep,
 }

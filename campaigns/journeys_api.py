@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import django_filters
+from django.conf import settings
 from django.db import transaction
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
@@ -14,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ReadOnlyModelViewSet
 
+from campaigns import playbooks
 from campaigns.journeys import publishing, results, trying
 from campaigns.models import Journey, JourneyRun, JourneyStep, JourneyVersion
 from customers.models import Customer
@@ -93,6 +95,45 @@ class CheckOut(serializers.Serializer):
     effects = JourneyEffectOut(many=True)
 
 
+class GroupOut(serializers.Serializer):
+    people = serializers.IntegerField()
+    reached = serializers.IntegerField()
+    spent_minor = serializers.IntegerField(help_text="Orders within the days of the goal, net of refunds.")
+
+
+class UpliftOut(serializers.Serializer):
+    """Null where a group has fewer than 100 people."""
+
+    treated = GroupOut()
+    held_out = GroupOut()
+    extra = serializers.IntegerField(allow_null=True, help_text="Extra customers who reached the goal.")
+    low = serializers.IntegerField(allow_null=True, help_text="With low and high: a 95 % interval.")
+    high = serializers.IntegerField(allow_null=True)
+    spent_minor = serializers.IntegerField(allow_null=True, help_text="Extra revenue.")
+    spent_low_minor = serializers.IntegerField(allow_null=True)
+    spent_high_minor = serializers.IntegerField(allow_null=True)
+    is_clear = serializers.BooleanField(help_text="Chance alone does not explain the extra customers.")
+    is_money_clear = serializers.BooleanField()
+
+
+class CausedOut(serializers.Serializer):
+    """What it caused by comparison with those held out, each person by their first entry, and what it cost."""
+
+    sentence = serializers.CharField(help_text="Empty without a goal.")
+    uplift = UpliftOut()
+    messages = serializers.IntegerField()
+    messages_minor = serializers.IntegerField()
+    points = serializers.IntegerField()
+    points_minor = serializers.IntegerField()
+    cost_minor = serializers.IntegerField()
+    currency = serializers.CharField()
+    since = serializers.DateTimeField(allow_null=True, help_text="First entry that counts.")
+    until = serializers.DateTimeField(allow_null=True)
+
+
+_OF_CAUSED = ("uplift", "messages", "messages_minor", "points", "points_minor", "cost_minor", "since", "until")
+
+
 class ResultsOut(serializers.Serializer):
     entered = serializers.IntegerField()
     reached = serializers.IntegerField(help_text="Of those who entered, within the days of the goal.")
@@ -100,6 +141,7 @@ class ResultsOut(serializers.Serializer):
     held_out_reached = serializers.IntegerField()
     states = serializers.DictField(child=serializers.IntegerField())
     steps = serializers.DictField(child=serializers.IntegerField(), help_text="Entries that passed each step.")
+    caused = CausedOut()
 
 
 class StepOut(serializers.ModelSerializer):
@@ -130,6 +172,11 @@ class WayOut(JourneyRunOut):
 
     class Meta(JourneyRunOut.Meta):
         fields = [*JourneyRunOut.Meta.fields, "steps"]
+
+
+class MoveIn(serializers.Serializer):
+    to = serializers.CharField(max_length=20, help_text="Id of a step of the version in force.")
+    why = serializers.CharField(max_length=200)
 
 
 class RemoveIn(serializers.Serializer):
@@ -256,9 +303,16 @@ class JourneyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
     @extend_schema(responses={200: ResultsOut})
     @action(detail=True, methods=["get"], pagination_class=None, filter_backends=[])
     def results(self, request: Request, pk: Any = None) -> Response:
-        """Who entered, who was held out, who of both reached the goal, and how many passed each step."""
+        """Who entered, who was held out, who of both reached the goal, how many passed each step, and what it caused."""
         journey = self.get_object()
-        return Response(ResultsOut({**results.of(journey), "steps": results.steps_taken(journey)}).data)
+        found = results.caused(journey)
+        caused = {
+            **{name: getattr(found, name) for name in _OF_CAUSED},
+            "sentence": results.sentence(journey, found),
+            "currency": settings.SHOP_CURRENCY,
+        }
+        counts = {**results.of(journey), "steps": results.steps_taken(journey), "caused": caused}
+        return Response(ResultsOut(counts).data)
 
     @extend_schema(
         operation_id="journeys_try",
@@ -291,6 +345,16 @@ class JourneyRunViewSet(ReadOnlyModelViewSet):
     def get_serializer_class(self) -> type[serializers.BaseSerializer]:
         return WayOut if self.action == "retrieve" else JourneyRunOut
 
+    @extend_schema(request=MoveIn, responses={200: JourneyRunOut})
+    @action(detail=True, methods=["post"])
+    def move(self, request: Request, pk: Any = None) -> Response:
+        """Put one person inside before another step, with a reason. What they had already is not given again."""
+        user = need(request, User.may_steer)
+        body = MoveIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        run = publishing.move(run=self.get_object(), actor=user, **body.validated_data)
+        return Response(JourneyRunOut(run).data)
+
     @extend_schema(request=RemoveIn, responses={200: JourneyRunOut})
     @action(detail=True, methods=["post"])
     def remove(self, request: Request, pk: Any = None) -> Response:
@@ -302,7 +366,43 @@ class JourneyRunViewSet(ReadOnlyModelViewSet):
         return Response(JourneyRunOut(run).data)
 
 
+class PlaybookOut(serializers.Serializer):
+    key = serializers.CharField(source="start.key")
+    stage = serializers.CharField(source="start.stage")
+    name = serializers.CharField(source="start.name")
+    text = serializers.CharField(source="start.text")
+    journey = serializers.IntegerField(
+        source="journey.pk", allow_null=True, default=None, help_text="The journey that was made of it."
+    )
+
+
+@extend_schema(tags=["campaigns"])
+class PlaybookViewSet(GenericViewSet):
+    """Journeys for the stages, with all their words."""
+
+    scope = "campaigns"
+    queryset = Journey.objects.none()
+    serializer_class = PlaybookOut
+    lookup_field = "key"
+    pagination_class = None
+    filter_backends = ()
+
+    @extend_schema(responses={200: PlaybookOut(many=True)})
+    def list(self, request: Request) -> Response:
+        """All of them, in the order of the stages, with the journey that was made of each."""
+        return Response(PlaybookOut(playbooks.listed(), many=True).data)
+
+    @extend_schema(request=None, responses={201: JourneyOut})
+    @action(detail=True, methods=["post"])
+    def install(self, request: Request, key: str = "") -> Response:
+        """Make its journey as a draft, with its texts in every language. 409 when it was installed before."""
+        user = need(request, User.may_steer)
+        journey = playbooks.install(key=key, actor=user)
+        return Response(JourneyOut(journey).data, status=status.HTTP_201_CREATED)
+
+
 ROUTES = [
+    ("playbooks", PlaybookViewSet, "playbook"),
     ("journeys", JourneyViewSet, "journey"),
     ("journey-runs", JourneyRunViewSet, "journey-run"),
 ]

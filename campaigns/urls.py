@@ -2,7 +2,15 @@
 
 from django.urls import path, re_path
 
-from campaigns import journey_pages, public, template_pages, template_preview_pages, views, webhooks
+from campaigns import (
+    journey_pages,
+    journey_people_pages,
+    public,
+    template_pages,
+    template_preview_pages,
+    views,
+    webhooks,
+)
 
 app_name = "campaigns"
 urlpatterns = [
@@ -36,19 +44,22 @@ urlpatterns = [
     re_path(r"^campaigns/(?P<pk>\d{1,18})/(?P<verb>pause|resume)/$", views.switch, name="switch"),
     path("journeys/", journey_pages.journey_list, name="journeys"),
     path("journeys/new/", journey_pages.new, name="journey-new"),
+    path("journeys/playbooks/<slug:playbook>/", journey_pages.install, name="playbook-install"),
     path("journeys/<int:pk>/", journey_pages.build, name="journey"),
     path("journeys/<int:pk>/edit/", journey_pages.edit, name="journey-edit"),
     path("journeys/<int:pk>/trigger/", journey_pages.trigger, name="journey-trigger"),
     path("journeys/<int:pk>/steps/<slug:step>/", journey_pages.step, name="journey-step"),
-    path("journeys/<int:pk>/people/", journey_pages.people, name="journey-people"),
-    path("journeys/<int:pk>/people/<int:run>/", journey_pages.way, name="journey-way"),
-    path("journeys/<int:pk>/people/<int:run>/remove/", journey_pages.remove, name="journey-remove"),
-    path("journeys/<int:pk>/results/", journey_pages.outcome, name="journey-results"),
+    path("journeys/<int:pk>/map/", journey_people_pages.drawing, name="journey-map"),
+    path("journeys/<int:pk>/people/", journey_people_pages.people, name="journey-people"),
+    path("journeys/<int:pk>/people/<int:run>/", journey_people_pages.way, name="journey-way"),
+    path("journeys/<int:pk>/people/<int:run>/move/", journey_people_pages.move, name="journey-move"),
+    path("journeys/<int:pk>/people/<int:run>/remove/", journey_people_pages.remove, name="journey-remove"),
+    path("journeys/<int:pk>/results/", journey_people_pages.outcome, name="journey-results"),
     path("journeys/<int:pk>/versions/", journey_pages.versions, name="journey-versions"),
     path("journeys/<int:pk>/versions/<int:number>/take-up/", journey_pages.take_up, name="journey-take-up"),
     path("journeys/<int:pk>/publish/", journey_pages.publish, name="journey-publish"),
     path("journeys/<int:pk>/settings/", journey_pages.settings, name="journey-settings"),
-    path("journeys/<int:pk>/try/", journey_pages.attempt, name="journey-try"),
+    path("journeys/<int:pk>/try/", journey_people_pages.attempt, name="journey-try"),
     re_path(r"^journeys/(?P<pk>\d{1,18})/(?P<verb>pause|resume|end)/$", journey_pages.switch, name="journey-switch"),
     re_path(r"^campaigns/runs/(?P<pk>\d{1,18})/(?P<verb>pause|resume|cancel|confirm)/$", views.act, name="run-act"),
 ]

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from campaigns import audience, gate, letters, limits, queries, reactivation, runs
+from campaigns import audience, gate, letters, limits, queries, reactivation, runs, uplift
 from campaigns.errors import BrokenTemplate
 from campaigns.forms import BroadcastForm
 from campaigns.frames import framed
@@ -29,8 +29,6 @@ from lifecycle_crm.lib.numbers import row_number
 from lifecycle_crm.templatetags.crm import num, pct, stage_name
 
 PAGE = 50
-ENOUGH = 100
-"""People per group before a comparison is shown."""
 RUNS_SHOWN = 20
 
 
@@ -250,17 +248,25 @@ def _effect(campaign: Campaign) -> dict[str, Any] | None:
     seen = reactivation.effect(campaign)
     if not seen["held_out"]:
         return None
-    have = min(seen["treated"], seen["held_out"])
+    found = uplift.compare(
+        uplift.Group(seen["treated"], seen["treated_back"]), uplift.Group(seen["held_out"], seen["held_out_back"])
+    )
     shares = [
         {
             "label": label,
-            "people": seen[group],
-            "back": seen[f"{group}_back"],
-            "share": pct(seen[f"{group}_back"] / seen[group], 1) if seen[group] else "–",
+            "people": group.people,
+            "back": group.reached,
+            "share": "–" if group.share is None else pct(group.share, 1),
         }
-        for group, label in (("treated", _("Were to get it")), ("held_out", _("Held out")))
+        for group, label in ((found.treated, _("Were to get it")), (found.held_out, _("Held out")))
     ]
-    return {"rows": shares, "have": have, "need": ENOUGH, "is_enough": have >= ENOUGH}
+    return {
+        "rows": shares,
+        "have": min(seen["treated"], seen["held_out"]),
+        "need": uplift.ENOUGH,
+        "is_enough": found.is_enough,
+        "said": uplift.sentence(campaign.name, found),
+    }
 
 
 @require_GET

@@ -52,6 +52,20 @@ def having_tag(rows: QuerySet[Customer], tag: str) -> QuerySet[Customer]:
     return rows.extra(where=[has], params=[tag])
 
 
+def celebrates(day: date, column: str = "birth_date") -> str:
+    """SQL: whether this column's birthday is on that date. Who was born on 29 February celebrates on the 28th in other
+    years."""
+    days = [(day.month, day.day)]
+    if days == [(2, 28)] and (day.year % 4 or (day.year % 100 == 0 and day.year % 400)):
+        days.append((2, 29))
+    month, number = (
+        (f"extract(month from {column})", f"extract(day from {column})")
+        if connection.vendor == "postgresql"
+        else (f"CAST(strftime('%%m', {column}) AS integer)", f"CAST(strftime('%%d', {column}) AS integer)")
+    )
+    return " OR ".join(f"({month} = {one[0]} AND {number} = {one[1]})" for one in days)
+
+
 def countries() -> list[str]:
     """Every country a customer has, by stepping through the index: a probe per country, not a scan of all customers."""
     found = batches.rows(

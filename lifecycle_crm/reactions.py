@@ -99,9 +99,10 @@ TRIES = 3
 def drain(*, as_of: datetime) -> Counter[str]:
     """React to every fact from before ``as_of`` that nobody reacted to yet; how many of each kind."""
     done: Counter[str] = Counter()
-    for model, (moment, verbs) in AFTER.items():
-        while count := _drain_batch(model, moment, verbs, as_of):
-            done[model._meta.model_name or ""] += count
+    with plans.read_once():
+        for model, (moment, verbs) in AFTER.items():
+            while count := _drain_batch(model, moment, verbs, as_of):
+                done[model._meta.model_name or ""] += count
     return done
 
 

@@ -19,6 +19,7 @@ from django.db.models import Prefetch
 
 from customers.facts import bool_literal
 from customers.models import Refund
+from customers.queries import celebrates
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import epoch, parameter
 from loyalty import causes, ledger, tally
@@ -95,22 +96,13 @@ def award_for_stages(where: str, params: Sequence[Any] = ()) -> int:
 def award_for_birthdays(day: date, *, low: int, high: int) -> int:
     """Earn points for who has a birthday on this date, among customers with ids in ``[low, high)``; how many.
 
-    Who was born on 29 February celebrates on the 28th in other years. Only who was known by then.
+    Only who was known by then.
     """
     if not EarningRule.objects.filter(programme__in=Programme.earning(), kind=Kind.BIRTHDAY).exists():
         return 0
-    days = [(day.month, day.day)]
-    if days == [(2, 28)] and (day.year % 4 or (day.year % 100 == 0 and day.year % 400)):
-        days.append((2, 29))
-    parts = (
-        ("extract(month from birth_date)", "extract(day from birth_date)")
-        if connection.vendor == "postgresql"
-        else ("CAST(strftime('%%m', birth_date) AS integer)", "CAST(strftime('%%d', birth_date) AS integer)")
-    )
-    when = " OR ".join(f"({parts[0]} = {month} AND {parts[1]} = {number})" for month, number in days)
     start = clock.day_start(day)
     found = batches.rows(
-        f"SELECT id FROM customers_customer WHERE id >= %s AND id < %s AND birth_date IS NOT NULL AND ({when}) "
+        f"SELECT id FROM customers_customer WHERE id >= %s AND id < %s AND birth_date IS NOT NULL AND ({celebrates(day)}) "
         "AND known_since < %s ORDER BY id",
         [low, high, parameter(clock.day_end(day))],
     )

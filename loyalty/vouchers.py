@@ -249,6 +249,47 @@ def issue(
         raise
 
 
+def issue_many(*, series: VoucherSeries, wanted: Sequence[tuple[int, str]], at: datetime) -> set[str]:
+    """Give each (customer id, key) a code of the series; the keys that have one now, also from before. Those that are
+    missing found no code left, or the series has ended."""
+    keys = [key for _customer, key in wanted]
+
+    def have() -> set[str]:
+        return set(Voucher.objects.filter(issue_key__in=keys).values_list("issue_key", flat=True))  # type: ignore[arg-type]
+
+    if series.ends_on and series.ends_on < clock.business_date(at):
+        return have()
+    with transaction.atomic():
+        missing = [one for one in wanted if one[1] not in have()]
+        if not series.is_endless:
+            for customer, key in missing:
+                given = {
+                    "state": Voucher.State.ISSUED, "customer_id": customer, "issue_key": key, "issued_at": at,
+                    "expires_at": expiry(series, at),
+                }  # fmt: skip
+                try:
+                    _from_stock(series, given)
+                except SoldOut:
+                    break
+            return have()
+        until = expiry(series, at)
+        # A code that exists already is left out by the database, and made again.
+        while missing:
+            Voucher.objects.bulk_create(
+                (
+                    Voucher(
+                        series=series, code=codes.new(CODE_LENGTH), state=Voucher.State.ISSUED, customer_id=customer,
+                        issue_key=key, issued_at=at, expires_at=until,
+                    )
+                    for customer, key in missing
+                ),
+                ignore_conflicts=True,
+            )  # fmt: skip
+            done = have()
+            missing = [one for one in missing if one[1] not in done]
+        return have()
+
+
 def expiry(series: VoucherSeries, issued_at: datetime) -> datetime | None:
     """The first instant at which a voucher issued then is gone: the end of its last day in the shop's zone."""
     ends = []

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from campaigns.journeys.tree import Branch, Exit, Message, Plan, Points, Split, Until, Wait, Window
+from campaigns.journeys.tree import Branch, Exit, Message, Plan, Points, Split, Tag, Until, Voucher, Wait, Window
 from campaigns.models import JourneyRun, JourneyStep
 from customers.conditions import Condition, Snapshot, holds, next_flip
 from lifecycle_crm.lib.moments import DAY, from_seconds
@@ -108,6 +108,10 @@ def advance(
                 passed.append(Passed(here, Outcome.MESSAGE, {"template": step.template}))
             case Points():
                 passed.append(Passed(here, Outcome.POINTS, {"points": step.points, "reason": step.reason}))
+            case Voucher():
+                passed.append(Passed(here, Outcome.VOUCHER, {"series": step.series}))
+            case Tag():
+                passed.append(Passed(here, Outcome.TAGGED, {"tag": step.tag, "off": step.is_taken_off}))
             case Exit():
                 return left(State.EXITED, Reason.EXIT_STEP, here)
             case Split():

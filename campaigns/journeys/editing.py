@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from campaigns.journeys import reading
 from lifecycle_crm.lib.errors import InvalidInput, NotFound
+from lifecycle_crm.lib.numbers import row_number
 
 Tree = dict[str, Any]
 
@@ -22,6 +23,8 @@ BLANK: dict[str, dict[str, Any]] = {
     "split": {"branches": [{"when": {"all": []}, "steps": []}], "else": []},
     "share": {"branches": [{"percent": 50, "steps": []}], "else": []},
     "points": {"points": 100, "reason": ""},
+    "voucher": {},
+    "tag": {"tag": ""},
     "exit": {},
 }
 """What a step of each kind is when it is added."""
@@ -87,9 +90,10 @@ def _way(split: dict[str, Any], branch: str) -> list[Any]:
         found: list[Any] = split.setdefault("else", [])
         return found
     branches = split.get("branches", [])
-    if not branch.isdecimal() or int(branch) >= len(branches):
+    number = row_number(branch)
+    if number is None or number >= len(branches):
         raise NotFound(_("This branch is not there any more. Reload the page to see the journey."))
-    way: list[Any] = branches[int(branch)].setdefault("steps", [])
+    way: list[Any] = branches[number].setdefault("steps", [])
     return way
 
 

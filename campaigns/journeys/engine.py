@@ -26,13 +26,13 @@ from campaigns.journeys.deciding import Move, Outcome, Passed, Position, advance
 from campaigns.journeys.plans import InForce
 from campaigns.journeys.tree import Message
 from campaigns.models import Campaign, Journey, JourneyRun, Template
-from customers import conditions
+from customers import conditions, tagging
 from customers.models import Customer
 from lifecycle_crm.lib import batches, bell, clock
 from lifecycle_crm.lib.models import SetAside
 from lifecycle_crm.lib.moments import from_seconds, seconds
-from loyalty import ledger
-from loyalty.models import Programme
+from loyalty import ledger, vouchers
+from loyalty.models import Programme, VoucherSeries
 
 logger = logging.getLogger(__name__)
 
@@ -167,6 +167,8 @@ def _move(one: InForce, found: list[Traveller], now: datetime) -> Counter[str]:
     passed = [(who, step) for who, before, move in moves for step in (*before, *move.passed)]
     passed = _plan_messages(one, passed, now, told)
     passed = _give_points(passed, now, told)
+    passed = _give_vouchers(passed, now, told)
+    _tag(passed, now)
     _write_steps(passed, as_of)
     _write_runs([(who, move) for who, _before, move in moves], as_of)
     told.update(Counter(str(move.state) for _who, _before, move in moves))
@@ -224,23 +226,19 @@ def campaign_of(journey: Journey, step: Message) -> Campaign:
     """The campaign through which a message of a journey goes out, made when it is first needed."""
     template = Template.objects.get(key=step.template)
     campaign, _made = Campaign.objects.get_or_create(
-        key=f"journey-{journey.pk}-{step.id}-{template.pk}",
+        journey=journey,
+        step=step.id,
+        template=template,
         defaults={
             "name": f"{journey.name}: {template.name}"[:120],
             "kind": Campaign.Kind.JOURNEY,
             "purpose": template.purpose,
-            "template": template,
             "holdout_percent": 0,
             "state": Campaign.State.ACTIVE,
             "created_by": journey.created_by,
         },
     )
     return campaign
-
-
-def campaigns_of(journey: Journey) -> Any:
-    """Every campaign through which messages of a journey went out."""
-    return Campaign.objects.filter(kind=Campaign.Kind.JOURNEY, key__startswith=f"journey-{journey.pk}-")
 
 
 Taken = tuple[Traveller, Passed]
@@ -298,7 +296,7 @@ def _give_points(passed: list[Taken], now: datetime, told: Counter[str]) -> list
             ledger.Earning(
                 customer_id=who.customer,
                 points=step.data["points"],
-                key=f"journey:{who.run}:{step.step}",
+                key=_key(who, step),
                 effective_at=now,
                 active_at=now,
                 expires_at=ledger.expiry(now, programme.expiry_months),
@@ -313,6 +311,40 @@ def _give_points(passed: list[Taken], now: datetime, told: Counter[str]) -> list
     )
     told["points"] += len(wanted)
     return passed
+
+
+def _give_vouchers(passed: list[Taken], now: datetime, told: Counter[str]) -> list[Taken]:
+    """A code each, keyed by entry and step, so that it is given once."""
+    wanted: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    for who, step in passed:
+        if step.outcome == Outcome.VOUCHER:
+            wanted[step.data["series"]].append((who.customer, _key(who, step)))
+    given: set[str] = set()
+    for series in VoucherSeries.objects.filter(pk__in=wanted):
+        given |= vouchers.issue_many(series=series, wanted=wanted[series.pk], at=now)
+    told["vouchers"] += len(given)
+    return [
+        (who, Passed(step.step, Outcome.SOLD_OUT, step.data))
+        if step.outcome == Outcome.VOUCHER and _key(who, step) not in given
+        else (who, step)
+        for who, step in passed
+    ]
+
+
+def _key(who: Traveller, step: Passed) -> str:
+    return f"journey:{who.run}:{step.step}"
+
+
+def _tag(passed: list[Taken], now: datetime) -> None:
+    """What several steps do to one tag of a person in one go comes to what the last of them does."""
+    last = {
+        (who.customer, step.data["tag"]): step.data["off"] for who, step in passed if step.outcome == Outcome.TAGGED
+    }
+    groups: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for (customer, tag), is_off in last.items():
+        groups[tag, is_off].append(customer)
+    for (tag, is_off), customers in groups.items():
+        (tagging.take_off if is_off else tagging.put)(customers=customers, tag=tag, at=now)
 
 
 def _write_steps(passed: list[Taken], as_of: int) -> None:
@@ -373,9 +405,9 @@ def call_off(journey: Journey, ways: Sequence[tuple[int, int]]) -> int:
             UPDATE campaigns_message SET state = 'cancelled', reason = 'cancelled'
             WHERE state IN ('queued', 'retry') AND customer_id IN ({", ".join(map(str, customers))})
               AND run_id IN (SELECT r.id FROM campaigns_run r JOIN campaigns_campaign k ON k.id = r.campaign_id
-                             WHERE k.kind = 'journey' AND k.key LIKE %s AND r.key LIKE %s)
+                             WHERE k.journey_id = %s AND r.key LIKE %s)
             """,
-            [f"journey-{journey.pk}-%", f"entry:{number}:%"],
+            [journey.pk, f"entry:{number}:%"],
         )
     return count
 

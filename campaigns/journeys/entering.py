@@ -23,6 +23,7 @@ from campaigns.journeys.plans import InForce
 from campaigns.models import Journey, JourneyRun
 from customers.facts import bool_literal
 from customers.models import Customer, Segment
+from customers.queries import celebrates
 from lifecycle_crm.lib import batches, bell, clock
 from lifecycle_crm.lib.moments import DAY, from_seconds, parameter, placeholder, seconds
 
@@ -168,6 +169,16 @@ def _of_night(one: InForce, night_id: int, business_date: date, low: int, high: 
                 f"AND s.{within.format('s')} AND NOT EXISTS (SELECT 1 FROM customers_segmentday d WHERE "
                 f"d.segment_id = s.segment_id AND d.business_date = s.business_date AND d.is_first = {bool_literal(True)})",
                 (pk, day, "entered" if trigger.on == "segment_entered" else "left", low, high),
+            )
+        ]
+    if trigger.on == "birthday":
+        # The night is over when the morning after its date begins; the birthday is so many days from there.
+        birthday = date.fromordinal(business_date.toordinal() + 1 + int(trigger.subject))
+        return [
+            Causes(
+                f"SELECT c.id AS customer_id, %s AS cause, {placeholder()} AS moment FROM customers_customer c "
+                f"WHERE c.birth_date IS NOT NULL AND ({celebrates(birthday, 'c.birth_date')}) AND c.id >= %s AND c.id < %s",
+                (f"birthday:{birthday}", parameter(clock.now()), low, high),
             )
         ]
     if trigger.on == "points_expiring":

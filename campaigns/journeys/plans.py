@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 
 from campaigns.journeys import reading
 from campaigns.journeys.tree import Plan
@@ -50,14 +53,40 @@ def in_force(journey: Journey, *, resolve: Resolver | None = None) -> InForce:
     return InForce(journey, version.pk, plan, reading.exits_of(journey.exits, resolve=known), known)
 
 
+@dataclass
+class _Read:
+    """What a drain has read already: plans by journey, version and rules for leaving, and the segments they name."""
+
+    plans: dict[tuple[int, int, str], InForce] = field(default_factory=dict)
+    resolve: Resolver = field(default_factory=segments.resolver)
+
+
+_read: ContextVar[_Read | None] = ContextVar("journey_plans", default=None)
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Within this, the tree of a version is read once however often somebody asks who is live. Which journeys are, and
+    with which version and settings, is asked each time; a segment is what it was when it was first read."""
+    token = _read.set(_read.get() or _Read())
+    try:
+        yield
+    finally:
+        _read.reset(token)
+
+
 def live() -> Iterator[InForce]:
     """All that people may enter and walk now. One that cannot be read any more stops, and says why."""
-    resolve = segments.resolver()
+    read = _read.get() or _Read()
     for journey in Journey.objects.filter(state=Journey.State.LIVE).order_by("pk"):
-        try:
-            yield in_force(journey, resolve=resolve)
-        except DomainError as problem:
-            stop(journey, problem=problem.message[:300])
+        key = (journey.pk, journey.version, json.dumps(journey.exits))
+        if key not in read.plans:
+            try:
+                read.plans[key] = in_force(journey, resolve=read.resolve)
+            except DomainError as problem:
+                stop(journey, problem=problem.message[:300])
+                continue
+        yield replace(read.plans[key], journey=journey)
 
 
 def stop(journey: Journey, **why: object) -> None:

@@ -19,14 +19,14 @@ from django.utils.translation import gettext as _
 
 from campaigns.errors import NotNow
 from campaigns.gate import zone_of
-from campaigns.journeys import engine, plans, reading
+from campaigns.journeys import engine, plans, reading, shape
 from campaigns.journeys.deciding import end_of_wait
 from campaigns.journeys.reading import Problem
 from campaigns.journeys.tree import Message, Plan, Until, Wait
 from campaigns.models import Campaign, Journey, JourneyRun, JourneyStep, JourneyVersion
 from customers.conditions import BadCondition
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib import batches, bell, clock
 from lifecycle_crm.lib.errors import InvalidInput
 from lifecycle_crm.lib.moments import seconds
 
@@ -43,11 +43,11 @@ class Outdated(NotNow):
 
 
 def create(*, name: str, key: str = "", tree: Any = None, actor: User | None = None, **settings: Any) -> Journey:
-    """A draft. Its tree may be incomplete; publishing is what asks for all of it. Raises ``InvalidInput``."""
+    """A draft. Its tree may be incomplete; publishing is what asks for all of it. Raises ``InvalidInput``, ``BadJourney``."""
     name = _name(name)
     with transaction.atomic():
         journey = Journey.objects.create(
-            name=name, key=_key(key, name), draft=_tree(tree if tree is not None else EMPTY), created_by=actor
+            name=name, key=_key(key, name), draft=shape.checked(tree if tree is not None else EMPTY), created_by=actor
         )
         return set_up(journey=journey, **settings) if settings else journey
 
@@ -71,20 +71,14 @@ def _key(key: str, name: str) -> str:
     return next(k for k in (base, *(f"{base}-{n}" for n in range(2, len(taken) + 3))) if k not in taken)
 
 
-def _tree(tree: Any) -> dict[str, Any]:
-    if not isinstance(tree, dict) or not isinstance(tree.get("steps", []), list):
-        raise InvalidInput(_("A journey is an object with a trigger and steps."), code="bad_journey")
-    return {"trigger": tree.get("trigger") or {}, "steps": tree.get("steps") or []} | {
-        name: value for name, value in tree.items() if name not in ("trigger", "steps")
-    }
-
-
 def save(*, journey: Journey, tree: Any, edits: int | None = None) -> Journey:
-    """Keep the draft. ``edits`` is the count the editor started from; raises ``Outdated`` when somebody saved since."""
+    """Keep the draft. ``edits`` is the count the editor started from; raises ``Outdated`` when somebody saved since,
+    ``BadJourney`` for what is no journey at all; it may be incomplete."""
+    draft = shape.checked(tree)
     mine = Journey.objects.filter(pk=journey.pk).exclude(state=Journey.State.ENDED)
     if edits is not None:
         mine = mine.filter(edits=edits)
-    if mine.update(draft=_tree(tree), edits=F("edits") + 1) != 1:
+    if mine.update(draft=draft, edits=F("edits") + 1) != 1:
         raise Outdated(_("Somebody changed this journey in between, or it has ended. Reload the page to see it."))
     journey.refresh_from_db()
     return journey
@@ -105,6 +99,7 @@ def set_up(*, journey: Journey, **given: Any) -> Journey:
                 _("%(name)s is a whole number from %(low)d to %(high)d.") % {"name": name, "low": low, "high": high},
                 code=f"bad_{name}",
             )
+    shape.storable({name: given[name] for name in ("exits", "goal") if name in given})
     if "exits" in given:
         reading.exits_of(given["exits"])
     if "goal" in given:
@@ -239,7 +234,7 @@ def pause(*, journey: Journey) -> Journey:
     with transaction.atomic():
         if Journey.objects.filter(pk=journey.pk, state=Journey.State.LIVE).update(state=Journey.State.PAUSED) != 1:
             raise NotNow(_("Only a live journey can be paused."))
-        engine.campaigns_of(journey).filter(state=Campaign.State.ACTIVE).update(state=Campaign.State.PAUSED)
+        journey.campaigns.filter(state=Campaign.State.ACTIVE).update(state=Campaign.State.PAUSED)
     journey.refresh_from_db()
     return journey
 
@@ -255,7 +250,7 @@ def resume(*, journey: Journey) -> Journey:
             != 1
         ):
             raise NotNow(_("Only a paused journey can be resumed."))
-        engine.campaigns_of(journey).filter(state=Campaign.State.PAUSED, alarm={}).update(state=Campaign.State.ACTIVE)
+        journey.campaigns.filter(state=Campaign.State.PAUSED, alarm={}).update(state=Campaign.State.ACTIVE)
     journey.refresh_from_db()
     return journey
 
@@ -267,16 +262,41 @@ def end(*, journey: Journey) -> int:
         if running.update(state=Journey.State.ENDED) != 1:
             raise NotNow(_("This journey has ended already."))
         inside = take_out(journey, JourneyRun.objects.filter(journey=journey), JourneyRun.Reason.ENDED)
-        engine.campaigns_of(journey).update(state=Campaign.State.ENDED)
+        journey.campaigns.update(state=Campaign.State.ENDED)
     journey.refresh_from_db()
     return inside
 
 
-def remove(*, run: JourneyRun, actor: User | None, why: str) -> JourneyRun:
-    """Take one person out, with a reason. What has left cannot be called back."""
+def move(*, run: JourneyRun, to: str, actor: User | None, why: str) -> JourneyRun:
+    """Put one person inside before another step of the version in force, with a reason; they go on from there at once. A
+    step that gave them something gives it no second time. What waits in the outbox for them still leaves."""
+    why = _reason(why)
+    plan = plans.in_force(run.journey).plan
+    if to not in plan.at:
+        raise InvalidInput(_("Choose the step to which this person moves."), code="no_step")
+    now = clock.whole_now()
+    with transaction.atomic():
+        row = JourneyRun.objects.filter(pk=run.pk, state=State.RUNNING).values_list("step", flat=True).first()
+        inside = JourneyRun.objects.filter(pk=run.pk, state=State.RUNNING, step=row)
+        if row is None or inside.update(step=to, since=None, due_at=now, listens=False) != 1:
+            raise NotNow(_("This person is not inside any more."))
+        data = {"to": to, "why": why, "by": actor.pk if actor else None}
+        JourneyStep.objects.create(run=run, step=row, at=now, outcome=JourneyStep.Outcome.PLACED, data=data)
+    run.refresh_from_db()
+    bell.ring("campaigns.tasks.advance_journeys")
+    return run
+
+
+def _reason(why: str) -> str:
     why = " ".join(why.split())
     if not why or len(why) > 200:
         raise InvalidInput(_("Say why, in at most 200 letters."), code="no_reason")
+    return why
+
+
+def remove(*, run: JourneyRun, actor: User | None, why: str) -> JourneyRun:
+    """Take one person out, with a reason. What has left cannot be called back."""
+    why = _reason(why)
     with transaction.atomic():
         found = JourneyRun.objects.filter(pk=run.pk)
         data = {"why": why, "by": actor.pk if actor else None}
@@ -318,8 +338,8 @@ def undo_night(*, business_date: date) -> dict[str, int]:
             SELECT r.id FROM campaigns_journeyrun r WHERE r.night = %s AND EXISTS (
                 SELECT 1 FROM campaigns_message m JOIN campaigns_run u ON u.id = m.run_id
                 JOIN campaigns_campaign k ON k.id = u.campaign_id
-                WHERE m.customer_id = r.customer_id AND m.state IN ('sending', 'sent', 'in_doubt') AND k.kind = 'journey'
-                  AND k.key LIKE 'journey-' || r.journey_id || '-%%' AND u.key LIKE 'entry:' || r.number || ':%%'
+                WHERE m.customer_id = r.customer_id AND m.state IN ('sending', 'sent', 'in_doubt')
+                  AND k.journey_id = r.journey_id AND u.key LIKE 'entry:' || r.number || ':%%'
             )
             """,
             [connection.ops.adapt_datefield_value(business_date)],

@@ -10,11 +10,13 @@
        {"id": "s4", "do": "split", "branches": [{"when": {…}, "steps": […]}], "else": […]},
        {"id": "s5", "do": "share", "branches": [{"percent": 50, "steps": […]}], "else": […]},
        {"id": "s6", "do": "points", "points": 200, "reason": "Come back"},
-       {"id": "s7", "do": "exit"}]}
+       {"id": "s7", "do": "voucher", "series": 3},
+       {"id": "s8", "do": "tag", "tag": "came back", "remove": false},
+       {"id": "s9", "do": "exit"}]}
 
 Triggers: ``stage_entered`` and ``stage_left`` (``stage``), ``segment_entered`` and ``segment_left`` (``segment``),
 ``event`` (``event``), ``order``, ``first_order``, ``answer`` (``at_least``, ``at_most``: a score), ``tier`` (``tier``),
-``points_expiring`` (``days`` before).
+``points_expiring`` (``days`` before), ``birthday`` (``days`` before, 0: on the day).
 """
 
 from __future__ import annotations
@@ -26,13 +28,29 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from campaigns.journeys.tree import Branch, Exit, Message, Plan, Points, Split, Step, Trigger, Until, Wait, Window
+from campaigns.journeys.tree import (
+    Branch,
+    Exit,
+    Message,
+    Plan,
+    Points,
+    Split,
+    Step,
+    Tag,
+    Trigger,
+    Until,
+    Voucher,
+    Wait,
+    Window,
+)
 from campaigns.models import Template
-from customers import conditions, segments
+from customers import conditions, segments, tagging
 from customers.conditions import BadCondition, Condition, Resolver, Times
 from customers.vocabulary import STAGES
+from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
 from lifecycle_crm.lib.moments import DAY
+from loyalty.models import VoucherSeries
 
 MAX_DEPTH = 3
 MAX_STEPS = 100
@@ -48,10 +66,11 @@ TRIGGERS: dict[str, str] = {
     "answer": "",
     "tier": "tier",
     "points_expiring": "days",
+    "birthday": "days",
 }
 """What may let somebody in, and the word that says of what."""
-KINDS = ("message", "wait", "until", "split", "share", "points", "exit")
-_ID = re.compile(r"[a-z][a-z0-9-]{0,19}")
+KINDS = ("message", "wait", "until", "split", "share", "points", "voucher", "tag", "exit")
+ID = re.compile(r"[a-z][a-z0-9-]{0,19}")
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 
 
@@ -183,6 +202,9 @@ class _Reader:
         if on == "points_expiring" and not _is_whole(subject, 1, 90):
             self.wrong("", _("Say how many days before the points expire: 1 to 90."))
             return None
+        if on == "birthday" and not _is_whole(subject, 0, 30):
+            self.wrong("", _("Say how many days before the birthday: 0 to 30."))
+            return None
         limits = [tree.get(name) for name in ("at_least", "at_most")] if on == "answer" else [None, None]
         if any(one is not None and not _is_whole(one, 0, 10) for one in limits):
             self.wrong("", _("A score of an answer is a whole number from 0 to 10."))
@@ -205,7 +227,7 @@ class _Reader:
         if not isinstance(tree, dict):
             raise _Stop("", _("A step is an object with an id and a kind."))
         pk, do = tree.get("id"), tree.get("do")
-        if not isinstance(pk, str) or not _ID.fullmatch(pk):
+        if not isinstance(pk, str) or not ID.fullmatch(pk):
             raise _Stop("", _("A step needs an id of small letters, digits and -, at most 20, such as s1."))
         if pk in self.seen:
             raise _Stop(pk, _("The id %(id)s is used by two steps. Give each its own.") % {"id": pk})
@@ -219,6 +241,8 @@ class _Reader:
             "split": {"branches", "else"},
             "share": {"branches", "else"},
             "points": {"points", "reason"},
+            "voucher": {"series"},
+            "tag": {"tag", "remove"},
             "exit": set(),
         }[do]
         if extra := set(tree) - {"id", "do"} - allowed:
@@ -232,13 +256,17 @@ class _Reader:
                 return self.until(pk, tree)
             case "points":
                 return self.points(pk, tree)
+            case "voucher":
+                return self.voucher(pk, tree)
+            case "tag":
+                return self.tag(pk, tree)
             case "exit":
                 return Exit(pk)
         return self.split(pk, tree, depth, is_random=do == "share")
 
     def message(self, pk: str, tree: Mapping[str, Any]) -> Message:
         key = tree.get("template")
-        if not key or key not in self.templates:
+        if not isinstance(key, str) or key not in self.templates:
             raise _Stop(pk, _("Choose the text of this message."))
         if key not in self.written:
             raise _Stop(pk, _("The text “%(key)s” has no words yet. Write one language first.") % {"key": key})
@@ -301,6 +329,21 @@ class _Reader:
             raise _Stop(pk, _("Say what the points are for, in at most 120 letters; the customer reads it."))
         assert isinstance(points, int)
         return Points(pk, points, " ".join(reason.split()))
+
+    def voucher(self, pk: str, tree: Mapping[str, Any]) -> Voucher:
+        if not _is_whole(tree.get("series"), 1, 2**53):
+            raise _Stop(pk, _("Choose the vouchers that this step gives."))
+        series = VoucherSeries.objects.filter(pk=tree["series"]).first()
+        if series is None or (series.ends_on and series.ends_on < clock.today()):
+            raise _Stop(pk, _("Choose vouchers that have not ended."))
+        return Voucher(pk, series.pk)
+
+    def tag(self, pk: str, tree: Mapping[str, Any]) -> Tag:
+        tag = tree.get("tag")
+        try:
+            return Tag(pk, tagging.check(tag if isinstance(tag, str) else ""), tree.get("remove") is True)
+        except InvalidInput as problem:
+            raise _Stop(pk, problem.message) from None
 
     def split(self, pk: str, tree: Mapping[str, Any], depth: int, *, is_random: bool) -> Split:
         branches = tree.get("branches")

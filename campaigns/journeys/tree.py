@@ -66,6 +66,21 @@ class Points:
 
 
 @dataclass(frozen=True, slots=True)
+class Voucher:
+    """A code of the series with this id."""
+
+    id: str
+    series: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    id: str
+    tag: str
+    is_taken_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     id: str
 
@@ -90,7 +105,7 @@ class Split:
     is_random: bool = False
 
 
-Step = Message | Wait | Until | Points | Exit | Split
+Step = Message | Wait | Until | Points | Voucher | Tag | Exit | Split
 
 
 @dataclass(frozen=True)

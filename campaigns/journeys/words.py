@@ -9,12 +9,13 @@ from babel.dates import get_day_names
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
-from campaigns.models import Journey, Template
+from campaigns.models import Journey, JourneyRun, Template
 from customers import conditions, segments
 from customers.models import Segment
 from customers.sentences import say
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.templatetags.crm import num, stage_name
+from loyalty.models import Tier, VoucherSeries
 
 
 def trigger(tree: Any) -> str:
@@ -44,10 +45,17 @@ def trigger(tree: Any) -> str:
                 "high": 10 if high is None else high,
             }
         case "tier" if tree.get("tier"):
-            return _("Reaches the tier “%(name)s”") % {"name": tree["tier"]}
+            return _("Reaches the tier “%(name)s”") % {"name": _tier(tree["tier"])}
         case "points_expiring" if tree.get("days"):
             days = _n(tree["days"])
             return ngettext("Has points that expire in %(n)s day", "Has points that expire in %(n)s days", days) % {
+                "n": num(days)
+            }
+        case "birthday" if isinstance(tree.get("days"), int):
+            days = tree["days"]
+            if days == 0:
+                return _("Has their birthday")
+            return ngettext("Has their birthday in %(n)s day", "Has their birthday in %(n)s days", days) % {
                 "n": num(days)
             }
     return _("Nothing lets people in yet")
@@ -55,6 +63,15 @@ def trigger(tree: Any) -> str:
 
 def _segment(key: str) -> str:
     return Segment.objects.filter(key=key).values_list("name", flat=True).first() or key
+
+
+def _tier(key: str) -> str:
+    return Tier.objects.filter(key=key).values_list("name", flat=True).first() or key
+
+
+def _series(pk: Any) -> str:
+    known = isinstance(pk, int) and 0 < pk < 2**53
+    return (VoucherSeries.objects.filter(pk=pk).values_list("name", flat=True).first() if known else None) or "…"
 
 
 def length(days: int, hours: int) -> str:
@@ -94,6 +111,11 @@ def step(tree: Mapping[str, Any], texts: Mapping[str, str] | None = None) -> str
             points = _n(tree.get("points"))
             given = ngettext("Gives %(n)s point", "Gives %(n)s points", points) % {"n": num(points)}
             return f"{given}: {tree.get('reason', '')}"
+        case "voucher":
+            return _("Gives a voucher: “%(name)s”") % {"name": _series(tree.get("series"))}
+        case "tag":
+            named = {"tag": tree.get("tag") or "…"}
+            return (_("Takes off the tag “%(tag)s”") if tree.get("remove") else _("Puts on the tag “%(tag)s”")) % named
         case "exit":
             return _("Ends here")
     return str(tree.get("do", ""))
@@ -149,6 +171,11 @@ def again(journey: Journey) -> str:
     return _("A person enters once and never again.")
 
 
+def exits(journey: Journey) -> list[str]:
+    """When somebody leaves early, a sentence each."""
+    return [condition(tree) for tree in journey.exits]
+
+
 def goal(journey: Journey) -> str:
     """What counts as the goal, as a sentence; empty when there is none."""
     if not journey.goal:
@@ -169,6 +196,15 @@ def branch(tree: Mapping[str, Any], number: int) -> str:
     if tree.get("do") == "share":
         return _("%(n)s per cent") % {"n": num(_n(one.get("percent")))}
     return condition(one.get("when"))
+
+
+def left(journey: Journey, data: Mapping[str, Any]) -> str:
+    """How somebody left, and by which rule when one of the journey's rules held."""
+    state = str(dict(JourneyRun.State.choices).get(data.get("state", ""), ""))
+    rule = data.get("rule")
+    if isinstance(rule, int) and rule < len(journey.exits):
+        return f"{state}: {condition(journey.exits[rule])}"
+    return state
 
 
 def effect(found: Any) -> str:

@@ -38,6 +38,11 @@ class Campaign(models.Model):
     purpose = models.CharField(_("purpose"), max_length=12, choices=Purpose.choices, default=Purpose.MARKETING)
     channel = models.CharField(_("channel"), max_length=8, choices=Channel.choices, default=Channel.EMAIL)
     template = models.ForeignKey(Template, on_delete=models.PROTECT, related_name="campaigns")
+    journey = models.ForeignKey(
+        "campaigns.Journey", null=True, blank=True, editable=False, on_delete=models.PROTECT, related_name="campaigns",
+        help_text=_("Whose step it sends."),
+    )  # fmt: skip
+    step = models.CharField(_("step"), max_length=20, blank=True, editable=False)
     audience = models.JSONField(
         _("audience"), default=dict, blank=True, help_text=_("A condition over the facts; a win-back finds its own.")
     )
@@ -76,6 +81,16 @@ class Campaign(models.Model):
         ordering: ClassVar = ["-id"]
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(holdout_percent__lte=90), name="campaigns_holdout_leaves_somebody"),
+            models.CheckConstraint(
+                condition=Q(kind="journey", journey__isnull=False) & ~Q(step="")
+                | ~Q(kind="journey") & Q(journey__isnull=True, step=""),
+                name="campaigns_step_is_of_a_journey",
+            ),
+            models.UniqueConstraint(
+                fields=["journey", "step", "template"],
+                condition=Q(journey__isnull=False),
+                name="campaigns_step_says_a_text_once",
+            ),
             models.CheckConstraint(
                 condition=Q(cap_per_day__gte=1) & Q(cap_per_week__gte=1), name="campaigns_caps_allow_one"
             ),

@@ -210,7 +210,11 @@ class JourneyStep(models.Model):
         BRANCH = "branch", _("took a branch")
         POINTS = "points", _("points given")
         NO_POINTS = "no_points", _("points could not be given")
+        VOUCHER = "voucher", _("voucher given")
+        SOLD_OUT = "sold_out", _("no voucher was left")
+        TAGGED = "tagged", _("tag changed")
         MOVED = "moved", _("the step was removed, went on")
+        PLACED = "placed", _("moved by a person to")
         LEFT = "left", _("left")
 
     run = models.ForeignKey(JourneyRun, on_delete=models.PROTECT, related_name="steps", db_index=False)

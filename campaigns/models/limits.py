@@ -70,6 +70,13 @@ class SendingRules(models.Model):
         blank=True,
         help_text=_("A send to more people than this waits until somebody other than its author says yes."),
     )
+    cost_per_thousand_minor = models.PositiveIntegerField(
+        _("what 1,000 messages cost"),
+        default=0,
+        help_text=_(
+            "In hundredths (minor units) of the shop's currency. Counted as cost where we say what was caused."
+        ),
+    )
 
     class Meta:
         verbose_name = _("rules of sending")
@@ -81,6 +88,10 @@ class SendingRules(models.Model):
     @classmethod
     def current(cls) -> SendingRules:
         return cls.objects.order_by("pk").first() or cls()
+
+    def cost_of(self, messages: int) -> int:
+        """What so many messages cost, in minor units, rounded up."""
+        return -(-messages * self.cost_per_thousand_minor // 1000)
 
 
 class DeliveryEvent(models.Model):

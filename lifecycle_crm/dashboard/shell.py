@@ -44,7 +44,7 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
     (
         _("Act"),
         (
-            Entry(_("Journeys"), "sort", ("campaigns:journeys",), "j"),
+            Entry(_("Journeys"), "journey", ("campaigns:journeys",), "j"),
             Entry(_("Campaigns"), "send", ("campaigns:list",), "m"),
             Entry(_("Templates"), "mail", ("campaigns:templates",), "e"),
             Entry(_("Outbox"), "outbox", ("campaigns:outbox",), "o"),

@@ -26,3 +26,12 @@ def marketer(client: Any) -> Any:
     client.user = UserFactory(role="marketer", name="Maja")
     client.force_login(client.user)
     return client
+
+
+@pytest.fixture
+def text(db: None) -> str:
+    """The key of a text with words."""
+    from tests.campaigns.factories import VariantFactory
+
+    key: str = VariantFactory().template.key
+    return key

@@ -8,8 +8,9 @@ from typing import Any
 import factory
 
 from campaigns import planning
-from campaigns.models import Campaign, Run, Template, TemplateVariant
-from customers.models import Consent, Customer, CustomerFacts
+from campaigns.journeys import publishing
+from campaigns.models import Campaign, Journey, Run, Template, TemplateVariant
+from customers.models import Consent, Customer, CustomerFacts, Event, Order
 from lifecycle_crm.lib import clock
 from stages.models import Night, RuleSet, StageTransition
 
@@ -131,3 +132,35 @@ def went_dormant(customer: Customer, night: Night, *, is_quiet: bool = False) ->
         night=night,
         is_quiet=is_quiet,
     )
+
+
+# --- Journeys -------------------------------------------------------------------------------------------------------------
+
+
+def live_journey(steps: list[dict[str, Any]], trigger: dict[str, Any] | None = None, **settings: Any) -> Journey:
+    """A published journey without a holdout, live since a day; without a trigger it begins with the event "signup"."""
+    tree = {"trigger": trigger or {"on": "event", "event": "signup"}, "steps": steps}
+    made = publishing.create(name="Welcome", tree=tree, **{"holdout_percent": 0, **settings})
+    publishing.publish(journey=made)
+    Journey.objects.filter(pk=made.pk).update(live_since=clock.now() - timedelta(days=1))
+    made.refresh_from_db()
+    return made
+
+
+def happens(customer: Customer, name: str = "signup", at: datetime | None = None, **more: Any) -> Event:
+    """An event of a minute ago, not yet reacted to."""
+    return Event.objects.create(
+        customer=customer, name=name, occurred_at=at or clock.now() - timedelta(minutes=1), source="test",
+        source_id=str(Event.objects.count()), **more,
+    )  # fmt: skip
+
+
+def buys(customer: Customer, at: datetime | None = None, minor: int = 1000, **more: Any) -> Order:
+    """An order that the customer's facts know already."""
+    at = at or clock.now()
+    order = Order.objects.create(
+        customer=customer, source="test", source_id=str(Order.objects.count()), placed_at=at, currency="USD",
+        amount_minor=minor, base_minor=minor, **more,
+    )  # fmt: skip
+    CustomerFacts.objects.filter(pk=customer.pk).update(last_order_at=at, orders=1)
+    return order

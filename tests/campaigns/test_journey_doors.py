@@ -6,28 +6,17 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from django.urls import reverse
 
 from campaigns import outbox, texts
 from campaigns.journeys import engine, entering, publishing, trying, words
 from campaigns.models import Journey, JourneyRun, JourneyStep, JourneyVersion, Message, Run, Template
-from customers.models import Event
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Conflict, InvalidInput
 from tests.api.factories import caller
-from tests.campaigns.factories import NOON, VariantFactory, person
+from tests.campaigns.factories import NOON, VariantFactory, happens, person
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
-
-
-@pytest.fixture
-def text():
-    return VariantFactory().template.key
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 def tree(*steps, on=None):
@@ -47,9 +36,7 @@ def with_people(journey: Journey, *entered_days_ago: int) -> list[JourneyRun]:
     Journey.objects.filter(pk=journey.pk).update(live_since=NOON - timedelta(days=90))
     for ago in entered_days_ago:
         with time_machine.travel(NOON - timedelta(days=ago), tick=False):
-            told = Event.objects.create(
-                customer=person(), name="signup", occurred_at=clock.now(), source="t", source_id=f"{ago}"
-            )
+            told = happens(person(), at=clock.now())
             assert entering.for_events([told.pk]) == 1
             engine.advance_due()
     return list(JourneyRun.objects.order_by("id"))
@@ -157,6 +144,41 @@ def test_it_takes_one_person_out_with_a_reason(text):
         publishing.remove(run=run, actor=None, why="Again")
 
 
+def test_it_moves_one_person_to_another_step_and_gives_nothing_twice(text, marketer):
+    journey = published(send(text, "s1"), wait(9, "s2"), send(text, "s3"), wait(5, "s4"))
+    [run] = with_people(journey, 0)
+    for to, why, problem in (
+        ("s3", " ", "Say why"),
+        ("s9", "Asked", "Choose the step"),
+        ("", "Asked", "Choose the step"),
+    ):
+        with pytest.raises(InvalidInput, match=problem):
+            publishing.move(run=run, to=to, actor=None, why=why)
+    run.refresh_from_db()
+    assert (run.step, run.due_at) == ("s2", NOON + timedelta(days=9))
+    answer = marketer.post(
+        reverse("campaigns:journey-move", args=[journey.pk, run.pk]), {"to": "s3", "why": "Asked on the phone"}
+    )
+    assert answer.status_code == 302
+    assert engine.advance_due() == {"messages": 1, "running": 1}
+    moved = caller("campaigns:*").post(
+        f"/api/v1/journey-runs/{run.pk}/move/", {"to": "s1", "why": "Once more"}, format="json"
+    )
+    assert (moved.status_code, moved.json()["step"], moved.json()["since"]) == (200, "s1", None)
+    engine.advance_due()
+    trail = list(JourneyStep.objects.filter(run=run).order_by("id").values_list("step", "outcome"))
+    assert trail == [("s1", "message"), ("s2", "placed"), ("s3", "message"), ("s4", "placed"), ("s1", "repeated")]
+    assert Message.objects.count() == 2
+    page = marketer.get(reverse("campaigns:journey-way", args=[journey.pk, run.pk])).content.decode()
+    assert "moved by a person to: Sends “" in page
+    assert "(Asked on the phone)" in page
+    publishing.remove(run=run, actor=None, why="Asked")
+    with pytest.raises(Conflict, match="not inside any more"):
+        publishing.move(run=run, to="s3", actor=None, why="Asked")
+    assert caller("campaigns:read").post(f"/api/v1/journey-runs/{run.pk}/move/", {}).status_code == 403
+    assert JourneyStep.objects.filter(outcome="placed").count() == 2
+
+
 # --- Trying ---------------------------------------------------------------------------------------------------------------
 
 
@@ -205,13 +227,16 @@ def test_it_is_made_checked_published_paused_and_ended_over_rest(text):
     assert api.post(f"{at}publish/", {"note": "First"}, format="json").json()["number"] == 1
     Journey.objects.update(live_since=NOON - timedelta(days=1))
     anna = person()
-    told = Event.objects.create(customer=anna, name="signup", occurred_at=NOON, source="t", source_id="1")
+    told = happens(anna)
     entering.for_events([told.pk])
     engine.advance_due()
     [row] = api.get(f"/api/v1/journey-runs/?customer={anna.pk}").json()["results"]
     assert (row["state"], row["step"], row["due_at"]) == ("running", "s2", "2026-11-21T11:00:00Z")
     assert [one["outcome"] for one in api.get(f"/api/v1/journey-runs/{row['id']}/").json()["steps"]] == ["message"]
     numbers = api.get(f"{at}results/").json()
+    assert numbers.pop("caused")["sentence"] == (
+        "No clear change yet (n 1, and 0 held out; a comparison needs 100 of each)."
+    )
     assert numbers == {
         "entered": 1, "reached": 0, "held_out": 0, "held_out_reached": 0, "states": {"running": 1}, "steps": {"s1": 1},
     }  # fmt: skip

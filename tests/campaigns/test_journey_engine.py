@@ -3,63 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
-import time_machine
 from django.db import IntegrityError, transaction
 
 from campaigns import audit, outbox
-from campaigns.journeys import engine, entering, goals, plans, publishing
+from campaigns.journeys import engine, entering, goals, plans, publishing, reading
 from campaigns.models import Journey, JourneyRun, JourneyStep, Message
-from customers.models import CustomerFacts, DirtyCustomer, Event, Order, Segment, SegmentChange, SegmentDay
+from customers.models import CustomerFacts, DirtyCustomer, Segment, SegmentChange, SegmentDay
 from lifecycle_crm.lib import clock
-from loyalty import ledger
-from loyalty.models import Entry, Programme, TierChange
+from lifecycle_crm.lib.errors import InvalidInput
+from loyalty import ledger, vouchers
+from loyalty.models import Entry, Programme, TierChange, Voucher
 from stages.models import StageTransition
-from tests.campaigns.factories import NOON, VariantFactory, person, went_dormant
+from tests.campaigns.factories import NOON, buys, happens, live_journey, people, person, went_dormant
 from tests.campaigns.factories import night as a_night
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
-
-
-@pytest.fixture
-def text():
-    return VariantFactory().template.key
-
-
-def journey(steps: list[dict[str, Any]], trigger: dict[str, Any] | None = None, **settings: Any) -> Journey:
-    """A live journey without a holdout, started a moment ago."""
-    tree = {"trigger": trigger or {"on": "event", "event": "signup"}, "steps": steps}
-    made = publishing.create(name="Welcome", tree=tree, **{"holdout_percent": 0, **settings})
-    publishing.publish(journey=made)
-    Journey.objects.filter(pk=made.pk).update(live_since=clock.now() - timedelta(days=1))
-    made.refresh_from_db()
-    return made
-
-
-def happens(customer, name: str = "signup", at=None, **more: Any) -> Event:
-    return Event.objects.create(
-        customer=customer, name=name, occurred_at=at or clock.now() - timedelta(minutes=1), source="test",
-        source_id=str(Event.objects.count()), **more,
-    )  # fmt: skip
-
-
-def buys(customer, at=None, **more: Any) -> Order:
-    at = at or clock.now()
-    order = Order.objects.create(
-        customer=customer, source="test", source_id=str(Order.objects.count()), placed_at=at, currency="USD",
-        amount_minor=1000, base_minor=1000, **more,
-    )  # fmt: skip
-    CustomerFacts.objects.filter(pk=customer.pk).update(last_order_at=at, orders=1)
-    return order
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 def trail(customer) -> list[str]:
@@ -73,7 +34,7 @@ def stands(customer) -> tuple[str, str]:
 
 def test_it_sends_waits_and_sends_again(text, noon):
     anna = person()
-    journey([
+    live_journey([
         {"id": "s1", "do": "message", "template": text},
         {"id": "s2", "do": "wait", "days": 3},
         {"id": "s3", "do": "message", "template": text},
@@ -94,7 +55,7 @@ def test_it_sends_waits_and_sends_again(text, noon):
 
 def test_it_lets_in_once_per_cause_and_never_again_unless_it_says_so(text, noon):
     anna = person()
-    journey([{"id": "s1", "do": "message", "template": text}])
+    live_journey([{"id": "s1", "do": "message", "template": text}])
     first = happens(anna)
     assert [entering.for_events([first.pk]), entering.for_events([first.pk])] == [1, 0]
     engine.advance_due()
@@ -104,7 +65,7 @@ def test_it_lets_in_once_per_cause_and_never_again_unless_it_says_so(text, noon)
 
 def test_it_lets_in_again_after_the_days_and_sends_again(text, noon):
     anna = person()
-    journey([{"id": "s1", "do": "message", "template": text}], again="after", again_days=10)
+    live_journey([{"id": "s1", "do": "message", "template": text}], again="after", again_days=10)
     entering.for_events([happens(anna).pk])
     engine.advance_due()
     outbox.send_due()
@@ -120,7 +81,7 @@ def test_it_lets_in_again_after_the_days_and_sends_again(text, noon):
 
 def test_it_runs_once_per_order_side_by_side(text):
     anna = person()
-    journey(
+    live_journey(
         [{"id": "s1", "do": "wait", "days": 2}, {"id": "s2", "do": "message", "template": text}],
         {"on": "order"}, again="always",
     )  # fmt: skip
@@ -134,7 +95,7 @@ def test_it_runs_once_per_order_side_by_side(text):
 
 def test_it_takes_only_the_first_order_for_a_first_order(text):
     anna, bo = person(), person()
-    journey([{"id": "s1", "do": "message", "template": text}], {"on": "first_order"})
+    live_journey([{"id": "s1", "do": "message", "template": text}], {"on": "first_order"})
     old = buys(anna, clock.now() - timedelta(days=40))
     new, first = buys(anna), buys(bo)
     assert entering.for_orders([old.pk, new.pk, first.pk]) == 1
@@ -143,7 +104,7 @@ def test_it_takes_only_the_first_order_for_a_first_order(text):
 
 def test_the_database_lets_nobody_be_inside_twice(text):
     anna = person()
-    made = journey([{"id": "s1", "do": "wait", "days": 2}], again="always")
+    made = live_journey([{"id": "s1", "do": "wait", "days": 2}], again="always")
     entering.for_events([happens(anna).pk])
     run = JourneyRun.objects.get()
     run.pk, run.key, run.number = None, "event:999", 2
@@ -155,7 +116,7 @@ def test_the_database_lets_nobody_be_inside_twice(text):
 
 def test_it_leaves_history_quiet_and_drops_what_is_too_old(text):
     anna, bo, cleo = person(), person(), person()
-    made = journey([{"id": "s1", "do": "message", "template": text}])
+    made = live_journey([{"id": "s1", "do": "message", "template": text}])
     Journey.objects.update(live_since=clock.now() - timedelta(days=30))
     told = [
         happens(anna, is_history=True),
@@ -169,7 +130,7 @@ def test_it_leaves_history_quiet_and_drops_what_is_too_old(text):
 
 def test_it_starts_at_a_move_and_not_at_a_quiet_one(text):
     anna, bo = person(), person()
-    journey([{"id": "s1", "do": "message", "template": text}], {"on": "stage_entered", "stage": "dormant"})
+    live_journey([{"id": "s1", "do": "message", "template": text}], {"on": "stage_entered", "stage": "dormant"})
     night = a_night(NOON - timedelta(hours=12))
     went_dormant(anna, night)
     went_dormant(bo, night, is_quiet=True)
@@ -182,7 +143,7 @@ def test_it_starts_at_a_move_and_not_at_a_quiet_one(text):
 
 def test_it_starts_at_who_left_a_stage_and_at_a_move_by_hand_of_yesterday(text, django_user_model):
     anna = person()
-    journey([{"id": "s1", "do": "message", "template": text}], {"on": "stage_left", "stage": "retain"})
+    live_journey([{"id": "s1", "do": "message", "template": text}], {"on": "stage_left", "stage": "retain"})
     night = a_night(NOON - timedelta(hours=12))
     StageTransition.objects.create(
         customer=anna, from_stage="retain", to_stage="advocate", kind="person", occurred_at=NOON - timedelta(hours=20),
@@ -203,7 +164,7 @@ def test_it_starts_at_who_entered_a_segment_but_not_at_its_first_count(text):
         SegmentDay.objects.create(
             segment=of, business_date=day, version=1, members=1, entered=1, left=0, is_first=of == new
         )
-        journey([{"id": "s1", "do": "message", "template": text}], {"on": "segment_entered", "segment": of.key})
+        live_journey([{"id": "s1", "do": "message", "template": text}], {"on": "segment_entered", "segment": of.key})
     seen = {"night_id": night.pk, "business_date": day, "as_of": night.as_of, "low": 0, "high": 2**62}
     assert entering.for_night(**seen) == {"journeys_entered": 1}
     assert JourneyRun.objects.get().customer_id == anna.pk
@@ -211,7 +172,7 @@ def test_it_starts_at_who_entered_a_segment_but_not_at_its_first_count(text):
 
 def test_it_drops_a_night_that_comes_too_late_and_counts_it(text):
     anna = person()
-    made = journey([{"id": "s1", "do": "message", "template": text}], {"on": "stage_entered", "stage": "dormant"})
+    made = live_journey([{"id": "s1", "do": "message", "template": text}], {"on": "stage_entered", "stage": "dormant"})
     night = a_night(NOON - timedelta(hours=49), days_before=1)
     went_dormant(anna, night)
     seen = {"night_id": night.pk, "business_date": night.business_date, "as_of": night.as_of, "low": 0, "high": 2**62}
@@ -222,7 +183,7 @@ def test_it_drops_a_night_that_comes_too_late_and_counts_it(text):
 
 def test_it_stops_before_a_night_that_would_let_in_far_too_many(text):
     everybody = [person() for _ in range(51)]
-    made = journey([{"id": "s1", "do": "message", "template": text}], {"on": "stage_entered", "stage": "dormant"})
+    made = live_journey([{"id": "s1", "do": "message", "template": text}], {"on": "stage_entered", "stage": "dormant"})
     night = a_night(NOON - timedelta(hours=12))
     for one in everybody:
         went_dormant(one, night)
@@ -234,7 +195,7 @@ def test_it_stops_before_a_night_that_would_let_in_far_too_many(text):
 
 def test_it_holds_out_the_same_people_as_the_bucket_says(text):
     everybody = [person() for _ in range(40)]
-    made = journey([{"id": "s1", "do": "message", "template": text}], holdout_percent=50)
+    made = live_journey([{"id": "s1", "do": "message", "template": text}], holdout_percent=50)
     assert entering.for_events([happens(one).pk for one in everybody]) == 40
     out = set(JourneyRun.objects.filter(state="held_out").values_list("customer_id", flat=True))
     assert out == {one.pk for one in everybody if entering.holdout(made, one.pk)}
@@ -246,7 +207,7 @@ def test_it_holds_out_the_same_people_as_the_bucket_says(text):
 
 def test_it_branches_by_condition_and_the_ways_meet_again(text):
     anna, bo = person(facts={"points": 500}), person()
-    journey([
+    live_journey([
         {"id": "s1", "do": "split", "branches": [
             {"when": {"fact": "points", "op": "gte", "value": 100}, "steps": [{"id": "s2", "do": "message", "template": text}]},
         ], "else": []},
@@ -265,7 +226,7 @@ def test_it_branches_by_condition_and_the_ways_meet_again(text):
 
 def test_it_waits_for_an_order_and_is_woken_by_it(text, noon):
     anna, bo = person(), person()
-    journey([
+    live_journey([
         {"id": "s1", "do": "until", "order": True, "at_most": {"days": 7}},
         {"id": "s2", "do": "message", "template": text},
     ])  # fmt: skip
@@ -284,7 +245,7 @@ def test_it_waits_for_an_order_and_is_woken_by_it(text, noon):
 
 def test_it_decides_on_no_facts_that_are_behind(text, noon):
     anna = person()
-    journey([{"id": "s1", "do": "message", "template": text}])
+    live_journey([{"id": "s1", "do": "message", "template": text}])
     entering.for_events([happens(anna).pk])
     row = DirtyCustomer.objects.create(customer_id=anna.pk, occurred_at=clock.now() - timedelta(minutes=1))
     assert engine.advance_due() == {"behind": 1}
@@ -296,7 +257,7 @@ def test_it_decides_on_no_facts_that_are_behind(text, noon):
 def test_it_leaves_early_by_rule_and_calls_off_what_waits(text, noon):
     anna = person()
     rule = {"fact": "open_cases", "op": "gte", "value": 1}
-    journey([
+    live_journey([
         {"id": "s1", "do": "message", "template": text},
         {"id": "s2", "do": "wait", "days": 1},
         {"id": "s3", "do": "message", "template": text},
@@ -314,7 +275,7 @@ def test_it_leaves_early_by_rule_and_calls_off_what_waits(text, noon):
 
 def test_it_notes_the_goal_of_those_inside_and_held_out_and_lets_go(text, noon):
     people = [person() for _ in range(12)]
-    journey(
+    live_journey(
         [{"id": "s1", "do": "message", "template": text}, {"id": "s2", "do": "wait", "days": 9}],
         goal={"order": True}, goal_days=30, holdout_percent=50,
     )  # fmt: skip
@@ -333,7 +294,7 @@ def test_it_notes_the_goal_of_those_inside_and_held_out_and_lets_go(text, noon):
 
 def test_a_goal_after_its_days_is_none(text, noon):
     anna = person()
-    journey([{"id": "s1", "do": "wait", "days": 20}], goal={"event": "review"}, goal_days=5)
+    live_journey([{"id": "s1", "do": "wait", "days": 20}], goal={"event": "review"}, goal_days=5)
     entering.for_events([happens(anna).pk])
     happens(anna, "review", at=clock.now() + timedelta(days=5, seconds=5))
     noon.shift(timedelta(days=6))
@@ -342,7 +303,7 @@ def test_a_goal_after_its_days_is_none(text, noon):
 
 def test_it_sets_aside_who_breaks_a_step_and_moves_the_others(text, noon, monkeypatch):
     anna, bo = person(), person()
-    journey([{"id": "s1", "do": "message", "template": text}])
+    live_journey([{"id": "s1", "do": "message", "template": text}])
     entering.for_events([happens(anna).pk, happens(bo).pk])
     real = engine.advance
 
@@ -370,7 +331,7 @@ def _points():
 
 def test_it_pauses_with_its_messages_and_goes_on(text, noon):
     anna, bo = person(), person()
-    made = journey([{"id": "s1", "do": "message", "template": text}, {"id": "s2", "do": "wait", "days": 1}])
+    made = live_journey([{"id": "s1", "do": "message", "template": text}, {"id": "s2", "do": "wait", "days": 1}])
     entering.for_events([happens(anna).pk])
     engine.advance_due()
     publishing.pause(journey=made)
@@ -386,7 +347,7 @@ def test_it_pauses_with_its_messages_and_goes_on(text, noon):
 
 def test_it_ends_and_takes_everybody_out(text):
     anna = person()
-    made = journey([{"id": "s1", "do": "message", "template": text}, {"id": "s2", "do": "wait", "days": 1}])
+    made = live_journey([{"id": "s1", "do": "message", "template": text}, {"id": "s2", "do": "wait", "days": 1}])
     entering.for_events([happens(anna).pk])
     engine.advance_due()
     assert publishing.end(journey=made) == 1
@@ -398,7 +359,7 @@ def test_it_ends_and_takes_everybody_out(text):
 
 def test_it_undoes_a_night_for_those_who_got_nothing_yet(text):
     anna, bo = person(), person()
-    made = journey(
+    made = live_journey(
         [{"id": "s1", "do": "message", "template": text}, {"id": "s2", "do": "wait", "days": 1}],
         {"on": "stage_entered", "stage": "dormant"},
     )
@@ -437,7 +398,7 @@ def test_it_starts_at_a_tier_that_was_reached_and_not_at_one_that_was_lost(text)
         )
         for who, kind, was in ((anna, "up", "silver"), (bo, "down", "black"))
     ]
-    journey([{"id": "s1", "do": "message", "template": text}], {"on": "tier", "tier": "gold"})
+    live_journey([{"id": "s1", "do": "message", "template": text}], {"on": "tier", "tier": "gold"})
     assert entering.for_tiers([one.pk for one in rows]) == 1
     assert JourneyRun.objects.get().customer_id == anna.pk
 
@@ -451,7 +412,9 @@ def test_it_starts_some_days_before_points_expire_once_and_gives_points_once(tex
             customer=who, points=50, key=f"gift:{who.pk}", programme=programme,
             expires_at=clock.day_end(night.business_date + timedelta(days=days + 1)),
         )  # fmt: skip
-    journey([{"id": "s1", "do": "points", "points": 20, "reason": "Use them"}], {"on": "points_expiring", "days": 7})
+    live_journey(
+        [{"id": "s1", "do": "points", "points": 20, "reason": "Use them"}], {"on": "points_expiring", "days": 7}
+    )
     seen = {"night_id": night.pk, "business_date": night.business_date, "as_of": night.as_of, "low": 0, "high": 2**62}
     assert entering.for_night(**seen) == {"journeys_entered": 1}
     assert entering.for_night(**seen) == {}
@@ -462,3 +425,95 @@ def test_it_starts_some_days_before_points_expire_once_and_gives_points_once(tex
     assert list(Entry.objects.filter(source_type="journey").values_list("points", "key")) == [
         (20, f"journey:{run.pk}:s1")
     ]
+
+
+# --- Birthdays ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "days, night_of, born, enters",
+    [
+        (0, date(2026, 11, 19), date(1980, 11, 20), True),
+        (0, date(2026, 11, 19), date(1980, 11, 19), False),
+        (7, date(2026, 11, 19), date(1980, 11, 27), True),
+        (0, date(2026, 2, 27), date(1980, 2, 29), True),
+        (0, date(2028, 2, 27), date(1980, 2, 29), False),
+        (0, date(2028, 2, 28), date(1980, 2, 29), True),
+        (0, date(2026, 12, 31), date(1980, 1, 1), True),
+    ],
+)
+def test_it_starts_on_a_birthday_or_some_days_before(text, noon, days, night_of, born, enters):
+    as_of = datetime.combine(night_of + timedelta(days=1), time(1), tzinfo=UTC)
+    noon.move_to(as_of)
+    anna = person(birth_date=born)
+    person()
+    live_journey([{"id": "s1", "do": "message", "template": text}], {"on": "birthday", "days": days}, again="after")
+    night = {"night_id": 1, "business_date": night_of, "as_of": as_of, "low": 0, "high": 2**62}
+    assert entering.for_night(**night) == ({"journeys_entered": 1} if enters else {})
+    assert entering.for_night(**night) == {}
+    assert list(JourneyRun.objects.values_list("customer_id", flat=True)) == ([anna.pk] if enters else [])
+
+
+def test_it_says_so_when_more_people_than_can_be_have_their_birthday_on_one_day(noon):
+    people(60, birth_date=date(1970, 1, 1))
+    noon.move_to(datetime(2027, 1, 1, 1, tzinfo=UTC))
+    made = live_journey([{"id": "s1", "do": "wait", "days": 1}], {"on": "birthday", "days": 0})
+    night = {"night_id": 1, "business_date": date(2026, 12, 31), "as_of": clock.now(), "low": 0, "high": 2**62}
+    assert entering.for_night(**night) == {"journeys_stopped": 1}
+    made.refresh_from_db()
+    assert (made.state, made.guard, JourneyRun.objects.count()) == ("paused", {"people": 60, "customers": 60}, 0)
+
+
+# --- Vouchers and tags ----------------------------------------------------------------------------------------------------
+
+
+def test_it_gives_a_voucher_once_and_says_when_none_was_left(noon):
+    three = [person(), person(), person()]
+    endless = vouchers.create(name="Spring", worth="percent", percent=10, valid_days=30)
+    stock = vouchers.create(name="Few", worth="amount", amount_minor=500, is_endless=False)
+    vouchers.generate(series=stock, count=2)
+    made = live_journey([
+        {"id": "s1", "do": "voucher", "series": endless.pk}, {"id": "s2", "do": "voucher", "series": stock.pk},
+    ])  # fmt: skip
+    entering.for_events([happens(one).pk for one in three])
+    assert engine.advance_due() == {"vouchers": 5, "done": 3}
+    outcomes = Counter(JourneyStep.objects.values_list("step", "outcome"))
+    assert outcomes == {("s1", "voucher"): 3, ("s2", "voucher"): 2, ("s2", "sold_out"): 1, ("", "left"): 3}
+    given = Voucher.objects.filter(series=endless)
+    assert sorted(given.values_list("customer_id", "state")) == [(one.pk, "issued") for one in three]
+    assert {one.expires_at for one in given} == {vouchers.expiry(endless, NOON)}
+    run = JourneyRun.objects.filter(journey=made).first()
+    wanted = [(run.customer_id, f"journey:{run.pk}:s1")]
+    assert vouchers.issue_many(series=endless, wanted=wanted, at=NOON) == {wanted[0][1]}
+    assert Voucher.objects.filter(series=endless).count() == 3
+    assert audit.problems() == []
+
+
+def test_it_gives_no_voucher_of_a_series_that_ended_meanwhile(noon):
+    series = vouchers.create(name="Spring", worth="percent", percent=10, ends_on=NOON.date())
+    live_journey([{"id": "s1", "do": "wait", "days": 2}, {"id": "s2", "do": "voucher", "series": series.pk}])
+    anna = person()
+    entering.for_events([happens(anna).pk])
+    engine.advance_due()
+    noon.shift(timedelta(days=2))
+    with pytest.raises(InvalidInput, match="Choose vouchers that have not ended"):
+        reading.plan_of(Journey.objects.get().draft)
+    assert engine.advance_due() == {}
+    made = Journey.objects.get()
+    assert (made.state, made.guard) == ("paused", {"problem": "Choose vouchers that have not ended."})
+    assert not Voucher.objects.exists()
+
+
+def test_it_puts_tags_on_and_takes_them_off_and_the_last_word_holds():
+    anna, bo = person(tags=["old", "kept"]), person(tags=["new"])
+    live_journey([
+        {"id": "s1", "do": "tag", "tag": "new"}, {"id": "s2", "do": "tag", "tag": "old", "remove": True},
+        {"id": "s3", "do": "tag", "tag": "brief"}, {"id": "s4", "do": "tag", "tag": "brief", "remove": True},
+    ])  # fmt: skip
+    entering.for_events([happens(anna).pk, happens(bo).pk])
+    assert engine.advance_due() == {"done": 2}
+    anna.refresh_from_db()
+    bo.refresh_from_db()
+    assert (anna.tags, bo.tags) == (["kept", "new"], ["new"])
+    assert set(DirtyCustomer.objects.values_list("customer_id", flat=True)) == {anna.pk}
+    assert trail(anna) == ["s1:tagged", "s2:tagged", "s3:tagged", "s4:tagged", ":left"]

@@ -5,30 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-import time_machine
 from django.urls import reverse
 
 from campaigns.journeys import editing, engine, entering, publishing, reading
 from campaigns.models import Journey, JourneyRun
 from customers import segments
-from customers.models import Event
 from lifecycle_crm.lib import clock
-from tests.campaigns.factories import NOON, VariantFactory, person
+from loyalty import tiers, vouchers
+from loyalty.models import Programme
+from tests.campaigns.factories import NOON, VariantFactory, happens, person
 from tests.factories import UserFactory
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def noon():
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
-
-
-@pytest.fixture
-def marketer(client):
-    client.force_login(UserFactory(role="marketer"))
-    return client
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 def at(name: str, journey: Journey, *more) -> str:
@@ -75,7 +63,7 @@ def test_a_marketer_builds_publishes_and_reads_a_journey_without_javascript(mark
     Journey.objects.update(live_since=NOON - timedelta(days=1))
     anna = person(name="Anna Berg")
     Journey.objects.update(holdout_percent=0)
-    told = Event.objects.create(customer=anna, name="signup", occurred_at=NOON, source="t", source_id="1")
+    told = happens(anna)
     entering.for_events([told.pk])
     engine.advance_due()
     page = marketer.get(at("journey-people", journey)).content.decode()
@@ -119,13 +107,17 @@ def test_a_new_step_never_takes_the_id_of_one_that_was_published():
 def test_it_fills_in_every_kind_of_step(marketer):
     segments.create(name="Big", key="big", condition={"all": []})
     journey = publishing.create(name="Spring")
-    for kind in ("points", "share", "split", "until"):
+    series = vouchers.create(name="Spring", worth="percent", percent=10)
+    for kind in ("points", "share", "split", "until", "voucher", "tag", "tag"):
         press(marketer, journey, "add:start", kind=kind)
     given = {
         "s4": {"what": "event", "event": "visit", "days": 9},
         "s3": {"name-0": "The big ones", "segment-0": "big"},
         "s2": {"percent-0": 30},
         "s1": {"points": 70, "reason": "Thanks"},
+        "s5": {"series": series.pk},
+        "s6": {"tag": "came back", "remove": ""},
+        "s7": {"tag": "quiet", "remove": "1"},
     }
     for step, values in given.items():
         journey.refresh_from_db()
@@ -134,13 +126,57 @@ def test_it_fills_in_every_kind_of_step(marketer):
         assert answer.status_code == 302
     journey.refresh_from_db()
     assert journey.draft["steps"] == [
+        {"id": "s7", "do": "tag", "tag": "quiet", "remove": True},
+        {"id": "s6", "do": "tag", "tag": "came back"},
+        {"id": "s5", "do": "voucher", "series": series.pk},
         {"id": "s4", "do": "until", "event": "visit", "at_most": {"days": 9}},
         {"id": "s3", "do": "split", "branches": [{"when": {"segment": "big"}, "steps": [], "name": "The big ones"}], "else": []},
         {"id": "s2", "do": "share", "branches": [{"percent": 30, "steps": []}], "else": []},
         {"id": "s1", "do": "points", "points": 70, "reason": "Thanks"},
     ]  # fmt: skip
+    page = marketer.get(at("journey", journey)).content.decode()
+    for said in ("Takes off the tag “quiet”", "Puts on the tag “came back”", "Gives a voucher: “Spring”"):
+        assert said in page
     answer = marketer.post(at("journey-step", journey, "s3"), {"when-0": "{no", "edits": journey.edits})
     assert (answer.status_code, "This is no JSON." in answer.content.decode()) == (422, True)
+
+
+def test_a_wait_keeps_its_hours_and_has_to_end(marketer):
+    journey = publishing.create(
+        name="Spring",
+        tree={"steps": [{"id": "s1", "do": "until", "order": True, "at_most": {"days": 2, "hours": 5}}]},
+    )
+    page = marketer.get(at("journey-step", journey, "s1")).content.decode()
+    assert 'name="hours" value="5"' in page
+    marketer.post(at("journey-step", journey, "s1"), {"what": "order", "hours": 36, "edits": 0})
+    journey.refresh_from_db()
+    assert journey.draft["steps"] == [{"id": "s1", "do": "until", "order": True, "at_most": {"hours": 36}}]
+    answer = marketer.post(at("journey-step", journey, "s1"), {"what": "order", "edits": 1})
+    assert (answer.status_code, "This wait has no end." in answer.content.decode()) == (422, True)
+    journey.refresh_from_db()
+    assert journey.edits == 1
+
+
+def test_the_tier_that_lets_people_in_is_chosen_from_those_of_the_shop(marketer):
+    programme = Programme.objects.create(name="Points", is_active=True)
+    tiers.set_ladder(programme=programme, steps=[tiers.Step("Silver", 100), tiers.Step("Gold", 500)])
+    journey = publishing.create(name="Spring")
+    page = marketer.get(at("journey-trigger", journey)).content.decode()
+    assert page.index('<option value="silver">Silver</option>') < page.index('<option value="gold">Gold</option>')
+    answer = marketer.post(at("journey-trigger", journey), {"on": "tier", "tier": "bronze", "edits": 0})
+    assert answer.status_code == 422
+    marketer.post(at("journey-trigger", journey), {"on": "tier", "tier": "gold", "edits": 0})
+    journey.refresh_from_db()
+    assert journey.draft["trigger"] == {"on": "tier", "tier": "gold"}
+    assert "Reaches the tier “Gold”" in marketer.get(at("journey", journey)).content.decode()
+
+
+def test_a_birthday_may_let_people_in_on_the_day(marketer):
+    journey = publishing.create(name="Spring")
+    marketer.post(at("journey-trigger", journey), {"on": "birthday", "days": 0, "edits": 0})
+    journey.refresh_from_db()
+    assert journey.draft["trigger"] == {"on": "birthday", "days": 0}
+    assert "Has their birthday" in marketer.get(at("journey", journey)).content.decode()
 
 
 def test_it_says_what_publishing_does_to_people_inside_and_takes_a_version_back(marketer):
@@ -150,7 +186,7 @@ def test_it_says_what_publishing_does_to_people_inside_and_takes_a_version_back(
     )  # fmt: skip
     publishing.publish(journey=journey)
     Journey.objects.update(live_since=NOON - timedelta(days=9))
-    told = Event.objects.create(customer=person(), name="signup", occurred_at=clock.now(), source="t", source_id="1")
+    told = happens(person(), at=clock.now())
     entering.for_events([told.pk])
     engine.advance_due()
     marketer.post(at("journey-step", journey, "s1"), {"days": 5, "edits": 0})
@@ -210,15 +246,10 @@ def test_it_tries_with_a_customer_and_shows_the_way(marketer):
     assert "Hello Anna" in page
     assert "Would be sent" in page
     assert "Not met" in page
+    publishing.set_up(journey=journey, exits=[{"fact": "stage", "op": "ne", "value": "dormant"}])
+    page = marketer.get(at("journey-try", journey), {"who": f"#{anna.pk}"}).content.decode()
+    assert "left: Left early: stage: not Dormant" in page
     assert "There is no customer" in marketer.get(at("journey-try", journey), {"who": "#999999"}).content.decode()
-
-
-def test_a_start_makes_a_draft_that_only_lacks_its_texts(marketer):
-    for key in ("welcome", "winback", "rescue"):
-        assert marketer.get(f"{reverse('campaigns:journey-new')}?from={key}").status_code == 200
-        marketer.post(f"{reverse('campaigns:journey-new')}?from={key}", {"name": key})
-        problems = publishing.problems(Journey.objects.get(name=key))
-        assert {one.sentence for one in problems} == {"Choose the text of this message."}
 
 
 def test_a_viewer_reads_without_names_and_changes_nothing(client):

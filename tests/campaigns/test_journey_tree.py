@@ -248,7 +248,10 @@ def test_it_reads_all_kinds_of_steps():
 @pytest.mark.parametrize(
     "step, sentence",
     [
-        ({"do": "jump"}, "Unknown kind of step. Use one of: message, wait, until, split, share, points, exit."),
+        (
+            {"do": "jump"},
+            "Unknown kind of step. Use one of: message, wait, until, split, share, points, voucher, tag, exit.",
+        ),
         ({"do": "wait"}, "This wait has no length. Say how many days or hours."),
         ({"do": "wait", "days": 400}, "A wait is a whole number of days (up to 365) or hours."),
         (
@@ -271,6 +274,9 @@ def test_it_reads_all_kinds_of_steps():
             "The branches add up to 110 per cent. Make it at most 100.",
         ),
         ({"do": "points", "points": 0, "reason": "x"}, "Points are a whole number from 1 to 1,000,000."),
+        ({"do": "voucher"}, "Choose the vouchers that this step gives."),
+        ({"do": "voucher", "series": 999}, "Choose vouchers that have not ended."),
+        ({"do": "tag", "tag": " "}, "A tag has 1 to 100 letters."),
         ({"do": "exit", "when": 1}, "This step does not know when."),
     ],
 )

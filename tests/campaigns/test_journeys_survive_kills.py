@@ -13,11 +13,11 @@ from datetime import timedelta
 import pytest
 
 from campaigns import audit
-from campaigns.journeys import entering, publishing
-from campaigns.models import Journey, JourneyRun, JourneyStep, Message
+from campaigns.journeys import entering
+from campaigns.models import JourneyRun, JourneyStep, Message
 from customers.models import Event
 from lifecycle_crm.lib import clock
-from tests.campaigns.factories import VariantFactory, people
+from tests.campaigns.factories import VariantFactory, live_journey, people
 from tests.fixtures import ROOT, wait_until
 
 pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
@@ -52,20 +52,11 @@ def kill(process: subprocess.Popen) -> None:
 def crowd() -> None:
     """So many people at the beginning of message, wait of no time, message."""
     text = VariantFactory().template.key
-    made = publishing.create(
-        name="Welcome",
-        holdout_percent=0,
-        tree={
-            "trigger": {"on": "event", "event": "signup"},
-            "steps": [
-                {"id": "s1", "do": "message", "template": text},
-                {"id": "s2", "do": "wait", "hours": 1},
-                {"id": "s3", "do": "message", "template": text},
-            ],
-        },
-    )
-    publishing.publish(journey=made)
-    Journey.objects.update(live_since=clock.now() - timedelta(days=1))
+    live_journey([
+        {"id": "s1", "do": "message", "template": text},
+        {"id": "s2", "do": "wait", "hours": 1},
+        {"id": "s3", "do": "message", "template": text},
+    ])  # fmt: skip
     at = clock.now() - timedelta(minutes=1)
     told = Event.objects.bulk_create(
         Event(customer=one, name="signup", occurred_at=at, source="test", source_id=str(one.pk)) for one in people(SIZE)

@@ -179,7 +179,7 @@ TABLES: dict[str, tuple[type[models.Model], str]] = {
     ),
     "late days": (LateDay, "business_date"),
     # The outbox.
-    "campaigns": (Campaign, "key name kind purpose channel holdout_percent state alarm"),
+    "campaigns": (Campaign, "key name kind journey__key step purpose channel holdout_percent state alarm"),
     "runs": (Run, "campaign__name key state as_of audience variants guard confirmed_by__email"),
     "messages": (
         Message,

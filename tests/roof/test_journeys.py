@@ -6,15 +6,17 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
-from campaigns.journeys import engine, publishing
+from campaigns.journeys import engine
 from campaigns.models import Journey, JourneyRun, Message
 from customers import facts
 from customers.models import Event, Order
 from lifecycle_crm import celery, night, reactions, verify
 from lifecycle_crm.lib import clock
 from stages import presets
-from tests.campaigns.factories import NOON, VariantFactory, person
+from tests.campaigns.factories import NOON, VariantFactory, happens, live_journey, person
 
 pytestmark = pytest.mark.django_db
 
@@ -26,12 +28,8 @@ def noon():
 
 
 def journey(trigger, steps=None, **settings) -> Journey:
-    text = VariantFactory().template.key
-    tree = {"trigger": trigger, "steps": steps or [{"id": "s1", "do": "message", "template": text}]}
-    made = publishing.create(name="Journey", tree=tree, **{"holdout_percent": 0, **settings})
-    publishing.publish(journey=made)
-    Journey.objects.filter(pk=made.pk).update(live_since=clock.now() - timedelta(days=1))
-    return made
+    message = {"id": "s1", "do": "message", "template": VariantFactory().template.key}
+    return live_journey(steps or [message], trigger, **settings)
 
 
 def buys(customer, at) -> Order:
@@ -61,6 +59,20 @@ def test_an_order_starts_one_and_a_new_stage_another_and_the_facts_are_there_bef
     assert JourneyRun.objects.get(key__startswith="order:").step == "s2"
     assert Message.objects.count() == 1
     assert dict(verify.problems())["every recipient is accounted for"] == []
+
+
+def test_a_drain_reads_the_tree_of_a_journey_once():
+    anna = person()
+    journey({"on": "event", "event": "signup"})
+    journey({"on": "order"})
+    for number in range(3):
+        buys(anna, clock.now() - timedelta(minutes=number + 1))
+        happens(anna)
+    with CaptureQueriesContext(connection) as seen:
+        assert reactions.drain(as_of=clock.whole_now()) == {"order": 3, "event": 3}
+    trees = [one["sql"] for one in seen.captured_queries if 'FROM "campaigns_journeyversion"' in one["sql"]]
+    assert len(trees) == 2
+    assert JourneyRun.objects.count() == 2
 
 
 def test_an_event_that_only_a_journey_knows_is_drained_and_ends_a_wait():

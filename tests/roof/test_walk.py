@@ -60,9 +60,11 @@ ACTIONS = {
     "campaigns:lift",
     "campaigns:switch",
     "campaigns:run-act",
+    "campaigns:playbook-install",
     "campaigns:journey-edit",
     "campaigns:journey-publish",
     "campaigns:journey-take-up",
+    "campaigns:journey-move",
     "campaigns:journey-remove",
     "campaigns:journey-switch",
     "feedback:link-create",
@@ -253,7 +255,7 @@ def _journey(person: Customer) -> dict[str, dict[str, Any]]:
     tree["steps"][2]["points"] = 0
     publishing.save(journey=made, tree=tree)
     of = {"pk": made.pk}
-    tabs = ("", "-trigger", "-people", "-results", "-versions", "-settings", "-try")
+    tabs = ("", "-trigger", "-map", "-people", "-results", "-versions", "-settings", "-try")
     return {
         **{f"campaigns:journey{tab}": of for tab in tabs},
         "campaigns:journey-step": {**of, "step": "s2"},
