@@ -14,11 +14,11 @@ from math import ceil, floor, sqrt
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from lifecycle_crm.lib.intervals import Z, newcombe
 from lifecycle_crm.templatetags.crm import money_round, num
 
 ENOUGH = 100
 """People per group before a comparison is shown."""
-Z = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def compare(treated: Group, held_out: Group) -> Uplift:
         return Uplift(treated, held_out)
     n = treated.people
     gap = treated.reached / n - held_out.reached / held_out.people
-    least, most = newcombe(treated, held_out)
+    least, most = newcombe(treated.reached, n, held_out.reached, held_out.people)
     money = treated.spent_minor / n - held_out.spent_minor / held_out.people
     reach = Z * sqrt(_variance(treated) / n + _variance(held_out) / held_out.people)
     return Uplift(
@@ -87,23 +87,6 @@ def compare(treated: Group, held_out: Group) -> Uplift:
         floor(n * (money - reach)),
         ceil(n * (money + reach)),
     )
-
-
-def newcombe(one: Group, other: Group) -> tuple[float, float]:
-    """The 95 % interval of the difference between two shares."""
-    first, second = one.reached / one.people, other.reached / other.people
-    (low, high), (low_other, high_other) = _wilson(one), _wilson(other)
-    return (
-        first - second - sqrt((first - low) ** 2 + (high_other - second) ** 2),
-        first - second + sqrt((high - first) ** 2 + (second - low_other) ** 2),
-    )
-
-
-def _wilson(group: Group) -> tuple[float, float]:
-    n, share = group.people, group.reached / group.people
-    middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    reach = Z * sqrt(share * (1 - share) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
-    return middle - reach, middle + reach
 
 
 def _variance(group: Group) -> float:

@@ -32,6 +32,7 @@ from customers.models import (
 from feedback.models import Answer, Case, CaseNote, Invitation, Response
 from lifecycle_crm.dashboard.models import (
     ArrivalDay,
+    CohortDay,
     FlowDay,
     FlowPeriod,
     LateDay,
@@ -171,6 +172,7 @@ TABLES: dict[str, tuple[type[models.Model], str]] = {
         TradeDay,
         "business_date orders revenue_minor buyers first_buyers first_revenue_minor regular_revenue_minor returned",
     ),
+    "cohort days": (CohortDay, "business_date unit cohort newcomers buyers again revenue_minor lapsed"),
     "retention days": (RetentionDay, "business_date days buyers_before came_back lost"),
     "report days": (
         ReportDay,
