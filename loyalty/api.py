@@ -17,6 +17,7 @@ from lifecycle_crm.lib.api import OfCustomer, described
 from loyalty import (
     approvals,
     callers,
+    extensions_api,
     ledger,
     liability_api,
     movements_api,
@@ -253,5 +254,6 @@ ROUTES: list[tuple[str, Any, str]] = [
     *wallet_api.ROUTES,
     *movements_api.ROUTES,
     *liability_api.ROUTES,
+    *extensions_api.ROUTES,
     *referrals_api.ROUTES,
 ]

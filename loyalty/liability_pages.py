@@ -20,6 +20,7 @@ from lifecycle_crm.lib.errors import InvalidInput, NotFound
 from lifecycle_crm.lib.money import from_minor
 from lifecycle_crm.templatetags.crm import money, month, num
 from loyalty import effect, liability
+from loyalty.callers import may_set_up
 from loyalty.models import Programme
 
 NEVER = "never"
@@ -224,9 +225,17 @@ def people(request: HttpRequest, which: str) -> HttpResponse:
             ]
             for row in rows
         ],
+        "extend_url": _extend_url(request, programme, first) if rows else "",
         "crumbs": _crumbs((_("Liability"), f"{reverse('loyalty:liability')}?as_of={on}"), (title, "")),
     }
     return http.page(request, "loyalty/liability_people.html", context)
+
+
+def _extend_url(request: HttpRequest, programme: Programme, first: date | None) -> str:
+    """Where the points of a month that is not over can be extended, for those who may."""
+    if first is None or liability.first_of(first, -1) <= clock.today() or not may_set_up(request):
+        return ""
+    return f"{reverse('loyalty:extend')}?programme={programme.pk}&month={first:%Y-%m}"
 
 
 def _first(which: str) -> date | None:

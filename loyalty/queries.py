@@ -24,6 +24,8 @@ from loyalty.models import (
     Approval,
     EarningRule,
     Entry,
+    ExtendedLot,
+    Extension,
     Freeze,
     Hold,
     Household,
@@ -240,6 +242,39 @@ def merges(customer: Customer) -> QuerySet[Merge]:
         Merge.objects.filter(Q(from_account__customer=customer) | Q(into_account__customer=customer))
         .select_related("from_account__customer", "into_account__customer", "programme")
         .order_by("-pk")
+    )
+
+
+def extensions() -> QuerySet[Extension]:
+    """Decisions that points may be used longer, and those that took one back, the last first."""
+    return Extension.objects.select_related("programme", "actor", "undone_by").order_by("-pk")
+
+
+def ending(
+    *,
+    programme: Programme,
+    customers: Sequence[Customer] | None = None,
+    ends_from: datetime | None = None,
+    ends_before: datetime | None = None,
+) -> tuple[int, int]:
+    """Points that are not over and have an end, in (``ends_from``, ``ends_before``], and how many customers have them."""
+    found = Lot.objects.filter(account__programme=programme, remaining__gt=0, expires_at__gt=clock.now())
+    if ends_from is not None:
+        found = found.filter(expires_at__gt=ends_from)
+    if ends_before is not None:
+        found = found.filter(expires_at__lte=ends_before)
+    if customers is not None:
+        found = found.filter(customer__in=customers)
+    sums = found.aggregate(points=Sum("remaining", default=0), people=Count("customer", distinct=True))
+    return sums["points"], sums["people"]
+
+
+def extended(customer: Customer) -> list[ExtendedLot]:
+    """The lots of one customer that somebody extended, the last first."""
+    return list(
+        ExtendedLot.objects.filter(customer=customer)
+        .select_related("extension__actor", "extension")
+        .order_by("-pk")[:20]
     )
 
 

@@ -1,6 +1,7 @@
 from django.urls import URLPattern, include, path
 
 from loyalty import (
+    extension_pages,
     ledger_pages,
     liability_pages,
     membership_pages,
@@ -39,6 +40,9 @@ staff = [
     path("liability/", liability_pages.overview, name="liability"),
     path("liability/<str:name>.csv", liability_pages.table, name="liability-csv"),
     path("liability/people/<str:which>/", liability_pages.people, name="liability-people"),
+    path("extensions/", extension_pages.extension_list, name="extensions"),
+    path("extensions/new/", extension_pages.extend, name="extend"),
+    path("extensions/<int:pk>/undo/", extension_pages.take_back, name="extension-undo"),
     path("accounts/<int:customer_id>/rewards/", reward_pages.counter, name="counter"),
     path("accounts/<int:customer_id>/rewards/<int:pk>/redeem/", reward_pages.counter_redeem, name="counter-redeem"),
     path("programmes/", programme_pages.programme_list, name="programmes"),

@@ -22,7 +22,7 @@ from lifecycle_crm.templatetags.crm import day, money, month, num, pct
 from loyalty import approvals, goodwill, ledger, queries, rewards, sentences, tiers
 from loyalty import rules as earning_rules
 from loyalty.callers import customer as find_customer
-from loyalty.callers import for_those_who_act, may_act, person
+from loyalty.callers import for_those_who_act, may_act, may_set_up, person
 from loyalty.forms import AdjustForm, FindForm, RedeemForm, UndoForm
 from loyalty.models import Approval, Entry, Limits, Posting, Programme
 
@@ -143,6 +143,8 @@ def _account_page(request: HttpRequest, customer: Customer, status: int = 200, *
         "is_later_page": before is not None,
         "metrics": _account_metrics(view),
         "given": _given(customer),
+        "extended": queries.extended(customer),
+        "may_extend": may_set_up(request) and view.account.balance + view.account.pending > 0,
         "redeem_form": RedeemForm(prefix="redeem"),
         "adjust_form": AdjustForm(prefix="adjust"),
         "may_act": may_act(request),
