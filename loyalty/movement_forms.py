@@ -60,7 +60,7 @@ class ExtendForm(Movement):
         label=_("New last day"), widget=forms.DateInput(attrs={"type": "date"}),
         help_text=_("Points that end later anyway keep their day."),
     )  # fmt: skip
-    reason = reason_field(required=True, help_text=_("It stays in the history of extensions."))
+    reason = reason_field(required=True, help_text=_("It stays in the history."))
 
     def verb(self) -> dict[str, Any]:
         given = dict(self.cleaned_data)
@@ -68,7 +68,7 @@ class ExtendForm(Movement):
 
 
 class TakeBackForm(Movement):
-    reason = reason_field(required=True, help_text=_("It stays in the history of extensions."))
+    reason = reason_field(required=True, help_text=_("It stays in the history."))
 
 
 class UnfreezeForm(ReasonForm):

@@ -194,6 +194,12 @@ def movements(
     return rows[:PAGE], Cursor(rows[PAGE - 1].effective_at, 0, rows[PAGE - 1].pk)
 
 
+def undone_by(entries: Sequence[int]) -> dict[int, int]:
+    """Which entry undid each of these, in part or whole: the last one of each."""
+    found = Entry.objects.filter(Q(reverses__in=entries) | Q(takes_back__in=entries)).order_by("pk")
+    return {whole or part: pk for pk, whole, part in found.values_list("pk", "reverses", "takes_back")}
+
+
 def proved_on() -> date | None:
     """The last night whose proof compared accounts with their entries."""
     return Proof.objects.order_by("-proved_on").values_list("proved_on", flat=True).first()

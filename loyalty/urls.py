@@ -18,6 +18,7 @@ app_name = "loyalty"
 staff = [
     path("", views.overview, name="overview"),
     path("ledger/", ledger_pages.entries, name="ledger"),
+    path("ledger/undo/", ledger_pages.undo_many, name="ledger-undo"),
     path("accounts/<int:customer_id>/", views.account, name="account"),
     path("accounts/<int:customer_id>/redeem/", views.redeem, name="points-redeem"),
     path("accounts/<int:customer_id>/adjust/", views.adjust, name="points-adjust"),
