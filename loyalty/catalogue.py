@@ -12,7 +12,7 @@ from customers.models import Customer
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.numbers import row_number
 from loyalty import codes
-from loyalty.models import Redemption, Reward, Tier
+from loyalty.models import Programme, Redemption, Reward, Tier
 
 DAYS = 90
 """How far back the catalogue counts redemptions."""
@@ -66,6 +66,30 @@ def sums(*, as_of: datetime | None = None) -> Sums:
     waiting = Redemption.objects.filter(state__in=["ordered", "prepared"])
     oldest = waiting.order_by("ordered_at").values_list("ordered_at", flat=True).first()
     return Sums(since, done["count"], done["points"], done["cost"], waiting.count(), oldest)
+
+
+@dataclass(frozen=True)
+class Used:
+    """A reward and its redemptions of the last 90 days, without cancelled ones."""
+
+    reward: int
+    name: str
+    count: int
+    points: int
+
+
+def most_used(programme: Programme, *, as_of: datetime | None = None, limit: int = 5) -> list[Used]:
+    """The rewards of a programme that were redeemed most often in the last 90 days, also those of the past."""
+    since = (as_of or clock.now()) - timedelta(days=DAYS)
+    found = (
+        Redemption.objects.filter(reward__programme=programme, ordered_at__gte=since)
+        .exclude(state=Redemption.State.CANCELLED)
+        .order_by()
+        .values_list("reward", "reward__name")
+        .annotate(count=Count("pk"), paid=Sum("points", default=0))
+        .order_by("-count", "reward")[:limit]
+    )
+    return [Used(*row) for row in found]
 
 
 def redemptions(*, state: str = "", words: str = "") -> QuerySet[Redemption]:

@@ -214,6 +214,55 @@ def people_of_month(programme: Programme, day: date, first: date | None, *, limi
     return [Owed(pk, int(points), _worth(int(points), programme)) for pk, points in rows]
 
 
+# --- By tier ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OwedByTier:
+    """What the members of a tier had at the end of a day; ``key`` and ``name`` are empty for those without a tier."""
+
+    key: str
+    name: str
+    people: int
+    points: int
+    worth_minor: int
+
+
+def by_tier(programme: Programme, day: date) -> list[OwedByTier]:
+    """Outstanding points at the end of ``day`` by the tier that was held then, the highest first. Together they are
+    ``outstanding(…).points``. Empty for a programme that never had tiers."""
+    end = parameter(clock.day_end(day))
+    rows = {
+        key: (people, int(points))
+        for key, people, points in batches.rows(
+            """
+            SELECT a.tier, sum(CASE WHEN a.points > 0 THEN 1 ELSE 0 END), sum(a.points) FROM (
+                SELECT s.points, coalesce((
+                    SELECT t.to_tier FROM loyalty_tierchange t
+                    WHERE t.customer_id = s.customer_id AND t.programme_id = %s AND t.effective_at < %s
+                    ORDER BY t.effective_at DESC LIMIT 1), '') AS tier
+                FROM (
+                    SELECT e.customer_id, sum(p.points) AS points
+                    FROM loyalty_entry e JOIN loyalty_posting p ON p.entry_id = e.id
+                    WHERE e.programme_id = %s AND e.effective_at < %s AND p.ledger IN ('pending', 'available', 'held')
+                    GROUP BY e.customer_id
+                ) s
+            ) a GROUP BY a.tier
+            """,
+            [programme.pk, end, programme.pk, end],
+        )
+    }
+    names = dict(programme.tiers.order_by("-threshold").values_list("key", "name"))
+    if not names and set(rows) <= {""}:
+        return []
+    # A tier that is no more stands by its key, after those that are; nobody's tier comes last.
+    keys = [*names, *sorted(rows.keys() - names.keys() - {""}), ""]
+    return [
+        OwedByTier(key, names.get(key, key), *rows.get(key, (0, 0)), _worth(rows.get(key, (0, 0))[1], programme))
+        for key in keys
+    ]
+
+
 # --- Breakage ---------------------------------------------------------------------------------------------------------
 
 
@@ -400,5 +449,6 @@ def report(programme: Programme, day: date) -> dict[str, Any]:
         "outstanding": outstanding(programme, day),
         "breakage": breakage(programme, day),
         "calendar": calendar(programme, day),
+        "tiers": by_tier(programme, day),
         "months": months(programme, day),
     }

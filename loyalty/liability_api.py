@@ -62,6 +62,14 @@ class EffectOut(serializers.Serializer):
     high_minor = serializers.IntegerField(allow_null=True)
 
 
+class OwedByTierOut(serializers.Serializer):
+    key = serializers.CharField(help_text="Key of the tier that was held then; empty: no tier.")
+    name = serializers.CharField()
+    people = serializers.IntegerField()
+    points = serializers.IntegerField()
+    worth_minor = serializers.IntegerField()
+
+
 class LiabilityOut(serializers.Serializer):
     programme = serializers.IntegerField()
     day = serializers.DateField(help_text="Everything is as of the end of this date in the shop's zone.")
@@ -76,6 +84,7 @@ class LiabilityOut(serializers.Serializer):
     breakage = BreakageOut()
     effect = EffectOut()
     calendar = EndOut(many=True)
+    tiers = OwedByTierOut(many=True, help_text="Empty for a programme that never had tiers.")
     months = LiabilityMonthOut(many=True)
 
 
@@ -110,6 +119,7 @@ class LiabilityViewSet(ViewSet):
             "breakage": unused,
             "effect": effect.effect(programme, on),
             "calendar": [asdict(one) for one in found["calendar"]],
+            "tiers": [asdict(one) for one in found["tiers"]],
             "months": [asdict(one) for one in found["months"]],
         }
         return Response(LiabilityOut(told).data)

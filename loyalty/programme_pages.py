@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from django.conf import settings
@@ -163,12 +165,32 @@ def programme(request: HttpRequest, key: str) -> HttpResponse:
         "tiers": [
             (tier, _amount(ladder, tier.threshold), held.get(tier.key, 0)) for tier in one.tiers.order_by("threshold")
         ],
+        "tier_months": _tier_months(one, names),
         "rewards": list(one.rewards.filter(is_active=True).order_by("points", "name")[:12]),
         "has_points": one.kind == Programme.Kind.POINTS,
         "may_set_up": callers.may_set_up(request),
         "crumbs": _crumbs((one.name, "")),
     }
     return http.page(request, "loyalty/programme.html", context)
+
+
+def _tier_months(programme: Programme, names: Mapping[str, str]) -> list[tuple[date, list[int], list[tuple[str, int]]]]:
+    """Per month, the last first: how many hold each tier at its end, and who went where within it, in words."""
+    if not names:
+        return []
+    nobody = _("no tier")
+    order = list(names)
+    return [
+        (
+            one.first,
+            [one.members.get(key, 0) for key in order],
+            [
+                (f"{names.get(before, before) or nobody} → {names.get(after, after) or nobody}", number)
+                for (before, after), number in sorted(one.moves.items(), key=lambda move: (-move[1], move[0]))
+            ],
+        )
+        for one in reversed(tiers.by_month(programme, clock.today()))
+    ]
 
 
 def _amount(ladder: Ladder | None, number: int) -> str:

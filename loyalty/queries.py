@@ -38,6 +38,7 @@ from loyalty.models import (
 )
 
 SOON_DAYS = 30
+ACTIVE_DAYS = 90
 
 
 # --- The programme as a whole -----------------------------------------------------------------------------------------
@@ -60,6 +61,7 @@ class Overview:
     currency: str
     members: int = 0
     holders: int = 0
+    active: int = 0
     frozen: int = 0
     balance: int = 0
     pending: int = 0
@@ -122,12 +124,25 @@ def overview(*, as_of: datetime | None = None) -> Overview:
         currency=settings.SHOP_CURRENCY,
         members=found["members"],
         holders=found["holders"],
+        active=_active(programme, moment),
         frozen=found["frozen"],
         expiring_soon=soon["points"],
         months=months,
         trial=_trial(sums),
         **sums,
     )
+
+
+def _active(programme: Programme, moment: datetime) -> int:
+    """How many customers earned or redeemed in the 90 days before a moment."""
+    since = moment - timedelta(days=ACTIVE_DAYS)
+    moved = Entry.objects.filter(
+        programme=programme,
+        kind__in=(Entry.Kind.EARN, Entry.Kind.SPEND),
+        effective_at__gte=since,
+        effective_at__lte=moment,
+    )
+    return moved.aggregate(people=Count("customer", distinct=True))["people"]
 
 
 def _trial(sums: dict[str, int]) -> list[tuple[str, int]]:

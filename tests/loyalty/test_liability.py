@@ -8,8 +8,8 @@ import pytest
 
 from customers.models import Customer
 from lifecycle_crm.lib import clock
-from loyalty import effect, ledger, liability
-from loyalty.models import Programme
+from loyalty import effect, ledger, liability, tiers
+from loyalty.models import Programme, TierChange
 from tests.loyalty.factories import CustomerFactory, OrderFactory, give
 
 pytestmark = pytest.mark.django_db
@@ -94,6 +94,43 @@ def test_the_calendar_names_months_people_and_worth_and_adds_up(points: Programm
     july = liability.people_of_month(points, day, date(2026, 7, 1))
     assert [(one.customer_id, one.points) for one in july] == [(bo.pk, 200), (ada.pk, 50)]
     assert [one.customer_id for one in liability.people_of_month(points, day, None)] == [bo.pk]
+
+
+def test_what_is_owed_by_tier_is_that_of_the_tier_held_then(points: Programme) -> None:
+    assert liability.by_tier(points, date(2026, 3, 1)) == [], "no tiers, no table"
+    tiers.set_ladder(programme=points, steps=[tiers.Step("Silver", 100), tiers.Step("Gold", 500)])
+    ada, bo, cy = CustomerFactory(), CustomerFactory(), CustomerFactory()
+    for customer, number in ((ada, 600), (bo, 150), (cy, 40)):
+        give(customer, number, effective_at=at(1, 10))
+    for customer, before, after, moment in (
+        (ada, "", "silver", at(2, 1)),
+        (ada, "silver", "gold", at(3, 1)),
+        (bo, "", "silver", at(2, 1)),
+    ):
+        TierChange.objects.create(
+            programme=points, customer=customer, kind="up", from_tier=before, to_tier=after, counted=1,
+            effective_at=moment,
+        )  # fmt: skip
+    ledger.redeem(customer=bo, points=150, key="r", effective_at=at(3, 5))
+
+    def stood(month: int, day: int) -> list[tuple[str, int, int, int]]:
+        found = liability.by_tier(points, date(2026, month, day))
+        assert sum(one.points for one in found) == liability.outstanding(points, date(2026, month, day)).points
+        return [(one.name, one.people, one.points, one.worth_minor) for one in found]
+
+    assert stood(1, 20) == [("Gold", 0, 0, 0), ("Silver", 0, 0, 0), ("", 3, 790, 395)]
+    assert stood(2, 1) == [("Gold", 0, 0, 0), ("Silver", 2, 750, 375), ("", 1, 40, 20)]
+    assert stood(3, 5) == [("Gold", 1, 600, 300), ("Silver", 0, 0, 0), ("", 1, 40, 20)]
+    tiers.set_ladder(programme=points, steps=[tiers.Step("Silver", 100)])
+    assert stood(3, 5)[:2] == [("Silver", 0, 0, 0), ("gold", 1, 600, 300)], "a tier that is no more is named by its key"
+    january, february, march = tiers.by_month(points, date(2026, 3, 31), count=3)
+    assert (january.first, january.members, january.moves) == (date(2026, 1, 1), {}, {})
+    assert (february.members, february.moves) == ({"silver": 2}, {("", "silver"): 2})
+    assert (march.members, march.moves) == ({"silver": 1, "gold": 1}, {("silver", "gold"): 1})
+    assert [one.members for one in tiers.by_month(points, date(2026, 3, 31), count=2)] == [
+        february.members,
+        march.members,
+    ]
 
 
 def test_months_tell_what_moved_and_what_was_left(points: Programme) -> None:
