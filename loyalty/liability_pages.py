@@ -205,7 +205,7 @@ def _expected(owed: Any, unused: Any, currency: str, assumed: int | None) -> dic
         "name": name,
         "value": money(owed.liability_minor - (unused.worth_minor or 0), currency),
         "sample": _("%(share)s of the points owed, as measured") % {"share": pct(share)},
-        "definition": _("What is owed less what is expected to end unused. Assume another share below the numbers."),
+        "definition": _("What is owed less what is expected to end unused. Assume another share above the numbers."),
     }
 
 
