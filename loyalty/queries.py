@@ -246,6 +246,31 @@ def household(customer: Customer) -> HouseholdMember | None:
     )
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What the others in a customer's household have to spend, which a redemption may use after the customer's own points."""
+
+    household: Household | None = None
+    points: int = 0
+
+
+def shared(customer: Customer, programme: Programme | None, as_of: datetime) -> Shared:
+    """To the second, from the lots: what ``ledger.redeem`` would find. Frozen accounts stay out of the pool."""
+    mine = HouseholdMember.objects.filter(programme=programme, customer=customer, left_at=None)
+    member = mine.select_related("household").first()
+    if member is None:
+        return Shared()
+    others = list(member.household.members.filter(left_at=None).exclude(customer=customer).values_list("customer"))
+    debts = dict(
+        Account.objects.filter(programme=programme, customer__in=others, frozen_at=None).values_list("pk", "debt")
+    )
+    lots = Lot.objects.filter(customer__in=others, account__in=debts, remaining__gt=0)
+    alive = Q(expires_at=None) | Q(expires_at__gt=as_of)
+    usable = Q(activated_at__isnull=False) | Q(active_at__lte=as_of)
+    left = lots.filter(alive & usable).order_by().values_list("account").annotate(Sum("remaining"))
+    return Shared(member.household, sum(max(0, points - debts[account]) for account, points in left))
+
+
 def members(household: Household) -> list[tuple[HouseholdMember, int]]:
     """Who is in a household now, with their usable points."""
     rows = list(household.members.filter(left_at=None).select_related("customer").order_by("joined_at", "pk"))
@@ -331,6 +356,12 @@ class AccountView:
     next_last_day: date | None
     next_points: int
     next_active_at: datetime | None
+    shared: Shared = Shared()
+
+    @property
+    def together(self) -> int:
+        """What a redemption can spend: their own points, then those of their household."""
+        return self.spendable + self.shared.points
 
 
 def accounts() -> QuerySet[Account]:
@@ -345,9 +376,9 @@ def account(customer: Customer, *, as_of: datetime | None = None) -> AccountView
     programme = Programme.current()
     held = Account.objects.filter(programme=programme, customer=customer).first()
     if held is None or programme is None:
-        return AccountView(
-            customer, Account(programme=programme, customer=customer), moment, 0, None, 0, None
-        )  # fmt: skip
+        none = Account(programme=programme, customer=customer)
+        pool = shared(customer, programme, moment) if programme else Shared()
+        return AccountView(customer, none, moment, 0, None, 0, None, pool)
     lots = Lot.objects.filter(customer=customer, account=held, remaining__gt=0)
     alive = Q(expires_at=None) | Q(expires_at__gt=moment)
     usable = Q(activated_at__isnull=False) | Q(active_at__lte=moment)
@@ -368,6 +399,7 @@ def account(customer: Customer, *, as_of: datetime | None = None) -> AccountView
         next_last_day=last_day(ends[0]) if ends and ends[0] else None,
         next_points=ends[1] if ends else 0,
         next_active_at=waiting.active_at if waiting else None,
+        shared=shared(customer, programme, moment),
     )
 
 

@@ -178,7 +178,7 @@ def redeem(request: HttpRequest, card: WalletCard, token: str, pk: int) -> HttpR
                 return _back(token, done=str(done.pk), programme=reward.programme.key)
     context = _context(
         request, card, token,
-        view=view, offer=offer, problem=problem, form=OrderRewardForm(), left=view.spendable - (offer.points or 0),
+        view=view, offer=offer, problem=problem, form=OrderRewardForm(), left=view.together - (offer.points or 0),
     )  # fmt: skip
     return render(request, "loyalty/wallet_redeem.html", context, status=status)
 
