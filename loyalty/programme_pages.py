@@ -77,6 +77,29 @@ def _members(programme: Programme) -> int:
     return Account.objects.filter(programme=programme).count()
 
 
+@require_GET
+@callers.for_those_who_set_up
+def preset(request: HttpRequest, key: str) -> HttpResponse:
+    """A preset before it is installed: what it says, and what it would have been on last year's orders and events."""
+    one = presets.get(key)
+    if one.is_installed:
+        return redirect("loyalty:programme", one.key)
+    found = whatif.of_preset(one)
+    currency = settings.SHOP_CURRENCY
+    year = found.answer.draft
+    rows = [(_("Members in %(tier)s") % {"tier": name}, num(people)) for name, people in year.per_tier.items()]
+    if found.rules:
+        rows = [
+            (_("Points given, less what refunds took back"), num(year.points)),
+            (_("People who would have earned"), num(year.earners)),
+            (_("Liability, if every point were redeemed"), money(year.liability_minor, currency)),
+            (_("Cost, by the share that is redeemed here"), money(year.cost_minor, currency)),
+            *rows,
+        ]
+    context = {"preset": one, "found": found, "rows": rows, "crumbs": _crumbs((str(one.name), ""))}
+    return http.page(request, "loyalty/preset.html", context)
+
+
 @require_POST
 @callers.for_those_who_set_up
 def preset_install(request: HttpRequest, key: str) -> HttpResponse:

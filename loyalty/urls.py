@@ -48,6 +48,7 @@ staff = [
     path("accounts/<int:customer_id>/rewards/<int:pk>/redeem/", reward_pages.counter_redeem, name="counter-redeem"),
     path("programmes/", programme_pages.programme_list, name="programmes"),
     path("programmes/new/", programme_pages.programme_new, name="programme-new"),
+    path("programmes/presets/<slug:key>/", programme_pages.preset, name="preset"),
     path("programmes/presets/<slug:key>/install/", programme_pages.preset_install, name="preset-install"),
     path("programmes/<slug:key>/", programme_pages.programme, name="programme"),
     path("programmes/<slug:key>/edit/", programme_pages.programme_edit, name="programme-edit"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -190,6 +191,21 @@ def test_twenty_tills_at_once_use_it_once() -> None:
     """Fault 40."""
     one = vouchers.issue(series=ten(), customer=CustomerFactory(), key="a")
     assert at_once(20, lambda n: vouchers.use(code=one.code, key=f"t{n}")) == {"done": 1, "voucher_used": 19}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_the_condition_in_the_write_the_same_voucher_is_used_twenty_times() -> None:
+    """The twin of fault 40: look first, write afterwards. If this passed, the race above proves nothing."""
+    one = vouchers.issue(series=ten(), customer=CustomerFactory(), key="a")
+    everybody_looked = threading.Barrier(20)
+
+    def use(n: int) -> None:
+        found = Voucher.objects.get(code=one.code)
+        assert found.state == "issued"
+        everybody_looked.wait(30)
+        Voucher.objects.filter(pk=found.pk).update(state="used", used_at=clock.now(), reference=f"t{n}")
+
+    assert at_once(20, use) == {"done": 20}
 
 
 @pytest.mark.django_db(transaction=True)

@@ -176,6 +176,7 @@ def crm(settings: Any) -> dict[str, str]:
         "night-preview": {"day": str(last)},
         "loyalty:account": {"customer_id": person.pk},
         "loyalty:programme": {"key": "points"},
+        "loyalty:preset": {"key": "coffee"},
         "loyalty:programme-edit": {"key": "points"},
         "loyalty:tiers": {"key": "points"},
         "loyalty:rule-new": {"key": "points", "kind": "amount"},
