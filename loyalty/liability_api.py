@@ -60,6 +60,11 @@ class EffectOut(serializers.Serializer):
     )
     low_minor = serializers.IntegerField(allow_null=True)
     high_minor = serializers.IntegerField(allow_null=True)
+    members_again = serializers.FloatField(allow_null=True, help_text="Share of the members who bought again, 0 to 1.")
+    others_again = serializers.FloatField(allow_null=True)
+    difference_again = serializers.FloatField(allow_null=True)
+    low_again = serializers.FloatField(allow_null=True)
+    high_again = serializers.FloatField(allow_null=True)
 
 
 class OwedByTierOut(serializers.Serializer):

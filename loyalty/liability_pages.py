@@ -227,11 +227,13 @@ def _effect_rows(found: effect.Effect, currency: str) -> list[list[Any]]:
             _("Members"),
             {"text": num(found.matched), "num": True},
             {"text": money(found.members_minor, currency), "num": True},
+            {"text": pct(found.members_again), "num": True},
         ],
         [
             _("Comparable others"),
             {"text": num(found.compared), "num": True},
             {"text": money(found.others_minor, currency), "num": True},
+            {"text": pct(found.others_again), "num": True},
         ],
         [
             _("Difference"),
@@ -241,6 +243,12 @@ def _effect_rows(found: effect.Effect, currency: str) -> list[list[Any]]:
                 "num": True,
                 "sub": _("95%% between %(low)s and %(high)s")
                 % {"low": money(found.low_minor, currency), "high": money(found.high_minor, currency)},
+            },
+            {
+                "text": _("%(number)s percentage points") % {"number": num(100 * found.difference_again, 1)},
+                "num": True,
+                "sub": _("95%% between %(low)s and %(high)s")
+                % {"low": num(100 * found.low_again, 1), "high": num(100 * found.high_again, 1)},
             },
         ],
     ]

@@ -5,12 +5,17 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 
 from customers.models import Customer
+from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.lib import clock
 from loyalty import effect, ledger, liability, tiers
 from loyalty.models import Programme, TierChange
+from tests.factories import UserFactory
 from tests.loyalty.factories import CustomerFactory, OrderFactory, give
+from tests.loyalty.test_pages import text
 
 pytestmark = pytest.mark.django_db
 
@@ -206,13 +211,21 @@ def test_the_effect_compares_members_with_others_who_were_alike_before(points: P
         is_member = n % 2 == 0
         if is_member:
             give(one, 10, key=f"j{n}", effective_at=joined)
-        bought(one, start + timedelta(days=10), 5000 + (700 if is_member else 0) + n % 8)
+        if n % 8 != 1:  # a quarter of the others does not come back
+            bought(one, start + timedelta(days=10), 5000 + (700 if is_member else 0) + n % 8)
     found = effect.effect(points, until)
     assert (found.members, found.others, found.matched, found.compared, found.strata) == (120, 120, 120, 120, 2)
     assert found.difference_minor is not None
-    assert abs(found.difference_minor - 700) <= 2
-    assert found.low_minor < 700 < found.high_minor + 2
-    assert found.high_minor - found.low_minor < 10
+    assert (found.members_again, found.others_again, found.difference_again) == (1.0, 0.75, 0.25)
+    assert found.low_again < 0.25 < found.high_again
+    assert 0.1 < found.high_again - found.low_again < 0.2
+    assert abs(found.difference_minor - (700 + 5000 // 4)) <= 5
+    assert found.low_minor < 700 + 1250 < found.high_minor
+    staff = Client()
+    staff.force_login(UserFactory(role=Role.MARKETER))
+    page = text(staff.get(reverse("loyalty:liability"), {"as_of": until.isoformat()}))
+    assert "25.0 percentage points 95% between" in page
+    assert "This is not proof" in page
 
 
 def test_the_effect_says_when_nobody_can_be_compared(points: Programme) -> None:
