@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -174,13 +174,16 @@ def programme(request: HttpRequest, key: str) -> HttpResponse:
     held = tiers.members_per_tier(one)
     ladder = Ladder.objects.filter(programme=one).first()
     now = clock.now()
+    held_now = list(rules.in_force(one, now))
     past = one.rules.filter(ends_at__lte=now).select_related("segment").order_by("-ends_at")[:20]
     context = {
         "programme": one,
         "is_main": one == Programme.current(),
         "members": _members(one),
         "sentences": sentences.programme(one),
-        "rules": [(rule, sentences.rule(rule, names)) for rule in rules.in_force(one, now)],
+        "rules": [
+            (rule, sentences.rule(rule, names), _doubled(rules.overlapping(rule, held_now))) for rule in held_now
+        ],
         "past": [(rule, sentences.rule(rule, names)) for rule in past],
         "kinds": EarningRule.Kind.choices,
         "ladder": ladder,
@@ -195,6 +198,14 @@ def programme(request: HttpRequest, key: str) -> HttpResponse:
         "crumbs": _crumbs((one.name, "")),
     }
     return http.page(request, "loyalty/programme.html", context)
+
+
+def _doubled(others: Sequence[EarningRule]) -> str:
+    """Which other rules pay for the same, as a sentence; empty where none does."""
+    if not others:
+        return ""
+    names = sentences.listed([f"“{one.name}”" for one in others])
+    return _("Some people get points for the same by %(names)s, too: both are given.") % {"names": names}
 
 
 def _tier_months(programme: Programme, names: Mapping[str, str]) -> list[tuple[date, list[int], list[tuple[str, int]]]]:
@@ -251,7 +262,7 @@ def rule_edit(request: HttpRequest, pk: int) -> HttpResponse:
 def _edit_rule(
     request: HttpRequest, of: Programme, kind: str, form: RuleForm, rule: EarningRule | None
 ) -> HttpResponse:
-    status, preview, answer, outcome = 200, "", None, None
+    status, preview, doubled, answer, outcome = 200, "", "", None, None
     is_tried = "try" in request.POST
     tried = TrialForm(request.POST if is_tried else None, kind=kind, prefix="try")
     if form.is_bound:
@@ -259,7 +270,7 @@ def _edit_rule(
         if form.is_valid() and (not is_tried or tried.is_valid()):
             try:
                 draft = rules.drafted(of, kind, form.verb(), rule)
-                preview = sentences.rule(draft)
+                preview, doubled = sentences.rule(draft), _doubled(rules.overlapping(draft))
                 if "ask" in request.POST:
                     answer = whatif.ask(programme=of, draft=whatif.Draft(rules=whatif.rules_with(of, draft)))
                     status = 200
@@ -271,6 +282,8 @@ def _edit_rule(
                 else:
                     _save(of, kind, form.verb(), rule, request)
                     messages.success(request, _("The rule holds: %(sentence)s") % {"sentence": preview})
+                    if doubled:
+                        messages.warning(request, doubled)
                     return redirect("loyalty:programme", of.key)
             except DomainError as problem:
                 field = problem.extra.get("field")
@@ -284,6 +297,7 @@ def _edit_rule(
         "tried": tried,
         "outcome": outcome,
         "preview": preview,
+        "doubled": doubled,
         "today": sentences.rule(rule) if rule else "",
         "comparison": _comparison(answer, request) if answer else None,
         "crumbs": _crumbs(_at(of), (rule.name if rule else _("New rule"), "")),
