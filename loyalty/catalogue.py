@@ -12,7 +12,7 @@ from customers.models import Customer
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.numbers import row_number
 from loyalty import codes
-from loyalty.models import Programme, Redemption, Reward, Tier
+from loyalty.models import Programme, Redemption, Reward, Tier, Voucher
 
 DAYS = 90
 """How far back the catalogue counts redemptions."""
@@ -20,11 +20,12 @@ DAYS = 90
 
 def rewards() -> QuerySet[Reward]:
     """All rewards with what a list of them shows."""
-    return Reward.objects.select_related("programme", "product").prefetch_related("prices")
+    return Reward.objects.select_related("programme", "product", "series").prefetch_related("prices")
 
 
 def listed(*, is_active: bool = True, as_of: datetime | None = None) -> list[Reward]:
-    """The catalogue, the cheapest first; each with ``redeemed``, how many of the last 90 days were not cancelled."""
+    """The catalogue, the cheapest first; each with ``redeemed``, how many of the last 90 days were not cancelled, and
+    ``codes_left`` where its codes come from a stock of their own."""
     since = (as_of or clock.now()) - timedelta(days=DAYS)
     found = list(rewards().filter(is_active=is_active).order_by("programme__position", "programme", "points", "pk"))
     counts = dict(
@@ -35,8 +36,14 @@ def listed(*, is_active: bool = True, as_of: datetime | None = None) -> list[Rew
         .annotate(Count("pk"))
     )
     names = dict(Tier.objects.values_list("key", "name"))
+    stocks = [one.series_id for one in found if one.series is not None and not one.series.is_endless]
+    free = Voucher.objects.filter(series__in=stocks, state=Voucher.State.FREE).order_by().values_list("series")
+    codes_left = dict(free.annotate(Count("pk"))) if stocks else {}
     for reward in found:
         reward.redeemed = counts.get(reward.pk, 0)  # type: ignore[attr-defined]
+        reward.codes_left = (  # type: ignore[attr-defined]
+            codes_left.get(reward.series_id, 0) if reward.series_id in stocks else None
+        )
         reward.tier_prices = [  # type: ignore[attr-defined]
             (names.get(one.tier, one.tier), one.points) for one in reward.prices.all()
         ]
