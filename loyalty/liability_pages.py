@@ -219,6 +219,10 @@ def _assumed(text: str) -> int | None:
     return number
 
 
+def _hundredfold(share: float | None) -> str:
+    return num(100 * share, 1) if share is not None else ""
+
+
 def _effect_rows(found: effect.Effect, currency: str) -> list[list[Any]]:
     if not found.is_enough:
         return []
@@ -245,10 +249,10 @@ def _effect_rows(found: effect.Effect, currency: str) -> list[list[Any]]:
                 % {"low": money(found.low_minor, currency), "high": money(found.high_minor, currency)},
             },
             {
-                "text": _("%(number)s percentage points") % {"number": num(100 * found.difference_again, 1)},
+                "text": _("%(number)s percentage points") % {"number": _hundredfold(found.difference_again)},
                 "num": True,
                 "sub": _("95%% between %(low)s and %(high)s")
-                % {"low": num(100 * found.low_again, 1), "high": num(100 * found.high_again, 1)},
+                % {"low": _hundredfold(found.low_again), "high": _hundredfold(found.high_again)},
             },
         ],
     ]

@@ -212,7 +212,9 @@ def movements(
 def undone_by(entries: Sequence[int]) -> dict[int, int]:
     """Which entry undid each of these, in part or whole: the last one of each."""
     found = Entry.objects.filter(Q(reverses__in=entries) | Q(takes_back__in=entries)).order_by("pk")
-    return {whole or part: pk for pk, whole, part in found.values_list("pk", "reverses", "takes_back")}
+    return {
+        undone: pk for pk, whole, part in found.values_list("pk", "reverses", "takes_back") if (undone := whole or part)
+    }
 
 
 def proved_on() -> date | None:
@@ -260,7 +262,8 @@ def shared(customer: Customer, programme: Programme | None, as_of: datetime) -> 
     member = mine.select_related("household").first()
     if member is None:
         return Shared()
-    others = list(member.household.members.filter(left_at=None).exclude(customer=customer).values_list("customer"))
+    family = member.household.members.filter(left_at=None).exclude(customer=customer)
+    others = list(family.values_list("customer", flat=True))
     debts = dict(
         Account.objects.filter(programme=programme, customer__in=others, frozen_at=None).values_list("pk", "debt")
     )
