@@ -319,11 +319,11 @@ def ending(
 
 
 def extended(customer: Customer) -> list[ExtendedLot]:
-    """The lots of one customer that somebody extended, the last first."""
+    """The lots of one customer that somebody extended, the last six."""
     return list(
         ExtendedLot.objects.filter(customer=customer)
         .select_related("extension__actor", "extension")
-        .order_by("-pk")[:20]
+        .order_by("-pk")[:6]
     )
 
 
