@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -319,7 +320,11 @@ def _give_back(row: Merge, source: Account, target: Account, moment: datetime, a
         book.clear()
         book.stage([out, home])
         book.stage_takes((out.key, lot.pk, lot.remaining) for lot in lots)
-        book.stage_takes((home.key, homes[lot.pk], -lot.remaining) for lot in lots)
+        # A lot can have been carried over twice: what came back into it after the merge followed at night.
+        back: Counter[int] = Counter()
+        for lot in lots:
+            back[homes[lot.pk]] += lot.remaining
+        book.stage_takes((home.key, pk, -left) for pk, left in sorted(back.items()))
         book.post()
         for lot in lots:
             if lot.activated_at is not None:
