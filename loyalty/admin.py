@@ -11,6 +11,8 @@ from loyalty.models import (
     Approval,
     EarningRule,
     Entry,
+    ExtendedLot,
+    Extension,
     Freeze,
     GoodwillMonth,
     Hold,
@@ -336,6 +338,22 @@ class MergeAdmin(ReadOnly):
     raw_id_fields = ["from_account", "into_account", "actor", "undone_by"]
     search_fields = ["=from_account__customer__id", "=into_account__customer__id"]
     search_help_text = "Number of either customer"
+
+
+@admin.register(Extension)
+class ExtensionAdmin(ReadOnly):
+    list_display = ["id", "programme", "points", "customers", "expires_at", "reason", "actor", "recorded_at"]
+    list_select_related = ["programme", "actor"]
+    raw_id_fields = ["actor", "undoes"]
+    search_fields = ["=id"]
+    search_help_text = "Number of the extension"
+
+
+@admin.register(ExtendedLot)
+class ExtendedLotAdmin(OfCustomer):
+    list_display = ["id", "extension", "customer", "points", "was", "becomes"]
+    list_select_related = ["extension", "customer"]
+    raw_id_fields = ["extension", "lot", "customer"]
 
 
 @admin.register(MergedThing)

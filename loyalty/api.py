@@ -14,9 +14,12 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from lifecycle_crm.lib.api import OfCustomer, described
+from lifecycle_crm.lib.errors import NotFound
 from loyalty import (
     approvals,
     callers,
+    corrections,
+    extensions_api,
     ledger,
     liability_api,
     movements_api,
@@ -106,6 +109,27 @@ class UndoIn(serializers.Serializer):
         help_text="Part of an earning to take back; left out: all that is left. A redemption is given back as a whole.",
     )
     reason = serializers.CharField(default="", allow_blank=True, max_length=300)
+
+
+class UndoManyIn(serializers.Serializer):
+    entries = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
+        min_length=1,
+        max_length=corrections.MOST,
+        help_text="Ids of the movements.",
+    )
+    reason = serializers.CharField(max_length=300, help_text="Stays in the customers' histories.")
+
+
+class LeftOut(serializers.Serializer):
+    entry = serializers.IntegerField(source="entry.pk", help_text="Id of a movement that was not undone.")
+    why = serializers.CharField()
+
+
+class UndoneOut(serializers.Serializer):
+    done = EntryOut(many=True, help_text="The movements that were written.")
+    left = LeftOut(many=True, help_text="What stayed as it was, and why.")
+    points = serializers.IntegerField(help_text="The sum of the movements that were written.")
 
 
 class PointsFilter(OfCustomer):
@@ -228,6 +252,40 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         rewards.keep_together(entry)
         return _answer(ledger.undo(entry=entry, key=key, actor=callers.person(request), **body.validated_data))
 
+    @extend_schema(
+        summary="Undo several movements",
+        description=(
+            "With one reason, in one transaction. What cannot be undone stays as it is and is named. "
+            "A person needs the role that sets up programmes."
+        ),
+        tags=["points"],
+        request=UndoManyIn,
+        responses={
+            201: UndoneOut,
+            200: OpenApiResponse(UndoneOut, description="Nothing moved now: all of it was undone before."),
+            404: OpenApiResponse(description="There is no movement with one of the ids."),
+            422: OpenApiResponse(description="The Idempotency-Key belongs to another request."),
+        },
+        parameters=[callers.IDEMPOTENCY],
+        filters=False,
+    )
+    @action(detail=False, methods=["post"], url_path="undo-many", url_name="undo-many", pagination_class=None)
+    def undo_many(self, request: Request) -> Response:
+        callers.check_may_set_up(request)
+        key = callers.key(request)
+        body = UndoManyIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        wanted = set(body.validated_data["entries"])
+        found = list(queries.entries().filter(pk__in=wanted).select_related("programme"))
+        if len(found) != len(wanted):
+            gone = min(wanted - {one.pk for one in found})
+            raise NotFound(f"There is no movement #{gone}.", code="unknown_entry")
+        done = corrections.undo_many(
+            entries=found, key=key, actor=callers.person(request), reason=body.validated_data["reason"]
+        )
+        is_new = bool(done.done) and not done.replayed
+        return Response(UndoneOut(done).data, status=status.HTTP_201_CREATED if is_new else status.HTTP_200_OK)
+
 
 @described("Points accounts", "What one customer has", tag="points")
 class AccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
@@ -253,5 +311,6 @@ ROUTES: list[tuple[str, Any, str]] = [
     *wallet_api.ROUTES,
     *movements_api.ROUTES,
     *liability_api.ROUTES,
+    *extensions_api.ROUTES,
     *referrals_api.ROUTES,
 ]

@@ -18,7 +18,7 @@ NAMED = 50
 
 def problems() -> list[str]:
     """A sentence for each broken promise of the ledger, naming accounts and entries; empty when all is well."""
-    return [*_accounts(), *_entries(), *_programmes()]
+    return [*_accounts(), *_entries(), *_programmes(), *_extensions()]
 
 
 def _accounts() -> Iterator[str]:
@@ -86,3 +86,21 @@ def _programmes() -> Iterator[str]:
             yield _("Programme %(programme)s: %(moved)s points left one customer and reached no other.") % {
                 "programme": programme, "moved": moved
             }  # fmt: skip
+
+
+def _extensions() -> Iterator[str]:
+    """A lot ends when the last decision about its end says."""
+    wrong = batches.rows(
+        """
+        SELECT l.id FROM loyalty_lot l
+        JOIN (SELECT lot_id, max(id) AS id FROM loyalty_extendedlot GROUP BY lot_id) t ON t.lot_id = l.id
+        JOIN loyalty_extendedlot x ON x.id = t.id
+        WHERE l.expires_at IS NULL OR l.expires_at <> x.becomes
+        ORDER BY l.id
+        """
+    )
+    if wrong:
+        names = ", ".join(f"#{pk}" for (pk,) in wrong[:NAMED])
+        yield _("Lots of points that end on another day than they were extended to: %(names)s.") % {
+            "names": names if len(wrong) <= NAMED else f"{names} …"
+        }

@@ -59,12 +59,11 @@ def begin() -> None:
     """Empty working tables, private to this transaction."""
     postgresql = connection.vendor == "postgresql"
     moment, document = ("timestamptz", "jsonb") if postgresql else ("text", "text")
-    for name, columns in (
-        ("ledger_accounts", "account_id bigint PRIMARY KEY"),
-        (
-            "ledger_moves",
-            "key text PRIMARY KEY, kind text NOT NULL, programme_id bigint NOT NULL, account_id bigint NOT NULL, "
-            f"customer_id bigint NOT NULL, points bigint NOT NULL, effective_at {moment} NOT NULL, "
+    batches.scratches(
+        {
+            "ledger_accounts": "account_id bigint PRIMARY KEY",
+            "ledger_moves": "key text PRIMARY KEY, kind text NOT NULL, programme_id bigint NOT NULL, account_id bigint "
+            f"NOT NULL, customer_id bigint NOT NULL, points bigint NOT NULL, effective_at {moment} NOT NULL, "
             "pending bigint NOT NULL DEFAULT 0, available bigint NOT NULL DEFAULT 0, held bigint NOT NULL DEFAULT 0, "
             f"debt bigint NOT NULL DEFAULT 0, system text NOT NULL DEFAULT '', "
             f"reason text NOT NULL DEFAULT '', explanation {document} NOT NULL "
@@ -72,10 +71,9 @@ def begin() -> None:
             "takes_back_id bigint, reverses_id bigint, lot_amount bigint NOT NULL DEFAULT 0, "
             f"active_at {moment}, expires_at {moment}, burn bigint NOT NULL DEFAULT 0, lot_id bigint, hold_id bigint, "
             "entry_id bigint",
-        ),
-        ("ledger_takes", "key text, lot_id bigint, points bigint NOT NULL, PRIMARY KEY (key, lot_id)"),
-    ):
-        batches.scratch(name, columns)
+            "ledger_takes": "key text, lot_id bigint, points bigint NOT NULL, PRIMARY KEY (key, lot_id)",
+        }
+    )
 
 
 def clear() -> None:

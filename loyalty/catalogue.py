@@ -12,7 +12,7 @@ from customers.models import Customer
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.numbers import row_number
 from loyalty import codes
-from loyalty.models import Redemption, Reward, Tier
+from loyalty.models import Programme, Redemption, Reward, Tier, Voucher
 
 DAYS = 90
 """How far back the catalogue counts redemptions."""
@@ -20,11 +20,12 @@ DAYS = 90
 
 def rewards() -> QuerySet[Reward]:
     """All rewards with what a list of them shows."""
-    return Reward.objects.select_related("programme", "product").prefetch_related("prices")
+    return Reward.objects.select_related("programme", "product", "series").prefetch_related("prices")
 
 
 def listed(*, is_active: bool = True, as_of: datetime | None = None) -> list[Reward]:
-    """The catalogue, the cheapest first; each with ``redeemed``, how many of the last 90 days were not cancelled."""
+    """The catalogue, the cheapest first; each with ``redeemed``, how many of the last 90 days were not cancelled, and
+    ``codes_left`` where its codes come from a stock of their own."""
     since = (as_of or clock.now()) - timedelta(days=DAYS)
     found = list(rewards().filter(is_active=is_active).order_by("programme__position", "programme", "points", "pk"))
     counts = dict(
@@ -35,8 +36,14 @@ def listed(*, is_active: bool = True, as_of: datetime | None = None) -> list[Rew
         .annotate(Count("pk"))
     )
     names = dict(Tier.objects.values_list("key", "name"))
+    stocks = [one.series_id for one in found if one.series is not None and not one.series.is_endless]
+    free = Voucher.objects.filter(series__in=stocks, state=Voucher.State.FREE).order_by().values_list("series")
+    codes_left = dict(free.annotate(Count("pk"))) if stocks else {}
     for reward in found:
         reward.redeemed = counts.get(reward.pk, 0)  # type: ignore[attr-defined]
+        reward.codes_left = (  # type: ignore[attr-defined]
+            codes_left.get(reward.series_id, 0) if reward.series_id in stocks else None
+        )
         reward.tier_prices = [  # type: ignore[attr-defined]
             (names.get(one.tier, one.tier), one.points) for one in reward.prices.all()
         ]
@@ -66,6 +73,30 @@ def sums(*, as_of: datetime | None = None) -> Sums:
     waiting = Redemption.objects.filter(state__in=["ordered", "prepared"])
     oldest = waiting.order_by("ordered_at").values_list("ordered_at", flat=True).first()
     return Sums(since, done["count"], done["points"], done["cost"], waiting.count(), oldest)
+
+
+@dataclass(frozen=True)
+class Used:
+    """A reward and its redemptions of the last 90 days, without cancelled ones."""
+
+    reward: int
+    name: str
+    count: int
+    points: int
+
+
+def most_used(programme: Programme, *, as_of: datetime | None = None, limit: int = 5) -> list[Used]:
+    """The rewards of a programme that were redeemed most often in the last 90 days, also those of the past."""
+    since = (as_of or clock.now()) - timedelta(days=DAYS)
+    found = (
+        Redemption.objects.filter(reward__programme=programme, ordered_at__gte=since)
+        .exclude(state=Redemption.State.CANCELLED)
+        .order_by()
+        .values_list("reward", "reward__name")
+        .annotate(count=Count("pk"), paid=Sum("points", default=0))
+        .order_by("-count", "reward")[:limit]
+    )
+    return [Used(*row) for row in found]
 
 
 def redemptions(*, state: str = "", words: str = "") -> QuerySet[Redemption]:

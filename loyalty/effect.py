@@ -28,7 +28,8 @@ ENOUGH_IN_STRATUM = 5
 
 @dataclass(frozen=True)
 class Effect:
-    """Net spend per customer after joining, members against comparable others; money in minor units.
+    """Net spend per customer after joining, members against comparable others, in minor units; and ``…_again``, the share of
+    them, from 0 to 1, who bought again at all.
 
     ``difference_minor`` and its interval are ``None`` unless at least ``ENOUGH`` members and as many others could be
     compared. ``members`` joined between ``joined_from`` and ``joined_to``; ``unmatched`` of them had no counterpart.
@@ -47,6 +48,11 @@ class Effect:
     difference_minor: int | None = None
     low_minor: int | None = None
     high_minor: int | None = None
+    members_again: float | None = None
+    others_again: float | None = None
+    difference_again: float | None = None
+    low_again: float | None = None
+    high_again: float | None = None
 
     @property
     def unmatched(self) -> int:
@@ -74,21 +80,26 @@ def effect(programme: Programme, day: date) -> Effect:
     matched, compared = sum(row["members"] for row in both), sum(row["others"] for row in both)
     told: dict[str, Any] = {"matched": matched, "compared": compared, "strata": len(both)}
     if min(matched, compared) >= ENOUGH:
-        mean_in = mean_out = variance = 0.0
-        for row in both:
-            weight = row["members"] / matched
-            mean_in += weight * row["in_sum"] / row["members"]
-            mean_out += weight * row["out_sum"] / row["others"]
-            variance += weight**2 * (
-                _spread(row["members"], row["in_sum"], row["in_squares"]) / row["members"]
-                + _spread(row["others"], row["out_sum"], row["out_squares"]) / row["others"]
-            )
-        gap, reach = mean_in - mean_out, 1.96 * sqrt(variance)
-        told |= {
-            "members_minor": round(mean_in), "others_minor": round(mean_out), "difference_minor": round(gap),
-            "low_minor": round(gap - reach), "high_minor": round(gap + reach),
-        }  # fmt: skip
+        spend = _compared(both, matched, "sum", "squares")
+        told |= {f"{name}_minor": round(value) for name, value in spend.items()}
+        # Of ones and zeros, the squares are the ones.
+        told |= {f"{name}_again": value for name, value in _compared(both, matched, "again", "again").items()}
     return Effect(**{**found.__dict__, **told})
+
+
+def _compared(strata: list[dict[str, Any]], matched: int, sums: str, squares: str) -> dict[str, float]:
+    """Both means, weighted by the members of each stratum, their difference and its 95 % interval."""
+    mean_in = mean_out = variance = 0.0
+    for row in strata:
+        weight = row["members"] / matched
+        mean_in += weight * row[f"in_{sums}"] / row["members"]
+        mean_out += weight * row[f"out_{sums}"] / row["others"]
+        variance += weight**2 * (
+            _spread(row["members"], row[f"in_{sums}"], row[f"in_{squares}"]) / row["members"]
+            + _spread(row["others"], row[f"out_{sums}"], row[f"out_{squares}"]) / row["others"]
+        )
+    gap, reach = mean_in - mean_out, 1.96 * sqrt(variance)
+    return {"members": mean_in, "others": mean_out, "difference": gap, "low": gap - reach, "high": gap + reach}
 
 
 def _spread(n: int, total: float, squares: float) -> float:
@@ -111,7 +122,7 @@ def _strata(programme: Programme, opened: datetime, start: datetime, end: dateti
     person = f"""
         SELECT c.id, CASE WHEN j.at IS NULL THEN 0 ELSE 1 END AS is_in, coalesce(o.n, 0) AS n, o.last_at,
                coalesce(o.spend, 0) AS spend, coalesce(o.meanwhile, 0) AS meanwhile,
-               CAST(coalesce(o.after, 0) AS {real}) AS y
+               CAST(coalesce(o.after, 0) AS {real}) AS y, CAST(coalesce(o.again, 0) AS {real}) AS again
         FROM customers_customer c
         LEFT JOIN ({_JOINED}) j ON j.customer_id = c.id
         LEFT JOIN (
@@ -119,14 +130,15 @@ def _strata(programme: Programme, opened: datetime, start: datetime, end: dateti
                    max(CASE WHEN placed_at < %s THEN placed_at END) AS last_at,
                    sum(CASE WHEN placed_at < %s THEN base_minor ELSE 0 END) AS spend,
                    max(CASE WHEN placed_at >= %s AND placed_at < %s THEN 1 ELSE 0 END) AS meanwhile,
-                   sum(CASE WHEN placed_at >= %s THEN base_minor ELSE 0 END) AS after
+                   sum(CASE WHEN placed_at >= %s THEN base_minor ELSE 0 END) AS after,
+                   max(CASE WHEN placed_at >= %s THEN 1 ELSE 0 END) AS again
             FROM customers_order WHERE {counted} AND placed_at < %s GROUP BY customer_id
         ) o ON o.customer_id = c.id
         WHERE c.known_since < %s AND (j.at IS NULL OR (j.at >= %s AND j.at < %s))
     """
     given = [
-        programme.pk, programme.pk, at_opened, at_opened, at_opened, at_opened, at_start, at_start, at_end, at_opened,
-        at_opened, at_start,
+        programme.pk, programme.pk, at_opened, at_opened, at_opened, at_opened, at_start, at_start, at_start, at_end,
+        at_opened, at_opened, at_start,
     ]  # fmt: skip
     low, high = _cuts(person, given)
     recent, year = parameter(opened - timedelta(days=90)), parameter(opened - timedelta(days=365))
@@ -136,12 +148,12 @@ def _strata(programme: Programme, opened: datetime, start: datetime, end: dateti
                CASE WHEN n = 0 THEN 0 WHEN last_at >= %s THEN 1 WHEN last_at >= %s THEN 2 ELSE 3 END,
                CASE WHEN spend <= %s THEN 0 WHEN spend <= %s THEN 1 ELSE 2 END, meanwhile,
                sum(is_in), sum(1 - is_in), sum(is_in * y), sum((1 - is_in) * y), sum(is_in * y * y),
-               sum((1 - is_in) * y * y)
+               sum((1 - is_in) * y * y), sum(is_in * again), sum((1 - is_in) * again)
         FROM ({person}) p GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
         """,
         [recent, year, low, high, *given],
     )
-    names = ("members", "others", "in_sum", "out_sum", "in_squares", "out_squares")
+    names = ("members", "others", "in_sum", "out_sum", "in_squares", "out_squares", "in_again", "out_again")
     return [dict(zip(names, row[4:], strict=True)) for row in rows]
 
 

@@ -25,6 +25,12 @@ class NotReversible(Conflict):
     code = "not_reversible"
 
 
+class NothingToExtend(Conflict):
+    """No points would live longer by it."""
+
+    code = "nothing_to_extend"
+
+
 class KeyReused(InvalidInput):
     """The key belongs to another movement: a client sent two different requests under one ``Idempotency-Key``."""
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from math import sqrt
 from typing import Any
 
@@ -122,18 +122,28 @@ def outstanding(programme: Programme, day: date) -> Outstanding:
 
 
 def _left() -> str:
-    """SQL of the lots as they stood before a moment: ``id, customer_id, active_at, expires_at, points`` left. Its three
-    parameters: the moment, the programme's id, the moment."""
+    """SQL of the lots as they stood before a moment: ``id, customer_id, active_at, expires_at, points`` left. What was
+    extended later has its old end. Its four parameters: the moment, the moment, the programme's id, the moment."""
     return """
-        SELECT l.id, l.customer_id, l.active_at, l.expires_at, l.amount - coalesce(s.points, 0) AS points
+        SELECT l.id, l.customer_id, l.active_at, coalesce(y.was, l.expires_at) AS expires_at,
+               l.amount - coalesce(s.points, 0) AS points
         FROM loyalty_lot l
         JOIN loyalty_entry e ON e.id = l.entry_id
+        LEFT JOIN (
+            SELECT x.lot_id, min(x.id) AS id FROM loyalty_extendedlot x JOIN loyalty_extension n ON n.id = x.extension_id
+            WHERE n.recorded_at >= %s GROUP BY x.lot_id
+        ) later ON later.lot_id = l.id
+        LEFT JOIN loyalty_extendedlot y ON y.id = later.id
         LEFT JOIN (
             SELECT u.lot_id, sum(u.points) AS points FROM loyalty_lotspend u JOIN loyalty_entry x ON x.id = u.entry_id
             WHERE x.effective_at < %s GROUP BY u.lot_id
         ) s ON s.lot_id = l.id
         WHERE e.programme_id = %s AND e.effective_at < %s AND l.amount <> coalesce(s.points, 0)
     """
+
+
+def _of_left(programme: Programme, end: datetime) -> list[Any]:
+    return [parameter(end), parameter(end), programme.pk, parameter(end)]
 
 
 # --- When they end ----------------------------------------------------------------------------------------------------
@@ -152,7 +162,7 @@ class Ending:
 def calendar(programme: Programme, day: date) -> list[Ending]:
     """Pending and usable points at the end of ``day`` by the month of their last day. Held points have left their lots."""
     end = clock.day_end(day)
-    given = [parameter(end), programme.pk, parameter(end)]
+    given = _of_left(programme, end)
     [(first, last)] = batches.rows(
         f"SELECT {epoch('min(t.expires_at)')}, {epoch('max(t.expires_at)')} FROM ({_left()}) t", given
     )
@@ -199,9 +209,58 @@ def people_of_month(programme: Programme, day: date, first: date | None, *, limi
     rows = batches.rows(
         f"SELECT t.customer_id, sum(t.points) FROM ({_left()}) t WHERE {where} "
         f"GROUP BY t.customer_id ORDER BY 2 DESC, 1 LIMIT {int(limit)}",
-        [parameter(end), programme.pk, parameter(end), *more],
+        [*_of_left(programme, end), *more],
     )
     return [Owed(pk, int(points), _worth(int(points), programme)) for pk, points in rows]
+
+
+# --- By tier ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OwedByTier:
+    """What the members of a tier had at the end of a day; ``key`` and ``name`` are empty for those without a tier."""
+
+    key: str
+    name: str
+    people: int
+    points: int
+    worth_minor: int
+
+
+def by_tier(programme: Programme, day: date) -> list[OwedByTier]:
+    """Outstanding points at the end of ``day`` by the tier that was held then, the highest first. Together they are
+    ``outstanding(…).points``. Empty for a programme that never had tiers."""
+    end = parameter(clock.day_end(day))
+    rows = {
+        key: (people, int(points))
+        for key, people, points in batches.rows(
+            """
+            SELECT a.tier, sum(CASE WHEN a.points > 0 THEN 1 ELSE 0 END), sum(a.points) FROM (
+                SELECT s.points, coalesce((
+                    SELECT t.to_tier FROM loyalty_tierchange t
+                    WHERE t.customer_id = s.customer_id AND t.programme_id = %s AND t.effective_at < %s
+                    ORDER BY t.effective_at DESC LIMIT 1), '') AS tier
+                FROM (
+                    SELECT e.customer_id, sum(p.points) AS points
+                    FROM loyalty_entry e JOIN loyalty_posting p ON p.entry_id = e.id
+                    WHERE e.programme_id = %s AND e.effective_at < %s AND p.ledger IN ('pending', 'available', 'held')
+                    GROUP BY e.customer_id
+                ) s
+            ) a GROUP BY a.tier
+            """,
+            [programme.pk, end, programme.pk, end],
+        )
+    }
+    names = dict(programme.tiers.order_by("-threshold").values_list("key", "name"))
+    if not names and set(rows) <= {""}:
+        return []
+    # A tier that is no more stands by its key, after those that are; nobody's tier comes last.
+    keys = [*names, *sorted(rows.keys() - names.keys() - {""}), ""]
+    return [
+        OwedByTier(key, names.get(key, key), *rows.get(key, (0, 0)), _worth(rows.get(key, (0, 0))[1], programme))
+        for key in keys
+    ]
 
 
 # --- Breakage ---------------------------------------------------------------------------------------------------------
@@ -279,7 +338,7 @@ def breakage(programme: Programme, day: date) -> Breakage:
         for tenth, points in batches.rows(
             f"SELECT {_tenth(str(seconds(end)), 't')}, sum(t.points) "
             f"FROM ({_left()}) t WHERE t.expires_at >= %s GROUP BY 1",
-            [parameter(end), programme.pk, parameter(end), parameter(end)],
+            [*_of_left(programme, end), parameter(end)],
         )
     }
     everybody = list(groups.values())
@@ -390,5 +449,6 @@ def report(programme: Programme, day: date) -> dict[str, Any]:
         "outstanding": outstanding(programme, day),
         "breakage": breakage(programme, day),
         "calendar": calendar(programme, day),
+        "tiers": by_tier(programme, day),
         "months": months(programme, day),
     }

@@ -60,6 +60,19 @@ class EffectOut(serializers.Serializer):
     )
     low_minor = serializers.IntegerField(allow_null=True)
     high_minor = serializers.IntegerField(allow_null=True)
+    members_again = serializers.FloatField(allow_null=True, help_text="Share of the members who bought again, 0 to 1.")
+    others_again = serializers.FloatField(allow_null=True)
+    difference_again = serializers.FloatField(allow_null=True)
+    low_again = serializers.FloatField(allow_null=True)
+    high_again = serializers.FloatField(allow_null=True)
+
+
+class OwedByTierOut(serializers.Serializer):
+    key = serializers.CharField(help_text="Key of the tier that was held then; empty: no tier.")
+    name = serializers.CharField()
+    people = serializers.IntegerField()
+    points = serializers.IntegerField()
+    worth_minor = serializers.IntegerField()
 
 
 class LiabilityOut(serializers.Serializer):
@@ -76,6 +89,7 @@ class LiabilityOut(serializers.Serializer):
     breakage = BreakageOut()
     effect = EffectOut()
     calendar = EndOut(many=True)
+    tiers = OwedByTierOut(many=True, help_text="Empty for a programme that never had tiers.")
     months = LiabilityMonthOut(many=True)
 
 
@@ -110,6 +124,7 @@ class LiabilityViewSet(ViewSet):
             "breakage": unused,
             "effect": effect.effect(programme, on),
             "calendar": [asdict(one) for one in found["calendar"]],
+            "tiers": [asdict(one) for one in found["tiers"]],
             "months": [asdict(one) for one in found["months"]],
         }
         return Response(LiabilityOut(told).data)

@@ -18,8 +18,10 @@ from customers.queries import shown_name
 from lifecycle_crm.lib import clock, http
 from lifecycle_crm.lib.errors import InvalidInput, NotFound
 from lifecycle_crm.lib.money import from_minor
-from lifecycle_crm.templatetags.crm import money, month, num
+from lifecycle_crm.lib.numbers import row_number
+from lifecycle_crm.templatetags.crm import money, month, num, pct
 from loyalty import effect, liability
+from loyalty.callers import may_set_up
 from loyalty.models import Programme
 
 NEVER = "never"
@@ -44,10 +46,12 @@ def overview(request: HttpRequest) -> HttpResponse:
     """What is owed at the end of ``?as_of=``, what will end unused, when points end, and what each month cost."""
     programme = _programme(request)
     error, status = "", 200
+    on, assumed = clock.last_complete_day(), None
     try:
         on = liability.asked_day(request.GET.get("as_of", ""))
+        assumed = _assumed(request.GET.get("redeemed", ""))
     except InvalidInput as problem:
-        error, status, on = problem.message, problem.status, clock.last_complete_day()
+        error, status = problem.message, problem.status
     context: dict[str, Any] = {
         "programme": programme,
         "programmes": list(Programme.objects.filter(kind=Programme.Kind.POINTS).order_by("pk")),
@@ -58,11 +62,11 @@ def overview(request: HttpRequest) -> HttpResponse:
         "currency": settings.SHOP_CURRENCY,
     }
     if programme is not None:
-        context |= _numbers(programme, on)
+        context |= _numbers(programme, on, assumed)
     return http.page(request, "loyalty/liability.html", context, status=status)
 
 
-def _numbers(programme: Programme, on: date) -> dict[str, Any]:
+def _numbers(programme: Programme, on: date, assumed: int | None) -> dict[str, Any]:
     currency = settings.SHOP_CURRENCY
     found = liability.report(programme, on)
     owed, unused = found["outstanding"], found["breakage"]
@@ -74,7 +78,9 @@ def _numbers(programme: Programme, on: date) -> dict[str, Any]:
         "compared": compared,
         "enough_people": liability.ENOUGH_PEOPLE,
         "enough": effect.ENOUGH,
-        "metrics": _metrics(owed, unused, months, currency),
+        "metrics": _metrics(owed, unused, months, currency, assumed),
+        "assumed": assumed,
+        "measured": None if unused.points is None or not owed.points else 1 - unused.points / owed.points,
         "calendar_columns": [
             {"label": _("Last day in")},
             {"label": _("Points"), "num": True},
@@ -95,6 +101,21 @@ def _numbers(programme: Programme, on: date) -> dict[str, Any]:
             {"text": num(sum(one.points for one in found["calendar"])), "num": True},
             {"text": money(sum(one.worth_minor for one in found["calendar"]), currency), "num": True},
             "",
+        ],
+        "tier_columns": [
+            {"label": _("Tier")},
+            {"label": _("Points"), "num": True},
+            {"label": _("Worth"), "num": True},
+            {"label": _("Customers"), "num": True},
+        ],
+        "tier_rows": [
+            [
+                one.name or _("No tier"),
+                {"text": num(one.points), "num": True},
+                {"text": money(one.worth_minor, currency), "num": True},
+                {"text": num(one.people), "num": True},
+            ]
+            for one in found["tiers"]
         ],
         "month_columns": [
             {"label": _("Month")},
@@ -125,7 +146,7 @@ def _people_url(programme: Programme, on: date, first: date | None) -> str:
     return f"{reverse('loyalty:liability-people', args=[which])}?as_of={on.isoformat()}&programme={programme.pk}"
 
 
-def _metrics(owed: Any, unused: Any, months: list[Any], currency: str) -> list[dict[str, Any]]:
+def _metrics(owed: Any, unused: Any, months: list[Any], currency: str, assumed: int | None) -> list[dict[str, Any]]:
     year = months[-12:]
     cost = sum(one.cost_minor for one in year)
     cards: list[dict[str, Any]] = [
@@ -158,6 +179,7 @@ def _metrics(owed: Any, unused: Any, months: list[Any], currency: str) -> list[d
                 ),
             }
         )
+    cards.append(_expected(owed, unused, currency, assumed))
     cards.append(
         {
             "name": _("Cost of 12 months"),
@@ -170,6 +192,37 @@ def _metrics(owed: Any, unused: Any, months: list[Any], currency: str) -> list[d
     return cards
 
 
+def _expected(owed: Any, unused: Any, currency: str, assumed: int | None) -> dict[str, Any]:
+    """What of the sum owed will be asked for: by the share somebody assumes, or else by the one that was measured."""
+    name = _("Expected to be redeemed")
+    if assumed is not None:
+        told = _("if %(share)s of the points are redeemed, as assumed") % {"share": pct(assumed / 100)}
+        return {"name": name, "value": money(owed.liability_minor * assumed // 100, currency), "sample": told}
+    if unused.points is None:
+        return {"name": name, "have": unused.people, "need": liability.ENOUGH_PEOPLE}
+    share = 1 - unused.points / owed.points if owed.points else 0.0
+    return {
+        "name": name,
+        "value": money(owed.liability_minor - (unused.worth_minor or 0), currency),
+        "sample": _("%(share)s of the points owed, as measured") % {"share": pct(share)},
+        "definition": _("What is owed less what is expected to end unused. Assume another share above the numbers."),
+    }
+
+
+def _assumed(text: str) -> int | None:
+    """The share of points in percent that somebody assumes is redeemed. Raises ``InvalidInput``."""
+    if not text.strip():
+        return None
+    number = row_number(text.strip().removesuffix("%").strip())
+    if number is None or number > 100:
+        raise InvalidInput(_("Write the share as a whole number from 1 to 100."), code="invalid_share")
+    return number
+
+
+def _hundredfold(share: float | None) -> str:
+    return num(100 * share, 1) if share is not None else ""
+
+
 def _effect_rows(found: effect.Effect, currency: str) -> list[list[Any]]:
     if not found.is_enough:
         return []
@@ -178,11 +231,13 @@ def _effect_rows(found: effect.Effect, currency: str) -> list[list[Any]]:
             _("Members"),
             {"text": num(found.matched), "num": True},
             {"text": money(found.members_minor, currency), "num": True},
+            {"text": pct(found.members_again), "num": True},
         ],
         [
             _("Comparable others"),
             {"text": num(found.compared), "num": True},
             {"text": money(found.others_minor, currency), "num": True},
+            {"text": pct(found.others_again), "num": True},
         ],
         [
             _("Difference"),
@@ -192,6 +247,12 @@ def _effect_rows(found: effect.Effect, currency: str) -> list[list[Any]]:
                 "num": True,
                 "sub": _("95%% between %(low)s and %(high)s")
                 % {"low": money(found.low_minor, currency), "high": money(found.high_minor, currency)},
+            },
+            {
+                "text": _("%(number)s percentage points") % {"number": _hundredfold(found.difference_again)},
+                "num": True,
+                "sub": _("95%% between %(low)s and %(high)s")
+                % {"low": _hundredfold(found.low_again), "high": _hundredfold(found.high_again)},
             },
         ],
     ]
@@ -224,9 +285,17 @@ def people(request: HttpRequest, which: str) -> HttpResponse:
             ]
             for row in rows
         ],
+        "extend_url": _extend_url(request, programme, first) if rows else "",
         "crumbs": _crumbs((_("Liability"), f"{reverse('loyalty:liability')}?as_of={on}"), (title, "")),
     }
     return http.page(request, "loyalty/liability_people.html", context)
+
+
+def _extend_url(request: HttpRequest, programme: Programme, first: date | None) -> str:
+    """Where the points of a month that is not over can be extended, for those who may."""
+    if first is None or liability.first_of(first, -1) <= clock.today() or not may_set_up(request):
+        return ""
+    return f"{reverse('loyalty:extend')}?programme={programme.pk}&month={first:%Y-%m}"
 
 
 def _first(which: str) -> date | None:
@@ -254,6 +323,12 @@ def table(request: HttpRequest, name: str) -> HttpResponse:
         rows: list[list[Any]] = [
             [one.first.isoformat()[:7] if one.first else "", one.points, value(one.worth_minor), one.people]
             for one in liability.calendar(programme, on)
+        ]
+    elif name == "tiers":
+        head = ["tier", "name", "points", "worth", "customers"]
+        rows = [
+            [one.key, one.name, one.points, value(one.worth_minor), one.people]
+            for one in liability.by_tier(programme, on)
         ]
     elif name == "months":
         head = ["month", "given", "redeemed", "expired", "taken_back", "outstanding", "cost", "owed"]

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from customers.forms import CustomerField
 from customers.models import Customer
 from lifecycle_crm.accounts.models import Role, User
+from lifecycle_crm.lib import clock
 from loyalty.forms import Movement, reason_field
 from loyalty.ledger import MOST_POINTS
 
@@ -52,6 +53,22 @@ class HouseholdForm(_Other):
 
 class ReasonForm(forms.Form):
     reason = reason_field(required=True)
+
+
+class ExtendForm(Movement):
+    until = forms.DateField(
+        label=_("New last day"), widget=forms.DateInput(attrs={"type": "date"}),
+        help_text=_("Points that end later anyway keep their day."),
+    )  # fmt: skip
+    reason = reason_field(required=True, help_text=_("It stays in the history."))
+
+    def verb(self) -> dict[str, Any]:
+        given = dict(self.cleaned_data)
+        return {"expires_at": clock.day_end(given.pop("until")), **given}
+
+
+class TakeBackForm(Movement):
+    reason = reason_field(required=True, help_text=_("It stays in the history."))
 
 
 class UnfreezeForm(ReasonForm):

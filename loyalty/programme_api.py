@@ -220,6 +220,14 @@ class PresetOut(serializers.Serializer):
     is_installed = serializers.BooleanField()
 
 
+class PreviewOut(serializers.Serializer):
+    rules = serializers.ListField(child=serializers.CharField(), help_text="What gives points, a sentence each.")
+    terms = serializers.ListField(child=serializers.CharField())
+    answer = AnswerOut(
+        help_text="The last year as if everybody had been in it: `draft` is the preset, `today` is the same."
+    )
+
+
 class PresetIn(serializers.Serializer):
     preset = serializers.SlugField(max_length=60)
     since_ever = serializers.BooleanField(default=False, help_text="Let orders and events of the past earn too.")
@@ -379,6 +387,16 @@ class ProgrammeViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Generic
     @action(detail=False, pagination_class=None)
     def presets(self, request: Request) -> Response:
         return Response(PresetOut(presets.PRESETS, many=True).data)
+
+    @extend_schema(
+        summary="A preset before it is installed",
+        description="Its rules in words, and what last year's orders and events would have been under it. Writes nothing.",
+        tags=["programmes"],
+        responses={200: PreviewOut, **REFUSED},
+    )
+    @action(detail=False, pagination_class=None, url_path="presets/(?P<preset>[-a-z0-9_]{1,60})", url_name="preset")
+    def preset(self, request: Request, preset: str) -> Response:
+        return Response(PreviewOut(whatif.of_preset(presets.get(preset))).data)
 
     @extend_schema(
         summary="Install a preset", tags=["programmes"], request=PresetIn, responses={201: ProgrammeOut, **REFUSED}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from django.conf import settings
@@ -73,6 +75,29 @@ def _members(programme: Programme) -> int:
     if programme.joining == Programme.Joining.ASKED:
         return programmes.members(programme, clock.now()).count()
     return Account.objects.filter(programme=programme).count()
+
+
+@require_GET
+@callers.for_those_who_set_up
+def preset(request: HttpRequest, key: str) -> HttpResponse:
+    """A preset before it is installed: what it says, and what it would have been on last year's orders and events."""
+    one = presets.get(key)
+    if one.is_installed:
+        return redirect("loyalty:programme", one.key)
+    found = whatif.of_preset(one)
+    currency = settings.SHOP_CURRENCY
+    year = found.answer.draft
+    rows = [(_("Members in %(tier)s") % {"tier": name}, num(people)) for name, people in year.per_tier.items()]
+    if found.rules:
+        rows = [
+            (_("Points given, less what refunds took back"), num(year.points)),
+            (_("People who would have earned"), num(year.earners)),
+            (_("Liability, if every point were redeemed"), money(year.liability_minor, currency)),
+            (_("Cost, by the share that is redeemed here"), money(year.cost_minor, currency)),
+            *rows,
+        ]
+    context = {"preset": one, "found": found, "rows": rows, "crumbs": _crumbs((str(one.name), ""))}
+    return http.page(request, "loyalty/preset.html", context)
 
 
 @require_POST
@@ -149,13 +174,16 @@ def programme(request: HttpRequest, key: str) -> HttpResponse:
     held = tiers.members_per_tier(one)
     ladder = Ladder.objects.filter(programme=one).first()
     now = clock.now()
+    held_now = list(rules.in_force(one, now))
     past = one.rules.filter(ends_at__lte=now).select_related("segment").order_by("-ends_at")[:20]
     context = {
         "programme": one,
         "is_main": one == Programme.current(),
         "members": _members(one),
         "sentences": sentences.programme(one),
-        "rules": [(rule, sentences.rule(rule, names)) for rule in rules.in_force(one, now)],
+        "rules": [
+            (rule, sentences.rule(rule, names), _doubled(rules.overlapping(rule, held_now))) for rule in held_now
+        ],
         "past": [(rule, sentences.rule(rule, names)) for rule in past],
         "kinds": EarningRule.Kind.choices,
         "ladder": ladder,
@@ -163,12 +191,40 @@ def programme(request: HttpRequest, key: str) -> HttpResponse:
         "tiers": [
             (tier, _amount(ladder, tier.threshold), held.get(tier.key, 0)) for tier in one.tiers.order_by("threshold")
         ],
+        "tier_months": _tier_months(one, names),
         "rewards": list(one.rewards.filter(is_active=True).order_by("points", "name")[:12]),
         "has_points": one.kind == Programme.Kind.POINTS,
         "may_set_up": callers.may_set_up(request),
         "crumbs": _crumbs((one.name, "")),
     }
     return http.page(request, "loyalty/programme.html", context)
+
+
+def _doubled(others: Sequence[EarningRule]) -> str:
+    """Which other rules pay for the same, as a sentence; empty where none does."""
+    if not others:
+        return ""
+    names = sentences.listed([f"“{one.name}”" for one in others])
+    return _("Some people get points for the same by %(names)s, too: both are given.") % {"names": names}
+
+
+def _tier_months(programme: Programme, names: Mapping[str, str]) -> list[tuple[date, list[int], list[tuple[str, int]]]]:
+    """Per month, the last first: how many hold each tier at its end, and who went where within it, in words."""
+    if not names:
+        return []
+    nobody = _("no tier")
+    order = list(names)
+    return [
+        (
+            one.first,
+            [one.members.get(key, 0) for key in order],
+            [
+                (f"{names.get(before, before) or nobody} → {names.get(after, after) or nobody}", number)
+                for (before, after), number in sorted(one.moves.items(), key=lambda move: (-move[1], move[0]))
+            ],
+        )
+        for one in reversed(tiers.by_month(programme, clock.today()))
+    ]
 
 
 def _amount(ladder: Ladder | None, number: int) -> str:
@@ -206,7 +262,7 @@ def rule_edit(request: HttpRequest, pk: int) -> HttpResponse:
 def _edit_rule(
     request: HttpRequest, of: Programme, kind: str, form: RuleForm, rule: EarningRule | None
 ) -> HttpResponse:
-    status, preview, answer, outcome = 200, "", None, None
+    status, preview, doubled, answer, outcome = 200, "", "", None, None
     is_tried = "try" in request.POST
     tried = TrialForm(request.POST if is_tried else None, kind=kind, prefix="try")
     if form.is_bound:
@@ -214,7 +270,7 @@ def _edit_rule(
         if form.is_valid() and (not is_tried or tried.is_valid()):
             try:
                 draft = rules.drafted(of, kind, form.verb(), rule)
-                preview = sentences.rule(draft)
+                preview, doubled = sentences.rule(draft), _doubled(rules.overlapping(draft))
                 if "ask" in request.POST:
                     answer = whatif.ask(programme=of, draft=whatif.Draft(rules=whatif.rules_with(of, draft)))
                     status = 200
@@ -226,6 +282,8 @@ def _edit_rule(
                 else:
                     _save(of, kind, form.verb(), rule, request)
                     messages.success(request, _("The rule holds: %(sentence)s") % {"sentence": preview})
+                    if doubled:
+                        messages.warning(request, doubled)
                     return redirect("loyalty:programme", of.key)
             except DomainError as problem:
                 field = problem.extra.get("field")
@@ -239,6 +297,7 @@ def _edit_rule(
         "tried": tried,
         "outcome": outcome,
         "preview": preview,
+        "doubled": doubled,
         "today": sentences.rule(rule) if rule else "",
         "comparison": _comparison(answer, request) if answer else None,
         "crumbs": _crumbs(_at(of), (rule.name if rule else _("New rule"), "")),

@@ -24,6 +24,8 @@ from loyalty.models import (
     Approval,
     EarningRule,
     Entry,
+    ExtendedLot,
+    Extension,
     Freeze,
     Hold,
     Household,
@@ -36,6 +38,7 @@ from loyalty.models import (
 )
 
 SOON_DAYS = 30
+ACTIVE_DAYS = 90
 
 
 # --- The programme as a whole -----------------------------------------------------------------------------------------
@@ -58,6 +61,7 @@ class Overview:
     currency: str
     members: int = 0
     holders: int = 0
+    active: int = 0
     frozen: int = 0
     balance: int = 0
     pending: int = 0
@@ -120,12 +124,25 @@ def overview(*, as_of: datetime | None = None) -> Overview:
         currency=settings.SHOP_CURRENCY,
         members=found["members"],
         holders=found["holders"],
+        active=_active(programme, moment),
         frozen=found["frozen"],
         expiring_soon=soon["points"],
         months=months,
         trial=_trial(sums),
         **sums,
     )
+
+
+def _active(programme: Programme, moment: datetime) -> int:
+    """How many customers earned or redeemed in the 90 days before a moment."""
+    since = moment - timedelta(days=ACTIVE_DAYS)
+    moved = Entry.objects.filter(
+        programme=programme,
+        kind__in=(Entry.Kind.EARN, Entry.Kind.SPEND),
+        effective_at__gte=since,
+        effective_at__lte=moment,
+    )
+    return moved.aggregate(people=Count("customer", distinct=True))["people"]
 
 
 def _trial(sums: dict[str, int]) -> list[tuple[str, int]]:
@@ -192,6 +209,14 @@ def movements(
     return rows[:PAGE], Cursor(rows[PAGE - 1].effective_at, 0, rows[PAGE - 1].pk)
 
 
+def undone_by(entries: Sequence[int]) -> dict[int, int]:
+    """Which entry undid each of these, in part or whole: the last one of each."""
+    found = Entry.objects.filter(Q(reverses__in=entries) | Q(takes_back__in=entries)).order_by("pk")
+    return {
+        undone: pk for pk, whole, part in found.values_list("pk", "reverses", "takes_back") if (undone := whole or part)
+    }
+
+
 def proved_on() -> date | None:
     """The last night whose proof compared accounts with their entries."""
     return Proof.objects.order_by("-proved_on").values_list("proved_on", flat=True).first()
@@ -223,6 +248,32 @@ def household(customer: Customer) -> HouseholdMember | None:
     )
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What the others in a customer's household have to spend, which a redemption may use after the customer's own points."""
+
+    household: Household | None = None
+    points: int = 0
+
+
+def shared(customer: Customer, programme: Programme | None, as_of: datetime) -> Shared:
+    """To the second, from the lots: what ``ledger.redeem`` would find. Frozen accounts stay out of the pool."""
+    mine = HouseholdMember.objects.filter(programme=programme, customer=customer, left_at=None)
+    member = mine.select_related("household").first()
+    if member is None:
+        return Shared()
+    family = member.household.members.filter(left_at=None).exclude(customer=customer)
+    others = list(family.values_list("customer", flat=True))
+    debts = dict(
+        Account.objects.filter(programme=programme, customer__in=others, frozen_at=None).values_list("pk", "debt")
+    )
+    lots = Lot.objects.filter(customer__in=others, account__in=debts, remaining__gt=0)
+    alive = Q(expires_at=None) | Q(expires_at__gt=as_of)
+    usable = Q(activated_at__isnull=False) | Q(active_at__lte=as_of)
+    left = lots.filter(alive & usable).order_by().values_list("account").annotate(Sum("remaining"))
+    return Shared(member.household, sum(max(0, points - debts[account]) for account, points in left))
+
+
 def members(household: Household) -> list[tuple[HouseholdMember, int]]:
     """Who is in a household now, with their usable points."""
     rows = list(household.members.filter(left_at=None).select_related("customer").order_by("joined_at", "pk"))
@@ -240,6 +291,39 @@ def merges(customer: Customer) -> QuerySet[Merge]:
         Merge.objects.filter(Q(from_account__customer=customer) | Q(into_account__customer=customer))
         .select_related("from_account__customer", "into_account__customer", "programme")
         .order_by("-pk")
+    )
+
+
+def extensions() -> QuerySet[Extension]:
+    """Decisions that points may be used longer, and those that took one back, the last first."""
+    return Extension.objects.select_related("programme", "actor", "undone_by").order_by("-pk")
+
+
+def ending(
+    *,
+    programme: Programme,
+    customers: Sequence[Customer] | None = None,
+    ends_from: datetime | None = None,
+    ends_before: datetime | None = None,
+) -> tuple[int, int]:
+    """Points that are not over and have an end, in (``ends_from``, ``ends_before``], and how many customers have them."""
+    found = Lot.objects.filter(account__programme=programme, remaining__gt=0, expires_at__gt=clock.now())
+    if ends_from is not None:
+        found = found.filter(expires_at__gt=ends_from)
+    if ends_before is not None:
+        found = found.filter(expires_at__lte=ends_before)
+    if customers is not None:
+        found = found.filter(customer__in=customers)
+    sums = found.aggregate(points=Sum("remaining", default=0), people=Count("customer", distinct=True))
+    return sums["points"], sums["people"]
+
+
+def extended(customer: Customer) -> list[ExtendedLot]:
+    """The lots of one customer that somebody extended, the last six."""
+    return list(
+        ExtendedLot.objects.filter(customer=customer)
+        .select_related("extension__actor", "extension")
+        .order_by("-pk")[:6]
     )
 
 
@@ -275,6 +359,12 @@ class AccountView:
     next_last_day: date | None
     next_points: int
     next_active_at: datetime | None
+    shared: Shared = Shared()
+
+    @property
+    def together(self) -> int:
+        """What a redemption can spend: their own points, then those of their household."""
+        return self.spendable + self.shared.points
 
 
 def accounts() -> QuerySet[Account]:
@@ -289,9 +379,9 @@ def account(customer: Customer, *, as_of: datetime | None = None) -> AccountView
     programme = Programme.current()
     held = Account.objects.filter(programme=programme, customer=customer).first()
     if held is None or programme is None:
-        return AccountView(
-            customer, Account(programme=programme, customer=customer), moment, 0, None, 0, None
-        )  # fmt: skip
+        none = Account(programme=programme, customer=customer)
+        pool = shared(customer, programme, moment) if programme else Shared()
+        return AccountView(customer, none, moment, 0, None, 0, None, pool)
     lots = Lot.objects.filter(customer=customer, account=held, remaining__gt=0)
     alive = Q(expires_at=None) | Q(expires_at__gt=moment)
     usable = Q(activated_at__isnull=False) | Q(active_at__lte=moment)
@@ -312,6 +402,7 @@ def account(customer: Customer, *, as_of: datetime | None = None) -> AccountView
         next_last_day=last_day(ends[0]) if ends and ends[0] else None,
         next_points=ends[1] if ends else 0,
         next_active_at=waiting.active_at if waiting else None,
+        shared=shared(customer, programme, moment),
     )
 
 

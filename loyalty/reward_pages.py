@@ -248,7 +248,7 @@ def _counter(request: HttpRequest, customer_id: int, status: int = 200, problem:
     customer = callers.customer(customer_id)
     programme = Programme.current()
     view = queries.account(customer)
-    offers = rewards.offers(customer=customer, programme=programme, spendable=view.spendable) if programme else []
+    offers = rewards.offers(customer=customer, programme=programme, spendable=view.together) if programme else []
     who = shown_name(customer, request.user)
     taken = catalogue.of_customer(customer)
     for one in taken:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -59,6 +59,36 @@ def in_force(programme: Programme, moment: datetime | None = None) -> QuerySet[E
     """The versions that hold at a moment (now), or will from a later one on."""
     at = moment or clock.now()
     return programme.rules.select_related("segment").filter(is_current=True).exclude(ends_at__lte=at)
+
+
+def overlapping(rule: EarningRule, others: Iterable[EarningRule] | None = None) -> list[EarningRule]:
+    """The rules of the programme that give points for the very same thing to people whom this rule reaches, too: both pay.
+
+    Of multipliers the larger one counts, so they never pay twice. Two segments may share people, so they count as meeting.
+    """
+    if rule.kind == Kind.MULTIPLIER:
+        return []
+    same = [
+        one
+        for one in (in_force(rule.programme) if others is None else others)
+        if one.key != rule.key and one.kind == rule.kind and one.property == rule.property
+    ]
+    return [
+        one
+        for one in same
+        if (one.subject == rule.subject or not one.subject or not rule.subject)
+        and _meet(one.tiers, rule.tiers)
+        and _meet(one.stages, rule.stages)
+        and _meet(one.weekdays, rule.weekdays)
+        and _meet([text[-5:] for text in one.dates], [text[-5:] for text in rule.dates])
+        and not (one.ends_at is not None and rule.starts_at is not None and one.ends_at <= rule.starts_at)
+        and not (rule.ends_at is not None and one.starts_at is not None and rule.ends_at <= one.starts_at)
+    ]
+
+
+def _meet(one: Iterable[str], other: Iterable[str]) -> bool:
+    """Whether two conditions can hold at once; an empty one always does."""
+    return not set(one) or not set(other) or bool(set(one) & set(other))
 
 
 # --- Verbs ------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from django.urls import URLPattern, include, path
 
 from loyalty import (
+    extension_pages,
     ledger_pages,
     liability_pages,
     membership_pages,
@@ -17,6 +18,7 @@ app_name = "loyalty"
 staff = [
     path("", views.overview, name="overview"),
     path("ledger/", ledger_pages.entries, name="ledger"),
+    path("ledger/undo/", ledger_pages.undo_many, name="ledger-undo"),
     path("accounts/<int:customer_id>/", views.account, name="account"),
     path("accounts/<int:customer_id>/redeem/", views.redeem, name="points-redeem"),
     path("accounts/<int:customer_id>/adjust/", views.adjust, name="points-adjust"),
@@ -39,10 +41,14 @@ staff = [
     path("liability/", liability_pages.overview, name="liability"),
     path("liability/<str:name>.csv", liability_pages.table, name="liability-csv"),
     path("liability/people/<str:which>/", liability_pages.people, name="liability-people"),
+    path("extensions/", extension_pages.extension_list, name="extensions"),
+    path("extensions/new/", extension_pages.extend, name="extend"),
+    path("extensions/<int:pk>/undo/", extension_pages.take_back, name="extension-undo"),
     path("accounts/<int:customer_id>/rewards/", reward_pages.counter, name="counter"),
     path("accounts/<int:customer_id>/rewards/<int:pk>/redeem/", reward_pages.counter_redeem, name="counter-redeem"),
     path("programmes/", programme_pages.programme_list, name="programmes"),
     path("programmes/new/", programme_pages.programme_new, name="programme-new"),
+    path("programmes/presets/<slug:key>/", programme_pages.preset, name="preset"),
     path("programmes/presets/<slug:key>/install/", programme_pages.preset_install, name="preset-install"),
     path("programmes/<slug:key>/", programme_pages.programme, name="programme"),
     path("programmes/<slug:key>/edit/", programme_pages.programme_edit, name="programme-edit"),

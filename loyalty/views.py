@@ -19,10 +19,10 @@ from lifecycle_crm.lib import http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.lib.numbers import row_number
 from lifecycle_crm.templatetags.crm import day, money, month, num, pct
-from loyalty import approvals, goodwill, ledger, queries, rewards, sentences, tiers
+from loyalty import approvals, catalogue, goodwill, ledger, queries, rewards, sentences, tiers
 from loyalty import rules as earning_rules
 from loyalty.callers import customer as find_customer
-from loyalty.callers import for_those_who_act, may_act, person
+from loyalty.callers import for_those_who_act, may_act, may_set_up, person
 from loyalty.forms import AdjustForm, FindForm, RedeemForm, UndoForm
 from loyalty.models import Approval, Entry, Limits, Posting, Programme
 
@@ -45,6 +45,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "latest": [(one, shown_name(one.customer, request.user), why) for one, why in queries.latest()],
         "largest": [(one, shown_name(one.customer, request.user)) for one in queries.largest()],
         "proved_on": queries.proved_on(),
+        "most_used": catalogue.most_used(found.programme) if found.programme else [],
         "rules": _rules(found),
         "form": form,
     }
@@ -99,9 +100,9 @@ def _metrics(found: queries.Overview) -> list[dict[str, Any]]:
             "name": _("Members"),
             "value": num(found.members),
             "sample": ngettext(
-                "%(n)s customer has points", "%(n)s customers have points", found.holders
+                "%(n)s of them earned or redeemed in 90 days", "%(n)s of them earned or redeemed in 90 days", found.active
             )
-            % {"n": num(found.holders)},
+            % {"n": num(found.active)},
             "definition": _("Customers who ever earned points. An order makes its customer a member."),
             "updated": found.as_of,
         },
@@ -143,6 +144,8 @@ def _account_page(request: HttpRequest, customer: Customer, status: int = 200, *
         "is_later_page": before is not None,
         "metrics": _account_metrics(view),
         "given": _given(customer),
+        "extended": queries.extended(customer),
+        "may_extend": may_set_up(request) and view.account.balance + view.account.pending > 0,
         "redeem_form": RedeemForm(prefix="redeem"),
         "adjust_form": AdjustForm(prefix="adjust"),
         "may_act": may_act(request),

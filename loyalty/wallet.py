@@ -148,6 +148,12 @@ class Wallet:
     stay: Membership | None = None
     plain: Plain | None = None
     others: Sequence[Programme] = field(default_factory=tuple)
+    shared: queries.Shared = field(default_factory=queries.Shared)
+
+    @property
+    def together(self) -> int:
+        """What a reward can be redeemed with: their own points, then those of their household."""
+        return self.spendable + self.shared.points
 
 
 def belongs_to(customer: Customer, *, as_of: datetime) -> list[Programme]:
@@ -187,7 +193,8 @@ def view(
         spendable, shown = _points(held, moment)
         shown["lines"], shown["earlier"] = _history(held, before)
     progress = tiers.progress(customer, one, as_of=moment)
-    offers = rewards.offers(customer=customer, programme=one, spendable=spendable, as_of=moment)
+    pool = queries.shared(customer, one, moment)
+    offers = rewards.offers(customer=customer, programme=one, spendable=spendable + pool.points, as_of=moment)
     taken = [each for each in catalogue.of_customer(customer) if each.reward.programme_id == one.pk]
     if is_for_customer:
         steps = (progress.tier, progress.following) if progress else ()
@@ -203,6 +210,7 @@ def view(
         taken=taken,
         progress=progress,
         stay=stay,
+        shared=pool,
         plain=in_plain_words(one),
         others=[each for each in mine if each.pk != one.pk],
         **shown,

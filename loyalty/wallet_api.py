@@ -25,6 +25,7 @@ class WalletOut(serializers.Serializer):
     card_number = serializers.CharField()
     programme = serializers.CharField(allow_null=True, help_text="Key of the programme the numbers are of.")
     spendable = serializers.IntegerField()
+    shared = serializers.IntegerField(help_text="What the others in their household have, to be used after their own.")
     pending = serializers.IntegerField()
     debt = serializers.IntegerField()
     value_minor = serializers.IntegerField(help_text="What the spendable points are worth, in minor units.")
@@ -75,6 +76,7 @@ def _answer(pk: int, key: str) -> dict[str, Any]:
         "card_number": wallet.card(customer).number,
         "programme": view.programme.key if view.programme else None,
         "spendable": view.spendable,
+        "shared": view.shared.points,
         "pending": view.pending,
         "debt": view.debt,
         "value_minor": view.value_minor,

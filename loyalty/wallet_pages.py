@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -110,8 +110,16 @@ def show(request: HttpRequest, card: WalletCard, token: str) -> HttpResponse:
         offer=holds,
         friend_code=codes.shown(own.code) if own else "",
         friend_url=referrals.url(own) if own else "",
+        friend_qr=marks.qr(referrals.url(own), _("QR code of your link")) if own else "",
+        friend_mail=_mail(referrals.url(own)) if own else "",
     )  # fmt: skip
     return render(request, "loyalty/wallet.html", context)
+
+
+def _mail(link: str) -> str:
+    """An address that opens a new message with the link in it; whom it goes to is the customer's own affair."""
+    subject = _("Have a look at %(shop)s") % {"shop": settings.SHOP_NAME}
+    return f"mailto:?{urlencode({'subject': subject, 'body': link}, quote_via=quote)}"
 
 
 def _steps(progress: Any) -> dict[str, str]:
@@ -170,7 +178,7 @@ def redeem(request: HttpRequest, card: WalletCard, token: str, pk: int) -> HttpR
                 return _back(token, done=str(done.pk), programme=reward.programme.key)
     context = _context(
         request, card, token,
-        view=view, offer=offer, problem=problem, form=OrderRewardForm(), left=view.spendable - (offer.points or 0),
+        view=view, offer=offer, problem=problem, form=OrderRewardForm(), left=view.together - (offer.points or 0),
     )  # fmt: skip
     return render(request, "loyalty/wallet_redeem.html", context, status=status)
 

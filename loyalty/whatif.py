@@ -9,7 +9,7 @@ answer says.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,7 +20,7 @@ from customers.facts import bool_literal
 from customers.models import Customer
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import parameter
-from loyalty import causes, rules, tally, tiers
+from loyalty import causes, presets, rules, sentences, tally, tiers
 from loyalty.models import Account, EarningRule, Ladder, Programme, Tier
 
 MOST_CUSTOMERS = 20_000
@@ -113,6 +113,46 @@ def ask(*, programme: Programme, draft: Draft, until: datetime | None = None, da
     except _Undo:
         assert answer is not None
         return answer
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A preset before it is installed: its rules, terms and tiers in words, its rewards with their prices, and what the last
+    year would have been under it, if everybody had been in it and by the share that is redeemed in the main programme."""
+
+    rules: Sequence[str]
+    terms: Sequence[str]
+    tiers: Sequence[tuple[str, Sequence[str]]]
+    rewards: Sequence[tuple[str, int]]
+    answer: Answer
+
+
+def of_preset(preset: presets.Preset, *, until: datetime | None = None) -> Preview:
+    """What a preset says and what it would have cost. It is installed for that in a transaction that is given up. Raises
+    ``Conflict`` for one that is installed."""
+    main = Programme.current()
+    found: Preview | None = None
+    try:
+        with transaction.atomic():
+            made = presets.install(preset=preset, since_ever=True)
+            terms = sentences.programme(made)
+            made.joining = Programme.Joining.EVERYBODY  # Only here, in memory: nobody could have joined yet.
+            answer = ask(programme=made, draft=Draft(), until=until)
+            share = redeemed_share(main) if main else 1.0
+            draft = answer.draft
+            cost = round(draft.points * share) * made.value_minor_per_100 // 100
+            names = tiers.names(made)
+            found = Preview(
+                rules=[sentences.rule(one, names) for one in rules.in_force(made)],
+                terms=terms,
+                tiers=[(one.name, one.promised) for one in made.tiers.order_by("threshold")],
+                rewards=list(made.rewards.order_by("points", "pk").values_list("name", "points")),
+                answer=replace(answer, draft=replace(draft, cost_minor=cost), redeemed_share=share),
+            )
+            raise _Undo
+    except _Undo:
+        assert found is not None
+        return found
 
 
 def redeemed_share(programme: Programme) -> float:

@@ -76,7 +76,7 @@ def once(request: Request, key: str, handle: Callable[[], Response]) -> Response
         return stored
     name = f"once:{hashlib.sha256(f'{owner} {key}'.encode()).hexdigest()[:40]}"
     worker = leases.new_owner()
-    if leases.take(name, worker, LEASE_SECONDS) is None:
+    if leases.take_new(name, worker, LEASE_SECONDS) is None:
         if stored := _stored(owner, key, print_):
             return stored
         raise InProgress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
@@ -110,16 +110,27 @@ def scratch(name: str, columns: str, *, is_rewritten: bool = False) -> None:
     PostgreSQL empties it at every commit by cutting the file: deleted rows of a temporary table are never vacuumed, so a
     long-lived worker would come to scan all it ever wrote. It also forgets the statistics, so ``ANALYZE`` it once filled.
     """
+    scratches({name: columns}, is_rewritten=is_rewritten)
+
+
+def scratches(tables: Mapping[str, str], *, is_rewritten: bool = False) -> None:
+    """Several working tables (columns by name) as ``scratch`` makes one, in one round trip to PostgreSQL."""
     if not connection.in_atomic_block:
-        raise RuntimeError(f"{name} needs a transaction: a batch and its effect are one.")
-    tail = ""
-    if connection.vendor == "postgresql":
-        tail = f"{' WITH (fillfactor = 45)' if is_rewritten else ''} ON COMMIT DELETE ROWS"
+        raise RuntimeError(f"{', '.join(tables)} needs a transaction: a batch and its effect are one.")
+    is_postgresql = connection.vendor == "postgresql"
+    tail = f"{' WITH (fillfactor = 45)' if is_rewritten else ''} ON COMMIT DELETE ROWS" if is_postgresql else ""
+    statements = [
+        statement
+        for name, columns in tables.items()
+        for statement in (f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}){tail}", f"DELETE FROM {name}")
+    ]
+    if is_postgresql:
         # A probe of an index per row looks dear to the planner, who then reads the whole table instead, and compiles the
         # query for longer than it runs.
-        execute("SET LOCAL jit = off; SET LOCAL random_page_cost = 1")
-    execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}){tail}")
-    execute(f"DELETE FROM {name}")
+        execute("; ".join(["SET LOCAL jit = off", "SET LOCAL random_page_cost = 1", *statements]))
+        return
+    for statement in statements:
+        execute(statement)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from loyalty.ledger.adjustments import adjust, needs_approval
 from loyalty.ledger.belongings import merged_into, one_person, survivor, survivors
 from loyalty.ledger.due import activate_due, expire_due, release_due
 from loyalty.ledger.earnings import earn, earn_many, earn_selected, hold_for
+from loyalty.ledger.extensions import extend
+from loyalty.ledger.extensions import take_back as take_back_extension
 from loyalty.ledger.freezing import freeze, prove, unfreeze
 from loyalty.ledger.holds import authorise, post_hold, void_hold
 from loyalty.ledger.households import found_household, join_household, leave_household
@@ -38,6 +40,7 @@ __all__ = [
     "earn_selected",
     "expire_due",
     "expiry",
+    "extend",
     "follow_due",
     "found_household",
     "freeze",
@@ -57,6 +60,7 @@ __all__ = [
     "reverse_many",
     "survivor",
     "survivors",
+    "take_back_extension",
     "transfer",
     "undo",
     "unfreeze",

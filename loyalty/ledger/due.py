@@ -169,14 +169,15 @@ def expire_due(*, as_of: datetime, low: int, high: int) -> int:
 
 def settle(accounts: Collection[Account], as_of: datetime) -> None:
     """Bring held accounts up to the second: holds that ran out are freed, what is due becomes usable, what is over ends,
-    debts are repaid."""
+    debts are repaid. Where nothing was due it only looks, and leaves the working tables alone; otherwise they are empty."""
     due = parameter(as_of)
     ids = ", ".join(str(int(one.pk)) for one in accounts)
     customers = ", ".join(str(int(one.customer_id)) for one in accounts)
-    [(waiting, ending, freed)] = batches.rows(
+    [(waiting, ending, freed, owing)] = batches.rows(
         "SELECT coalesce(sum(CASE WHEN activated_at IS NULL AND active_at <= %s THEN 1 ELSE 0 END), 0), "
         "coalesce(sum(CASE WHEN expires_at <= %s THEN 1 ELSE 0 END), 0), "
-        f"(SELECT count(*) FROM loyalty_hold WHERE account_id IN ({ids}) AND state = 'open' AND expires_at <= %s) "
+        f"(SELECT count(*) FROM loyalty_hold WHERE account_id IN ({ids}) AND state = 'open' AND expires_at <= %s), "
+        f"(SELECT count(*) FROM loyalty_account WHERE id IN ({ids}) AND debt > 0) "
         f"FROM loyalty_lot WHERE customer_id IN ({customers}) AND account_id IN ({ids}) AND remaining > 0",
         [due, due, due],
     )
@@ -186,4 +187,7 @@ def settle(accounts: Collection[Account], as_of: datetime) -> None:
         activate(as_of)
     if ending or freed:
         expire(as_of)
-    repay(as_of)
+    if owing:
+        repay(as_of)
+    if waiting or ending or freed or owing:
+        book.clear()

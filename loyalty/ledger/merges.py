@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -21,7 +22,7 @@ from loyalty.ledger.due import repay, settle
 from loyalty.ledger.guard import refuse_frozen
 from loyalty.ledger.holds import carry_over, set_down
 from loyalty.ledger.terms import checked_reason, moment_of
-from loyalty.models import Account, Entry, Hold, Lot, LotSpend, Merge
+from loyalty.models import Account, Entry, ExtendedLot, Hold, Lot, LotSpend, Merge
 
 
 def merge(
@@ -286,6 +287,21 @@ def _undo_repayments(row: Merge, target: Account, moment: datetime, actor: User 
         book.post()
 
 
+def _keep_extension(lot: Lot, home: int) -> None:
+    """What was extended while it was merged stays so where it goes back to."""
+    last = ExtendedLot.objects.filter(lot=lot).order_by("-pk").first()
+    if last is None or lot.expires_at is None:
+        return
+    to = Lot.objects.get(pk=home)
+    if to.expires_at is None or to.expires_at == lot.expires_at:
+        return
+    ExtendedLot.objects.create(
+        extension_id=last.extension_id, lot=to, customer_id=to.customer_id, points=lot.remaining, was=to.expires_at,
+        becomes=lot.expires_at,
+    )  # fmt: skip
+    Lot.objects.filter(pk=home).update(expires_at=lot.expires_at)
+
+
 def _give_back(row: Merge, source: Account, target: Account, moment: datetime, actor: User | None, reason: str) -> None:
     """What is left of the moved lots back into the lots they were, and as much of the moved debt as is still owed."""
     arrived = _arrived(row, target)
@@ -304,11 +320,16 @@ def _give_back(row: Merge, source: Account, target: Account, moment: datetime, a
         book.clear()
         book.stage([out, home])
         book.stage_takes((out.key, lot.pk, lot.remaining) for lot in lots)
-        book.stage_takes((home.key, homes[lot.pk], -lot.remaining) for lot in lots)
+        # A lot can have been carried over twice: what came back into it after the merge followed at night.
+        back: Counter[int] = Counter()
+        for lot in lots:
+            back[homes[lot.pk]] += lot.remaining
+        book.stage_takes((home.key, pk, -left) for pk, left in sorted(back.items()))
         book.post()
         for lot in lots:
             if lot.activated_at is not None:
                 Lot.objects.filter(pk=homes[lot.pk], activated_at=None).update(activated_at=lot.activated_at)
+            _keep_extension(lot, homes[lot.pk])
     target.refresh_from_db()
     owed = -sum(one.points for one in arrived if one.points < 0)
     debt = min(owed, target.debt)

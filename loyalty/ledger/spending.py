@@ -85,10 +85,9 @@ def burn(
             if found := before():  # written while we waited for the account
                 return found
             settle([account, *others], moment)
-            if others:
-                fetch(account, others, points, key=key, moment=moment, actor=actor, reason=reason)
+            if others and fetch(account, others, points, key=key, moment=moment, actor=actor, reason=reason):
+                book.clear()
             reserve(account, points, "spent" if kind == Entry.Kind.SPEND else "adjusted")
-            book.clear()
             book.stage(
                 [
                     book.Move(

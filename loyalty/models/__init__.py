@@ -2,6 +2,7 @@
 
 from loyalty.models.approval import Allowance, Approval, GoodwillMonth, Limits
 from loyalty.models.card import WalletCard
+from loyalty.models.extension import ExtendedLot, Extension
 from loyalty.models.freeze import Freeze
 from loyalty.models.hold import Hold
 from loyalty.models.ledger import Account, Entry, Lot, LotSpend, Posting
@@ -21,6 +22,8 @@ __all__ = [
     "Approval",
     "EarningRule",
     "Entry",
+    "ExtendedLot",
+    "Extension",
     "Freeze",
     "GoodwillMonth",
     "Hold",

@@ -5,7 +5,7 @@ decides as of a moment from what was counted before it: who reaches a tier has i
 through the grace, then steps down. Every change is a row of ``TierChange``; ``TierStanding`` is what they add up to.
 """
 
-from loyalty.tiers.asking import Given, Progress, given, members_per_tier, names, progress
+from loyalty.tiers.asking import Given, Progress, TierMonth, by_month, given, members_per_tier, names, progress
 from loyalty.tiers.audit import problems
 from loyalty.tiers.counting import counted, window_start
 from loyalty.tiers.deciding import evaluate, rank, reached, wake
@@ -16,6 +16,8 @@ __all__ = [
     "Given",
     "Progress",
     "Step",
+    "TierMonth",
+    "by_month",
     "check",
     "counted",
     "evaluate",

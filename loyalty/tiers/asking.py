@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 from customers.models import Customer
 from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib.moments import parameter
 from loyalty import programme as programmes
 from loyalty.models import EarningRule, Ladder, Programme, Tier, TierStanding
 from loyalty.tiers.counting import counted
@@ -105,6 +107,44 @@ def members_per_tier(programme: Programme) -> dict[str, int]:
             [programme.pk],
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TierMonth:
+    """``members``: by key, who held each tier at the end of the month that begins on ``first``, or until now. ``moves``:
+    how many went from one tier to another within it, by both keys; an empty key is no tier."""
+
+    first: date
+    members: Mapping[str, int]
+    moves: Mapping[tuple[str, str], int]
+
+
+def by_month(programme: Programme, day: date, *, count: int = 6) -> list[TierMonth]:
+    """The last ``count`` months up to the end of ``day``, the oldest first, added up from the changes of tier."""
+    months = day.year * 12 + day.month - 1
+    firsts = [date(*_first_of_month(months - back)) for back in range(count - 1, -1, -1)]
+    cases = " ".join(f"WHEN effective_at < %s THEN {n}" for n in range(count))
+    rows = batches.rows(
+        f"SELECT CASE {cases} ELSE {count} END, from_tier, to_tier, count(*) FROM loyalty_tierchange "
+        "WHERE programme_id = %s AND effective_at < %s GROUP BY 1, 2, 3",
+        [*(parameter(clock.day_start(first)) for first in firsts), programme.pk, parameter(clock.day_end(day))],
+    )
+    members: Counter[str] = Counter()
+    told = []
+    for n in range(count + 1):
+        moves = {(before, after): number for month, before, after, number in rows if month == n}
+        for (before, after), number in moves.items():
+            members[before] -= number
+            members[after] += number
+        if n:
+            told.append(TierMonth(firsts[n - 1], {key: one for key, one in members.items() if key and one}, moves))
+    return told
+
+
+def _first_of_month(months: int) -> tuple[int, int, int]:
+    """The first day of a month that is counted from the year 0."""
+    year, month = divmod(months, 12)
+    return year, month + 1, 1
 
 
 def names(programme: Programme | None) -> Mapping[str, str]:

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import json
+import socket
+import struct
+import time
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.test import Client
@@ -217,3 +222,32 @@ def test_a_person_signed_in_is_named_as_the_actor(ada: Customer) -> None:
         )  # fmt: skip
         assert answer.status_code == status
     assert Entry.objects.get(kind="spend").actor == ola
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_redemption_whose_answer_was_cut_off_is_found_again_nineteen_times(live_server: Any) -> None:
+    """Fault 29: the till hangs up before the answer and tries again and again."""
+    secret = ApiKey.issue(name="Till", scopes=["points:write"])[1]
+    customer = CustomerFactory()
+    give(customer, 1000)
+    body = json.dumps({"customer": customer.pk, "points": 100})
+    where = urlsplit(live_server.url)
+    assert where.hostname
+    assert where.port
+    head = (
+        f"POST /api/v1/points/redeem/ HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer {secret}\r\n"
+        f"Idempotency-Key: once\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((where.hostname, where.port), timeout=10) as till:
+        till.sendall((head + body).encode())
+        till.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # hang up, hard
+    deadline = time.monotonic() + 10
+    while not Entry.objects.filter(kind="spend").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    spent = Entry.objects.get(kind="spend")
+    for _retry in range(19):
+        again = post(secret, "points/redeem/", {"customer": customer.pk, "points": 100}, "once")
+        while again.status_code == 409 and again.json()["code"] == "in_progress":
+            again = post(secret, "points/redeem/", {"customer": customer.pk, "points": 100}, "once")
+        assert (again.headers["Idempotency-Replayed"], again.json()["id"]) == ("true", spent.pk)
+    assert (Entry.objects.filter(kind="spend").count(), balance(customer)) == (1, 900)

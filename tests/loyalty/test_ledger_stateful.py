@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from loyalty import audit, ledger
-from loyalty.errors import AlreadyMerged, HoldResolved, InsufficientPoints, NotReversible
+from loyalty.errors import AlreadyMerged, HoldResolved, InsufficientPoints, NothingToExtend, NotReversible
 from loyalty.models import Account, Entry, Hold, Lot, Merge
 from tests.loyalty.factories import SPRING, CustomerFactory
 
@@ -359,6 +359,7 @@ class Ledger(RuleBasedStateMachine):
             for lot, row in zip(person.lots, rows, strict=True):
                 gone = sum(one.points for one in row.spends.filter(entry__kind="expire"))
                 lot.left, lot.is_active, lot.expired = row.remaining, row.activated_at is not None, gone
+                lot.expires_at = row.expires_at
             person.debt, person.moved, person.expired = held.debt, held.moved, held.expired
             by_pk = dict(zip(rows.values_list("pk", flat=True), person.lots, strict=True))
             for hold in person.holds:
@@ -370,6 +371,31 @@ class Ledger(RuleBasedStateMachine):
                 while hasattr(row, "moved_from"):
                     row = row.moved_from
                 self.handles[row.pk] = new
+
+    @rule(who=st.sampled_from([0, 1, None]), days=st.integers(1, 8))
+    def extend(self, who: int | None, days: int) -> None:
+        """Nothing moves; what is alive and would end earlier ends later, as long as it is not all held."""
+        ends = self.now + timedelta(days=days)
+        people = self.people if who is None else [self.people[who]]
+        found = [
+            lot
+            for person in people
+            for lot in person.lots
+            if lot.left > 0 and lot.expires_at is not None and self.now < lot.expires_at < ends
+        ]
+        told = {
+            "customers": None if who is None else [self.customers[who]], "expires_at": ends, "key": self.key(),
+            "actor": None, "reason": "A storm", "effective_at": self.now,
+        }  # fmt: skip
+        if not found:
+            with pytest.raises(NothingToExtend):
+                ledger.extend(**told)
+            return
+        made = ledger.extend(**told)
+        assert ledger.extend(**told).pk == made.pk
+        assert made.points == sum(lot.left for lot in found)
+        for lot in found:
+            lot.expires_at = ends
 
     @rule(days=st.integers(1, 4))
     def wait(self, days: int) -> None:
@@ -403,8 +429,8 @@ class Ledger(RuleBasedStateMachine):
             names = ("balance", "pending", "held", "debt", "spent", "expired", "reversed", "moved")
             assert {name: getattr(held, name) for name in names} == {name: getattr(person, name) for name in names}
             assert held.balance == 0 or held.debt == 0
-            lots = Lot.objects.filter(customer=customer).order_by("pk").values_list("remaining", flat=True)
-            assert list(lots) == [lot.left for lot in person.lots]
+            lots = Lot.objects.filter(customer=customer).order_by("pk").values_list("remaining", "expires_at")
+            assert list(lots) == [(lot.left, lot.expires_at) for lot in person.lots]
         assert audit.problems() == []
 
 

@@ -190,6 +190,21 @@ def test_a_merged_debt_is_repaid_and_undoing_the_merge_owes_it_again(ada: Custom
     assert lots(ada) == [(60, SOON), (40, LATER)]
 
 
+def test_a_lot_that_was_carried_over_twice_goes_home_whole(ada: Customer, bo: Customer) -> None:
+    """A redemption from before the merge is cancelled after it: its points follow at night, out of the very same lot."""
+    spend = ledger.redeem(customer=ada, points=40, key="r")
+    [merge] = ledger.merge(customer=ada, into=bo, key="m", actor=None, reason="Same person")
+    ledger.cancel_redemption(entry=spend, key="c")
+    assert (held(ada).balance, held(bo).balance) == (40, 60)
+    assert ledger.follow_due(as_of=clock.now(), low=0, high=2**40) == 1
+    assert (held(ada).balance, held(bo).balance) == (0, 100)
+    ledger.extend(expires_at=clock.now() + timedelta(days=900), key="e", actor=None, reason="A storm")
+    ledger.unmerge(merge=merge)
+    assert (held(ada).balance, held(bo).balance) == (100, 0)
+    assert list(Lot.objects.filter(customer=ada).order_by("pk").values_list("remaining", flat=True)) == [60, 40]
+    assert audit.problems() == []
+
+
 def test_what_was_spent_meanwhile_stays_spent(ada: Customer, bo: Customer) -> None:
     give(bo, 10, key="own", expires_at=LATER)
     [row] = ledger.merge(customer=ada, into=bo, key="m")

@@ -5,12 +5,17 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 
 from customers.models import Customer
+from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.lib import clock
-from loyalty import effect, ledger, liability
-from loyalty.models import Programme
+from loyalty import effect, ledger, liability, tiers
+from loyalty.models import Programme, TierChange
+from tests.factories import UserFactory
 from tests.loyalty.factories import CustomerFactory, OrderFactory, give
+from tests.loyalty.test_pages import text
 
 pytestmark = pytest.mark.django_db
 
@@ -96,6 +101,43 @@ def test_the_calendar_names_months_people_and_worth_and_adds_up(points: Programm
     assert [one.customer_id for one in liability.people_of_month(points, day, None)] == [bo.pk]
 
 
+def test_what_is_owed_by_tier_is_that_of_the_tier_held_then(points: Programme) -> None:
+    assert liability.by_tier(points, date(2026, 3, 1)) == [], "no tiers, no table"
+    tiers.set_ladder(programme=points, steps=[tiers.Step("Silver", 100), tiers.Step("Gold", 500)])
+    ada, bo, cy = CustomerFactory(), CustomerFactory(), CustomerFactory()
+    for customer, number in ((ada, 600), (bo, 150), (cy, 40)):
+        give(customer, number, effective_at=at(1, 10))
+    for customer, before, after, moment in (
+        (ada, "", "silver", at(2, 1)),
+        (ada, "silver", "gold", at(3, 1)),
+        (bo, "", "silver", at(2, 1)),
+    ):
+        TierChange.objects.create(
+            programme=points, customer=customer, kind="up", from_tier=before, to_tier=after, counted=1,
+            effective_at=moment,
+        )  # fmt: skip
+    ledger.redeem(customer=bo, points=150, key="r", effective_at=at(3, 5))
+
+    def stood(month: int, day: int) -> list[tuple[str, int, int, int]]:
+        found = liability.by_tier(points, date(2026, month, day))
+        assert sum(one.points for one in found) == liability.outstanding(points, date(2026, month, day)).points
+        return [(one.name, one.people, one.points, one.worth_minor) for one in found]
+
+    assert stood(1, 20) == [("Gold", 0, 0, 0), ("Silver", 0, 0, 0), ("", 3, 790, 395)]
+    assert stood(2, 1) == [("Gold", 0, 0, 0), ("Silver", 2, 750, 375), ("", 1, 40, 20)]
+    assert stood(3, 5) == [("Gold", 1, 600, 300), ("Silver", 0, 0, 0), ("", 1, 40, 20)]
+    tiers.set_ladder(programme=points, steps=[tiers.Step("Silver", 100)])
+    assert stood(3, 5)[:2] == [("Silver", 0, 0, 0), ("gold", 1, 600, 300)], "a tier that is no more is named by its key"
+    january, february, march = tiers.by_month(points, date(2026, 3, 31), count=3)
+    assert (january.first, january.members, january.moves) == (date(2026, 1, 1), {}, {})
+    assert (february.members, february.moves) == ({"silver": 2}, {("", "silver"): 2})
+    assert (march.members, march.moves) == ({"silver": 1, "gold": 1}, {("silver", "gold"): 1})
+    assert [one.members for one in tiers.by_month(points, date(2026, 3, 31), count=2)] == [
+        february.members,
+        march.members,
+    ]
+
+
 def test_months_tell_what_moved_and_what_was_left(points: Programme) -> None:
     ada = CustomerFactory()
     give(ada, 1000, key="e", effective_at=at(1, 10), expires_at=clock.day_end(date(2026, 3, 31)))
@@ -169,13 +211,21 @@ def test_the_effect_compares_members_with_others_who_were_alike_before(points: P
         is_member = n % 2 == 0
         if is_member:
             give(one, 10, key=f"j{n}", effective_at=joined)
-        bought(one, start + timedelta(days=10), 5000 + (700 if is_member else 0) + n % 8)
+        if n % 8 != 1:  # a quarter of the others does not come back
+            bought(one, start + timedelta(days=10), 5000 + (700 if is_member else 0) + n % 8)
     found = effect.effect(points, until)
     assert (found.members, found.others, found.matched, found.compared, found.strata) == (120, 120, 120, 120, 2)
     assert found.difference_minor is not None
-    assert abs(found.difference_minor - 700) <= 2
-    assert found.low_minor < 700 < found.high_minor + 2
-    assert found.high_minor - found.low_minor < 10
+    assert (found.members_again, found.others_again, found.difference_again) == (1.0, 0.75, 0.25)
+    assert found.low_again < 0.25 < found.high_again
+    assert 0.1 < found.high_again - found.low_again < 0.2
+    assert abs(found.difference_minor - (700 + 5000 // 4)) <= 5
+    assert found.low_minor < 700 + 1250 < found.high_minor
+    staff = Client()
+    staff.force_login(UserFactory(role=Role.MARKETER))
+    page = text(staff.get(reverse("loyalty:liability"), {"as_of": until.isoformat()}))
+    assert "25.0 percentage points 95% between" in page
+    assert "This is not proof" in page
 
 
 def test_the_effect_says_when_nobody_can_be_compared(points: Programme) -> None:

@@ -13,7 +13,7 @@ from django.urls import reverse
 from customers.models import Customer
 from lifecycle_crm.accounts.models import ApiKey, Role, User
 from lifecycle_crm.lib import clock
-from loyalty import audit, goodwill, ledger, queries
+from loyalty import audit, goodwill, ledger, queries, tiers
 from loyalty.models import (
     Account,
     Allowance,
@@ -266,6 +266,15 @@ def test_what_is_owed_is_told_as_of_a_date_with_a_table_for_the_accountant(ada: 
     assert sheet.content.decode().split("\r\n") == ["last_day_in,points,worth,customers", ",80,0.80,1", ""]
     assert viewer.get(reverse("loyalty:liability-csv", args=["months"]), today).content.decode().count("\r\n") == 14
     assert viewer.get(reverse("loyalty:liability-csv", args=["other"])).status_code == 404
+    assert "By tier" not in seen
+    tiers.set_ladder(programme=Programme.objects.get(), steps=[tiers.Step("Silver", 100)])
+    assert "By tier" in text(viewer.get(page, today))
+    sheet = viewer.get(reverse("loyalty:liability-csv", args=["tiers"]), today)
+    assert sheet.content.decode().split("\r\n")[1:] == ["silver,Silver,0,0.00,0", ",,80,0.80,1", ""]
+    assumed = text(viewer.get(page, {**today, "redeemed": "75"}))
+    assert "US$0.60 if 75% of the points are redeemed, as assumed" in assumed
+    for wrong in ("101", "-1", "x"):
+        assert viewer.get(page, {**today, "redeemed": wrong}).status_code == 422
     whose = viewer.get(reverse("loyalty:liability-people", args=["never"]), today)
     assert "Ada Example" in text(whose)
     assert viewer.get(reverse("loyalty:liability-people", args=["soon"])).status_code == 404
@@ -353,5 +362,6 @@ def test_rest_tells_the_liability_of_a_date(secret: str, ada: Customer) -> None:
     assert (told["breakage"]["points"], told["effect"]["difference_minor"]) == (None, None)
     assert told["calendar"] == [{"first": None, "points": 80, "people": 1, "worth_minor": 80}]
     assert len(told["months"]) == 13
+    assert told["tiers"] == []
     assert get(secret, "liability/?as_of=soon").status_code == 422
     assert get(secret, "liability/?programme=77").status_code == 404

@@ -3,19 +3,27 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.apps import apps
 from django.test import Client
 from django.urls import reverse
 from django.utils import translation
 
 from customers.models import CustomerFacts, Event
 from lifecycle_crm import night, reactions
+from lifecycle_crm.accounts.models import ApiKey, Role
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Conflict
-from loyalty import audit, presets, programme, queries, rewards, rules, sentences, tiers, wallet
+from loyalty import audit, presets, programme, queries, rewards, rules, sentences, tiers, wallet, whatif
 from loyalty.models import EarningRule, Entry, Membership, Programme, Reward, Tier, TierStanding
+from tests.factories import UserFactory
 from tests.loyalty.factories import CustomerFactory, OrderFactory
+from tests.loyalty.test_api import get
+from tests.loyalty.test_pages import text
 
 pytestmark = pytest.mark.django_db
+
+LAST_WEEK = clock.now() - timedelta(days=7)
+A_TUESDAY = LAST_WEEK - timedelta(days=(clock.business_date(LAST_WEEK).isoweekday() - 2) % 7)
 
 
 def test_all_four_stand_side_by_side_with_the_programme_that_was_there() -> None:
@@ -124,3 +132,44 @@ def test_what_a_preset_brought_is_said_in_the_language_of_the_reader(installed_i
                 assert word in page, word
             assert language == "en" or "Kilometres flown" not in page
     assert list(made.rewards.values_list("name", flat=True)) == stored
+
+
+def test_a_preset_says_what_last_year_would_have_been_and_nothing_is_made() -> None:
+    """Two customers bought in the last year: 2 points for each dollar and 5 per order, 50 for a first order."""
+    for amount in (10_000, 20_000):
+        OrderFactory(amount_minor=amount, placed_at=A_TUESDAY)
+    before = {model.__name__: model._default_manager.count() for model in apps.get_app_config("loyalty").get_models()}
+    found = whatif.of_preset(presets.get("coffee"))
+    year = found.answer.draft
+    assert (year.points, year.earners) == (2 * 300 + 2 * (5 + 50), 2)
+    assert year.liability_minor == year.points * 2
+    assert any("2 points for each US$1.00" in one for one in found.rules)
+    assert "It is free to join." in found.terms
+    assert [name for name, _benefits in found.tiers] == ["Green", "Gold"]
+    assert found.rewards[0][1] <= found.rewards[-1][1]
+    card = whatif.of_preset(presets.get("card"))
+    assert (list(card.rules), card.answer.draft.points) == ([], 0)
+    assert before == {
+        model.__name__: model._default_manager.count() for model in apps.get_app_config("loyalty").get_models()
+    }
+
+
+def test_both_doors_show_a_preset_until_it_is_installed() -> None:
+    staff, viewer = Client(), Client()
+    staff.force_login(UserFactory(role=Role.MARKETER))
+    viewer.force_login(UserFactory(role=Role.VIEWER))
+    page = reverse("loyalty:preset", args=["airline"])
+    shown = text(staff.get(page))
+    assert "What it would have been last year" in shown
+    assert "1 point for each “km” of an event “flight”" in shown
+    assert page in staff.get(reverse("loyalty:programmes")).content.decode()
+    assert viewer.get(page).status_code == 403
+    assert staff.get(reverse("loyalty:preset", args=["no-such"])).status_code == 404
+    secret = ApiKey.issue(name="Till", scopes=["programmes:read"])[1]
+    told = get(secret, "programmes/presets/airline/").json()
+    assert (told["answer"]["draft"]["points"], len(told["rules"])) == (0, 5)
+    assert get(secret, "programmes/presets/no-such/").json()["code"] == "unknown_preset"
+    assert Programme.objects.count() == 1
+    presets.install(preset=presets.get("airline"))
+    assert staff.get(page).headers["Location"] == reverse("loyalty:programme", args=["airline"])
+    assert get(secret, "programmes/presets/airline/").json()["code"] == "preset_installed"

@@ -83,6 +83,10 @@ def test_a_rule_is_said_in_words_before_it_is_added(ola: Client, points: Program
     assert "The rule holds: 2 points for each US$10.00 of an order, on Saturday and Sunday." in text(done)
     made = EarningRule.objects.latest("id")
     assert (made.points, made.per, made.weekdays, made.created_by is not None) == (2, 1000, "67", True)
+    twice = "Some people get points for the same by “{}”, too: both are given."
+    for page in (preview, done):
+        assert twice.format(points.rules.order_by("pk")[0].name) in text(page)
+    assert twice.format(made.name) in text(done)
 
 
 @pytest.mark.parametrize("kind", EarningRule.Kind.values)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.test import Client
@@ -306,7 +307,10 @@ def test_the_friends_page_writes_down_and_tells_nobody_whom_we_know(ada: Custome
 
 def test_the_wallet_has_the_link_to_pass_on(ada: Customer) -> None:
     page = Client().get(wallet.path(wallet.card(ada)))
-    assert referrals.url(referrals.code(ada)) in page.content.decode()
+    link, shown = referrals.url(referrals.code(ada)), page.content.decode()
+    assert link in shown
+    assert f'href="mailto:?subject=Have%20a%20look%20at%20Test%20shop&amp;body={quote(link, safe="")}"' in shown
+    assert 'aria-label="QR code of your link"' in shown
     assert "You get 100 points after a friend's first order. Your friend gets 50 points." in text(page).replace(
         "&#x27;", "'"
     )

@@ -340,6 +340,11 @@ def test_sums_count_what_was_not_cancelled(ada: Customer) -> None:
     sums = catalogue.sums()
     assert (sums.count, sums.points, sums.cost_minor, sums.waiting) == (1, 100, 450, 1)
     assert [(one.name, one.redeemed) for one in catalogue.listed()] == [("Mug", 1)]  # type: ignore[attr-defined]
+    programme = Programme.objects.get()
+    assert [(one.reward, one.name, one.count, one.points) for one in catalogue.most_used(programme)] == [
+        (reward.pk, "Mug", 1, 100)
+    ]
+    assert catalogue.most_used(programme, as_of=clock.now() + timedelta(days=91)) == []
 
 
 # --- The proof --------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from lifecycle_crm.lib.models import IdempotencyRecord
 from loyalty import codes, rewards, vouchers
 from loyalty.errors import DuplicateCodes, KeyReused, SoldOut, UnknownVoucher, VoucherNotUsable
 from loyalty.models import Account, Programme, Redemption, Voucher, VoucherSeries
+from tests.factories import UserFactory
 from tests.loyalty.factories import CustomerFactory, give
 from tests.loyalty.test_api import get, post
 from tests.loyalty.test_pages import key_of, text
@@ -193,6 +195,21 @@ def test_twenty_tills_at_once_use_it_once() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_without_the_condition_in_the_write_the_same_voucher_is_used_twenty_times() -> None:
+    """The twin of fault 40: look first, write afterwards. If this passed, the race above proves nothing."""
+    one = vouchers.issue(series=ten(), customer=CustomerFactory(), key="a")
+    everybody_looked = threading.Barrier(20)
+
+    def use(n: int) -> None:
+        found = Voucher.objects.get(code=one.code)
+        assert found.state == "issued"
+        everybody_looked.wait(30)
+        Voucher.objects.filter(pk=found.pk).update(state="used", used_at=clock.now(), reference=f"t{n}")
+
+    assert at_once(20, use) == {"done": 20}
+
+
+@pytest.mark.django_db(transaction=True)
 def test_twenty_customers_at_once_on_seven_codes_get_seven_different_ones() -> None:
     series = ten(is_endless=False)
     vouchers.generate(series=series, count=7)
@@ -231,6 +248,19 @@ def test_a_used_code_is_not_given_back() -> None:
         rewards.cancel(redemption=done, actor=None, reason="x")
     done.refresh_from_db()
     assert (done.state, Account.objects.get().balance) == ("handed_out", 0)
+
+
+def test_the_catalogue_says_how_many_codes_are_left_and_what_a_reward_costs(client: Client) -> None:
+    series = ten(is_endless=False)
+    vouchers.generate(series=series, count=3)
+    vouchers.issue(series=series, customer=CustomerFactory(), key="a")
+    rewards.change(reward=reward(series), cost_minor=1250)
+    rewards.create(programme=Programme.objects.get(), name="Endless", kind="discount", points=5, series=ten(name="E"))
+    client.force_login(UserFactory(role=Role.MARKETER))
+    shown = text(client.get(reverse("loyalty:rewards")))
+    assert "2 codes left" in shown
+    assert shown.count("codes left") == 1, "codes that are made as needed have no stock"
+    assert "costs us US$12.50" in shown
 
 
 def test_a_reward_without_a_code_left_moves_nothing() -> None:

@@ -10,10 +10,10 @@ from django.test import Client
 from django.urls import reverse
 
 from customers.models import Customer, Product
-from lifecycle_crm.accounts.models import ApiKey
+from lifecycle_crm.accounts.models import ApiKey, Role
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Gone
-from loyalty import codes, ledger, marks, rewards, rules, tiers, vouchers, wallet
+from loyalty import audit, codes, ledger, marks, rewards, rules, tiers, vouchers, wallet
 from loyalty import programme as programmes
 from loyalty.models import Account, Entry, Programme, Redemption, Reward, Voucher, WalletCard
 from tests.factories import UserFactory
@@ -144,6 +144,32 @@ def test_it_redeems_with_a_confirmation_once_however_often_it_is_pressed(ada: Cu
     assert "700 points to spend" in shown
     assert Account.objects.get(customer=ada).balance == 700
     assert Entry.objects.get(kind="spend").source_type == "wallet"
+
+
+def test_a_household_s_points_are_shown_and_redeem_what_the_own_ones_cannot(ada: Customer, mug: Reward) -> None:
+    """In the wallet, at the counter and over the API: the sum that redeeming finds is the sum that is shown."""
+    bo, cy = CustomerFactory(), CustomerFactory()
+    give(bo, 40)
+    give(cy, 500)
+    ledger.freeze(accounts=[Account.objects.get(customer=cy).pk])
+    ledger.found_household(name="Elm Street 4", customers=[ada, bo, cy], actor=None)
+    shown = text(Client().get(address(bo)))
+    assert "40 points to spend" in shown
+    assert "Your household Elm Street 4 has 1,000 more points that you can use. Your own are used first." in shown
+    staff = Client()
+    staff.force_login(UserFactory(role=Role.SUPPORT))
+    for page in ("loyalty:counter", "loyalty:account"):
+        assert "1,000 more in the household Elm Street 4" in text(staff.get(reverse(page, args=[bo.pk])))
+    secret = ApiKey.issue(name="Shop", scopes=["wallets:read"])[1]
+    told = Client().get(f"/api/v1/wallets/{bo.pk}/", headers={"Authorization": f"Bearer {secret}"}).json()
+    assert (told["spendable"], told["shared"]) == (40, 1000)
+    page = Client().get(address(bo, "redeem", mug.pk))
+    assert "You have 1,040; 740 points will be left." in text(page)
+    form = {"key": key_of(page, "key"), "points": "300", "lang": "en"}
+    assert Client().post(address(bo, "redeem", mug.pk), form).status_code == 302
+    assert (Account.objects.get(customer=bo).balance, Account.objects.get(customer=ada).balance) == (0, 740)
+    assert "has 740 more points" in text(Client().get(address(bo)))
+    assert audit.problems() == []
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.demo import shop
 from lifecycle_crm.lib import clock
 from loyalty import ledger, referrals, rewards, vouchers, wallet
-from loyalty.models import EarningRule, Programme, Redemption, Referral, ReferralCode, Voucher
+from loyalty.models import EarningRule, Extension, Programme, Redemption, Referral, ReferralCode, Voucher
 from stages import backtest, rulesets
 from stages.models import Backtest, RuleSet
 from tests.factories import PASSWORD, UserFactory
@@ -178,6 +178,7 @@ def crm(settings: Any) -> dict[str, str]:
         "night-preview": {"day": str(last)},
         "loyalty:account": {"customer_id": person.pk},
         "loyalty:programme": {"key": "points"},
+        "loyalty:preset": {"key": "coffee"},
         "loyalty:programme-edit": {"key": "points"},
         "loyalty:tiers": {"key": "points"},
         "loyalty:rule-new": {"key": "points", "kind": "amount"},
@@ -185,6 +186,7 @@ def crm(settings: Any) -> dict[str, str]:
         "loyalty:points-move": {"customer_id": person.pk},
         "loyalty:memberships": {"customer_id": person.pk},
         "loyalty:liability-people": {"which": "never"},
+        "loyalty:extension-undo": {"pk": _extended(person).pk},
         "loyalty:counter": {"customer_id": person.pk},
         "loyalty:referral-public": {"code": _recommended(person).code},
         "loyalty:referral-refuse": {"pk": Referral.objects.get(email="friend@shop.example").pk},
@@ -206,6 +208,15 @@ def crm(settings: Any) -> dict[str, str]:
     }
     names = sorted(set(_names(get_resolver().url_patterns)) - ACTIONS)
     return {name: reverse(name, kwargs=arguments.get(name)) for name in names}
+
+
+def _extended(person: Customer) -> Extension:
+    """Points that may be used a month longer."""
+    ends = clock.day_end(clock.today() + timedelta(days=9))
+    ledger.earn(customer=person, points=5, key="walk-end", expires_at=ends)
+    return ledger.extend(
+        expires_at=ends + timedelta(days=30), key="walk", actor=None, reason="The shop was closed", customers=[person]
+    )
 
 
 def _redeemed(person: Customer) -> Redemption:
