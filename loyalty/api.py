@@ -22,12 +22,13 @@ from loyalty import (
     extensions_api,
     ledger,
     liability_api,
+    memberships_api,
     movements_api,
     programme_api,
-    queries,
     referrals_api,
     rewards,
     rewards_api,
+    statements,
     wallet_api,
 )
 from loyalty.models import Account, Approval, Entry
@@ -57,7 +58,7 @@ class EntryOut(serializers.ModelSerializer):
         ]
 
     def get_why(self, entry: Entry) -> str:
-        return queries.explain(entry)
+        return statements.explain(entry)
 
 
 class AccountOut(serializers.ModelSerializer):
@@ -174,7 +175,7 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
     """The ledger: every movement of points, the last first. Nothing in it is ever changed."""
 
     scope = "points"
-    queryset = queries.entries()
+    queryset = statements.entries()
     serializer_class = EntryOut
     filterset_class = PointsFilter
 
@@ -276,7 +277,7 @@ class PointsViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
         body = UndoManyIn(data=request.data)
         body.is_valid(raise_exception=True)
         wanted = set(body.validated_data["entries"])
-        found = list(queries.entries().filter(pk__in=wanted).select_related("programme"))
+        found = list(statements.entries().filter(pk__in=wanted).select_related("programme"))
         if len(found) != len(wanted):
             gone = min(wanted - {one.pk for one in found})
             raise NotFound(f"There is no movement #{gone}.", code="unknown_entry")
@@ -300,13 +301,14 @@ class AccountViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
     lookup_value_regex = "[0-9]{1,18}"
 
     def get_queryset(self) -> QuerySet[Account]:
-        return queries.accounts()
+        return statements.accounts()
 
 
 ROUTES: list[tuple[str, Any, str]] = [
     ("points", PointsViewSet, "points"),
     ("accounts", AccountViewSet, "account"),
     *programme_api.ROUTES,
+    *memberships_api.ROUTES,
     *rewards_api.ROUTES,
     *wallet_api.ROUTES,
     *movements_api.ROUTES,

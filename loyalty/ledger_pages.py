@@ -18,7 +18,7 @@ from lifecycle_crm.lib import http
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.numbers import row_number
 from lifecycle_crm.templatetags.crm import num
-from loyalty import corrections, queries
+from loyalty import corrections, queries, statements
 from loyalty.callers import for_those_who_set_up, may_set_up, person
 from loyalty.forms import LedgerForm
 from loyalty.models import Entry
@@ -44,7 +44,7 @@ def entries(request: HttpRequest) -> HttpResponse:
     undone = queries.undone_by([one.pk for one in rows])
     context |= {
         "rows": [
-            (one, shown_name(one.customer, request.user), queries.explain(one), undone.get(one.pk)) for one in rows
+            (one, shown_name(one.customer, request.user), statements.explain(one), undone.get(one.pk)) for one in rows
         ],
         "next_url": f"?{query.urlencode()}" if following else "",
     }
@@ -56,7 +56,7 @@ def entries(request: HttpRequest) -> HttpResponse:
 def undo_many(request: HttpRequest) -> HttpResponse:
     """Several movements (``?entry=``, repeated) undone with one reason: a GET says which can be, a POST does it."""
     asked = {number for text in request.GET.getlist("entry") if (number := row_number(text)) is not None}
-    found = queries.entries().filter(pk__in=sorted(asked)[: corrections.MOST + 1]).select_related("programme")
+    found = statements.entries().filter(pk__in=sorted(asked)[: corrections.MOST + 1]).select_related("programme")
     chosen = list(found.order_by("-effective_at", "-pk"))
     form, status = TakeBackForm(request.POST if request.method == "POST" else None), 200
     if form.is_bound:
@@ -76,7 +76,8 @@ def undo_many(request: HttpRequest) -> HttpResponse:
                 messages.success(request, said)
                 return redirect("loyalty:ledger")
     rows: list[tuple[Entry, str, str, str]] = [
-        (one, shown_name(one.customer, request.user), queries.explain(one), corrections.why_not(one)) for one in chosen
+        (one, shown_name(one.customer, request.user), statements.explain(one), corrections.why_not(one))
+        for one in chosen
     ]
     context = {
         "rows": rows,

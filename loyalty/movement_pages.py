@@ -19,7 +19,7 @@ from customers.queries import shown_name
 from lifecycle_crm.lib import clock, http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.templatetags.crm import num
-from loyalty import approvals, goodwill, ledger, queries
+from loyalty import approvals, goodwill, ledger, queries, statements
 from loyalty.callers import customer as find_customer
 from loyalty.callers import for_those_who_act, for_those_who_set_up, may_act, may_set_up, person
 from loyalty.models import Account, Allowance, Approval, Freeze, GoodwillMonth, Hold, Merge
@@ -212,7 +212,7 @@ def _move_page(request: HttpRequest, customer: Customer, status: int = 200, **bo
     context = {
         "customer": customer,
         "who": shown_name(customer, request.user),
-        "view": queries.account(customer),
+        "view": statements.account(customer),
         "holds": queries.holds().filter(customer=customer)[:20],
         "household": member.household if member else None,
         "members": [(one, shown_name(one.customer, request.user), points) for one, points in shared],

@@ -18,7 +18,7 @@ from customers.queries import shown_name
 from lifecycle_crm.lib import http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.templatetags.crm import money, num
-from loyalty import callers, catalogue, codes, queries, rewards
+from loyalty import callers, catalogue, codes, rewards, statements
 from loyalty.models import Programme, Redemption, Reward, Tier
 from loyalty.reward_forms import OrderRewardForm, ReasonForm, RewardForm
 
@@ -247,7 +247,7 @@ def counter(request: HttpRequest, customer_id: int) -> HttpResponse:
 def _counter(request: HttpRequest, customer_id: int, status: int = 200, problem: str = "") -> HttpResponse:
     customer = callers.customer(customer_id)
     programme = Programme.current()
-    view = queries.account(customer)
+    view = statements.account(customer)
     offers = rewards.offers(customer=customer, programme=programme, spendable=view.together) if programme else []
     who = shown_name(customer, request.user)
     taken = catalogue.of_customer(customer)

@@ -19,7 +19,7 @@ from lifecycle_crm.lib import http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.lib.numbers import row_number
 from lifecycle_crm.templatetags.crm import day, money, month, num, pct
-from loyalty import approvals, catalogue, goodwill, ledger, queries, rewards, sentences, tiers
+from loyalty import approvals, catalogue, goodwill, ledger, queries, rewards, sentences, statements, tiers
 from loyalty import rules as earning_rules
 from loyalty.callers import customer as find_customer
 from loyalty.callers import for_those_who_act, may_act, may_set_up, person
@@ -42,8 +42,8 @@ def overview(request: HttpRequest) -> HttpResponse:
         "bars": _bars(found),
         "trial": [(Posting.Ledger(name).label, points) for name, points in found.trial],
         "trial_sum": sum(points for _name, points in found.trial),
-        "latest": [(one, shown_name(one.customer, request.user), why) for one, why in queries.latest()],
-        "largest": [(one, shown_name(one.customer, request.user)) for one in queries.largest()],
+        "latest": [(one, shown_name(one.customer, request.user), why) for one, why in statements.latest()],
+        "largest": [(one, shown_name(one.customer, request.user)) for one in statements.largest()],
         "proved_on": queries.proved_on(),
         "most_used": catalogue.most_used(found.programme) if found.programme else [],
         "rules": _rules(found),
@@ -131,9 +131,9 @@ def account(request: HttpRequest, customer_id: int) -> HttpResponse:
 
 
 def _account_page(request: HttpRequest, customer: Customer, status: int = 200, **bound: Any) -> HttpResponse:
-    view = queries.account(customer)
+    view = statements.account(customer)
     before = row_number(request.GET.get("before"))
-    lines, following = queries.lines(view.account, before=before) if view.account.pk else ([], None)
+    lines, following = statements.lines(view.account, before=before) if view.account.pk else ([], None)
     context = {
         "customer": customer,
         "who": shown_name(customer, request.user),
@@ -181,7 +181,7 @@ def _limits(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def _account_metrics(view: queries.AccountView) -> list[dict[str, Any]]:
+def _account_metrics(view: statements.AccountView) -> list[dict[str, Any]]:
     held = view.account
     cards: list[dict[str, Any]] = [
         {
@@ -289,7 +289,7 @@ def undo(request: HttpRequest, customer_id: int, entry_id: int) -> HttpResponse:
     context = {
         "customer": customer,
         "entry": entry,
-        "why": queries.explain(entry),
+        "why": statements.explain(entry),
         "left": left,
         "is_possible": bool(left)
         or (

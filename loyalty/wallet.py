@@ -23,7 +23,7 @@ from customers.models import Customer, Product
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Gone
 from lifecycle_crm.templatetags.crm import money, num
-from loyalty import catalogue, ledger, presets, queries, rewards, rules, sentences, tiers
+from loyalty import catalogue, ledger, presets, queries, rewards, rules, sentences, statements, tiers
 from loyalty import programme as programmes
 from loyalty.models import (
     Account,
@@ -256,7 +256,7 @@ def said(entry: Entry) -> str:
         if "name" in line:
             line["name"] = presets.said(line["name"])
     if told or entry.kind in (Entry.Kind.ACTIVATE, Entry.Kind.EXPIRE, Entry.Kind.REPAY):
-        return queries.explain(entry)
+        return statements.explain(entry)
     if entry.kind == Entry.Kind.ADJUST:
         return _("Given by us.") if entry.points > 0 else _("Taken by us.")
     if entry.kind == Entry.Kind.CANCEL:

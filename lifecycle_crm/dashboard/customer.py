@@ -33,8 +33,7 @@ from lifecycle_crm.lib.errors import NotFound
 from lifecycle_crm.lib.http import page
 from lifecycle_crm.lib.moments import DAY
 from lifecycle_crm.templatetags.crm import NOTHING
-from loyalty import queries as points_queries
-from loyalty import tiers
+from loyalty import statements, tiers
 from loyalty import wallet as points_wallet
 from stages import evidence
 from stages.models import StageTransition
@@ -270,10 +269,10 @@ def messages_sent(request: HttpRequest, pk: int) -> HttpResponse:
 @require_GET
 def points(request: HttpRequest, pk: int) -> HttpResponse:
     customer = find(pk)
-    view = points_queries.account(customer)
+    view = statements.account(customer)
     before = request.GET.get("page", "")
     rows, after = (
-        points_queries.lines(view.account, before=int(before) if before.isdecimal() and len(before) < 19 else None)
+        statements.lines(view.account, before=int(before) if before.isdecimal() and len(before) < 19 else None)
         if view.account.pk
         else ([], None)
     )

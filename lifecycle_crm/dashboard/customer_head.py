@@ -14,7 +14,7 @@ from customers.models import Consent, Customer, CustomerFacts
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.moments import DAY, seconds
 from lifecycle_crm.templatetags.crm import day, num, stage_name
-from loyalty import queries as points_queries
+from loyalty import statements
 from stages import evidence
 from stages.models import Pin, RuleSet
 
@@ -47,7 +47,7 @@ def scores(known: CustomerFacts | None) -> list[Score]:
 
 def wallet(customer: Customer) -> dict[str, Any] | None:
     """What they have in points and what it is worth; ``None`` for who never had any."""
-    view = points_queries.account(customer)
+    view = statements.account(customer)
     if view.account.pk is None:
         return None
     programme = view.account.programme

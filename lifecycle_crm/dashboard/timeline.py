@@ -17,7 +17,7 @@ from customers.timeline import SOURCES as FROM_CUSTOMERS
 from customers.timeline import Item, Source
 from feedback.models import Answer, Case, CaseNote
 from lifecycle_crm.templatetags.crm import signed
-from loyalty import queries as points_queries
+from loyalty import statements
 from loyalty.models import Entry, Programme
 from stages import evidence
 from stages.models import StageTransition
@@ -49,7 +49,7 @@ def _points(row: Any) -> Item:
         row.pk,
         _("Points: %(what)s") % {"what": title},
         row.other_programme,
-        reason=points_queries.explain(row),
+        reason=statements.explain(row),
         icon="gift",
     )
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from customers.models import Order, Refund
 from lifecycle_crm.lib import clock
-from loyalty import audit, earning, ledger, queries, rules
+from loyalty import audit, earning, ledger, rules, statements
 from loyalty.models import Account, Entry, Programme
 from tests.loyalty.factories import SPRING, CustomerFactory, OrderFactory, RefundFactory
 
@@ -56,7 +56,7 @@ def test_an_order_earns_a_point_for_each_whole_unit() -> None:
             }
         ],
     }  # fmt: skip
-    assert queries.explain(entry) == "49 points: 1 point for each US$1.00 of US$49.95."
+    assert statements.explain(entry) == "49 points: 1 point for each US$1.00 of US$49.95."
     assert entry.lot.active_at == order.placed_at + timedelta(days=14)
     # 10 March 2026, so the last day is 10 March 2027, which ends at 23:00 UTC in Stockholm's winter.
     assert entry.lot.expires_at == datetime(2027, 3, 10, 23, tzinfo=UTC)

@@ -15,7 +15,7 @@ from customers.models import Customer
 from lifecycle_crm.accounts.models import ApiKey, Role
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
-from loyalty import audit, ledger, liability, queries, wallet
+from loyalty import audit, ledger, liability, statements, wallet
 from loyalty.errors import KeyReused, NothingToExtend, NotReversible
 from loyalty.models import Entry, ExtendedLot, Extension, Lot, Programme
 from tests.factories import UserFactory
@@ -142,7 +142,7 @@ def test_an_undone_merge_keeps_what_was_extended_meanwhile(ada: Customer) -> Non
     ledger.extend(expires_at=end(30), key="e", actor=None, reason=REASON)
     ledger.unmerge(merge=merge)
     assert ends(ada)[0] == end(30)
-    assert queries.account(ada).next_last_day == clock.today() + timedelta(days=30)
+    assert statements.account(ada).next_last_day == clock.today() + timedelta(days=30)
     assert audit.problems() == []
 
 

@@ -11,7 +11,7 @@ from django.urls import reverse
 from customers.models import Customer
 from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.lib import clock
-from loyalty import earning, ledger, queries
+from loyalty import earning, ledger, queries, statements
 from loyalty.models import Account, Entry, Lot, Posting, Programme
 from tests.factories import UserFactory
 from tests.loyalty.factories import SPRING, CustomerFactory, OrderFactory, RefundFactory, give
@@ -134,7 +134,7 @@ def test_the_account_shows_every_movement_with_its_reason_and_what_was_left(ola:
     ledger.redeem(customer=ada, points=40, key="r", reason="Mug", effective_at=SPRING + timedelta(days=16))
     refund = RefundFactory(order=order, amount_minor=4995, is_cancellation=True)
     earning.reverse_for_refunds([refund.pk])
-    lines, following = queries.lines(held(ada))
+    lines, following = statements.lines(held(ada))
     assert following is None
     assert [(line.entry.kind, line.entry.points, line.change, line.balance) for line in lines] == [
         ("debt", -40, 0, 0),
@@ -158,8 +158,8 @@ def test_the_account_shows_every_movement_with_its_reason_and_what_was_left(ola:
 def test_the_account_is_read_in_pages_and_the_balances_go_on(ola: Client, ada: Customer) -> None:
     for n in range(45):
         ledger.redeem(customer=ada, points=1, key=f"r{n}")
-    first, before = queries.lines(held(ada))
-    second, end = queries.lines(held(ada), before=before)
+    first, before = statements.lines(held(ada))
+    second, end = statements.lines(held(ada), before=before)
     assert [line.balance for line in first + second] == [*range(55, 101)]
     assert end is None
     assert "Earlier movements" in text(ola.get(address(ada)))
@@ -171,7 +171,7 @@ def test_what_is_over_does_not_count_even_before_the_night_came() -> None:
     ada = CustomerFactory()
     give(ada, 10, effective_at=SPRING, expires_at=SPRING + timedelta(days=5))
     give(ada, 3, effective_at=SPRING, active_at=SPRING + timedelta(days=14))
-    assert (held(ada).balance, queries.account(ada).spendable) == (10, 3)
+    assert (held(ada).balance, statements.account(ada).spendable) == (10, 3)
 
 
 def test_somebody_who_never_earned_has_an_empty_account(ola: Client) -> None:

@@ -13,7 +13,7 @@ from lifecycle_crm import night, reactions
 from lifecycle_crm.accounts.models import ApiKey, Role
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Conflict
-from loyalty import audit, presets, programme, queries, rewards, rules, sentences, tiers, wallet, whatif
+from loyalty import audit, presets, programme, rewards, rules, sentences, statements, tiers, wallet, whatif
 from loyalty.models import EarningRule, Entry, Membership, Programme, Reward, Tier, TierStanding
 from tests.factories import UserFactory
 from tests.loyalty.factories import CustomerFactory, OrderFactory
@@ -64,7 +64,7 @@ def test_a_coffee_chain_gives_points_with_a_purchase_and_double_on_mondays() -> 
     first, second = (Entry.objects.get(programme=coffee, source_id=str(one.pk)) for one in (monday, again))
     # 24 for 12 whole units, 5 for coming by once a day and 50 as a welcome, all of it twice.
     assert (first.points, second.points) == (158, 32)
-    assert queries.explain(first).startswith("2 × 79 points: double points on Mondays. ")
+    assert statements.explain(first).startswith("2 × 79 points: double points on Mondays. ")
     drink = Reward.objects.get(name="A free drink")
     before = Entry.objects.filter(programme=coffee, kind="spend").count()
     rewards.redeem(reward=drink, customer=customer, key="cup", effective_at=datetime(2026, 3, 12, tzinfo=UTC))

@@ -14,7 +14,7 @@ from lifecycle_crm import reactions
 from lifecycle_crm.accounts.models import ApiKey, Role
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
-from loyalty import audit, queries, referrals, wallet
+from loyalty import audit, referrals, statements, wallet
 from loyalty.errors import NoReferrals, UnknownCode, WrongState
 from loyalty.models import Account, EarningRule, Entry, Programme, Referral, ReferralCode, ReferralOffer
 from tests.loyalty.factories import CustomerFactory, OrderFactory
@@ -70,7 +70,7 @@ def test_both_get_their_points_after_the_first_order(ada: Customer) -> None:
     assert (points(ada), points(order.customer)) == (100, 50)
     entry = Entry.objects.get(key=f"referral:{referral.pk}:advocate")
     assert (entry.source_type, entry.effective_at) == ("referral", order.placed_at)
-    assert queries.explain(entry) == "A friend you recommended us to has ordered."
+    assert statements.explain(entry) == "A friend you recommended us to has ordered."
     assert Account.objects.get(customer=ada).pending == 100
     event = Event.objects.get(name="referral")
     assert (event.customer, event.occurred_at) == (ada, order.placed_at)

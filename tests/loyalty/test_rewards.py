@@ -12,7 +12,7 @@ from customers.models import Customer
 from lifecycle_crm.accounts.models import ApiKey, Role
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
-from loyalty import audit, catalogue, codes, queries, rewards
+from loyalty import audit, catalogue, codes, rewards, statements
 from loyalty import programme as programmes
 from loyalty.errors import (
     InsufficientPoints,
@@ -73,7 +73,7 @@ def test_it_redeems_a_reward(ada: Customer) -> None:
     assert (done.state, done.points, done.actor, done.replayed) == ("ordered", 300, ola, False)
     assert done.entry is not None
     assert (done.entry.points, done.entry.kind, done.entry.reason) == (-300, "spend", "Mug")
-    assert queries.explain(done.entry) == "Mug"
+    assert statements.explain(done.entry) == "Mug"
     assert set(done.code) <= set(codes.ALPHABET)
     assert len(done.code) == 8
     assert Account.objects.get(customer=ada).balance == 700

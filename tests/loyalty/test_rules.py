@@ -15,7 +15,7 @@ from feedback import surveys
 from feedback.models import Response
 from lifecycle_crm import night, reactions
 from lifecycle_crm.lib import clock
-from loyalty import audit, earning, programme, queries, rules, sentences, tiers
+from loyalty import audit, earning, programme, rules, sentences, statements, tiers
 from loyalty.models import Account, EarningRule, Entry, Programme, RuleUse, TierChange
 from tests.loyalty.factories import SPRING, CustomerFactory, OrderFactory, RefundFactory
 
@@ -60,7 +60,7 @@ def test_double_points_on_sundays_are_said_as_they_were_computed(points: Program
     sunday, monday = OrderFactory(placed_at=SUNDAY), OrderFactory(placed_at=SUNDAY + timedelta(days=1))
     earning.award_for_orders([sunday.pk, monday.pk])
     assert given_points() == [98, 49]
-    assert queries.explain(Entry.objects.get(source_id=str(sunday.pk), kind="earn")) == (
+    assert statements.explain(Entry.objects.get(source_id=str(sunday.pk), kind="earn")) == (
         "2 × 49 points: double points on Sundays. 49 points: 1 point for each US$1.00 of US$49.95."
     )
     assert audit.problems() == []
@@ -309,7 +309,7 @@ def test_a_limit_of_points_counts_within_its_period(points: Programme, per: str,
     assert [got.get(row.pk, 0) for row in rows] == expected
     assert got[other.pk] == 10
     assert sum(RuleUse.objects.filter(customer=customer).values_list("points", flat=True)) == sum(expected)
-    assert "(the limit is reached)" in queries.explain(Entry.objects.get(source_id=str(rows[1].pk)))
+    assert "(the limit is reached)" in statements.explain(Entry.objects.get(source_id=str(rows[1].pk)))
 
 
 def test_a_limit_of_times_and_of_a_multiplier(points: Programme) -> None:
@@ -325,7 +325,7 @@ def test_a_limit_of_times_and_of_a_multiplier(points: Programme) -> None:
     late = OrderFactory(customer=customer, placed_at=clock.now())
     earning.award_for_orders([late.pk])
     assert given_points(source_id=str(late.pk)) == [49 + 22]
-    assert "22 points more: double twice (the limit is reached)." in queries.explain(
+    assert "22 points more: double twice (the limit is reached)." in statements.explain(
         Entry.objects.get(source_id=str(late.pk))
     )
 

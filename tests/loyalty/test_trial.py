@@ -12,7 +12,7 @@ from django.urls import reverse
 from customers.models import OrderLine, Product
 from lifecycle_crm.accounts.models import ApiKey, Role
 from lifecycle_crm.lib.errors import NotFound
-from loyalty import earning, presets, queries, rules, trial
+from loyalty import earning, presets, rules, statements, trial
 from loyalty.models import EarningRule, Entry, Programme
 from tests.factories import UserFactory
 from tests.loyalty.factories import CustomerFactory, OrderFactory
@@ -47,7 +47,7 @@ def test_an_order_is_tried_as_it_earns_and_nothing_is_written(points: Programme)
     assert rows() == before
     earning.award_for_orders([order.pk])
     entry = Entry.objects.get(kind="earn")
-    assert tried == trial.Outcome(entry.points, queries.explain(entry))
+    assert tried == trial.Outcome(entry.points, statements.explain(entry))
     assert (tried.points, tried.because.startswith("2 × 49 points: Double days.")) == (98, True)
     assert trial.ask(programme=points, rule=rule, order=order) == tried  # It earned already, and can be tried still.
 
