@@ -9,7 +9,7 @@ import factory
 
 from campaigns import planning
 from campaigns.journeys import publishing
-from campaigns.models import Campaign, Journey, Run, Template, TemplateVariant
+from campaigns.models import Campaign, Journey, JourneyStep, Run, Template, TemplateVariant
 from customers.models import Consent, Customer, CustomerFacts, Event, Order
 from lifecycle_crm.lib import clock
 from stages.models import Night, RuleSet, StageTransition
@@ -164,3 +164,9 @@ def buys(customer: Customer, at: datetime | None = None, minor: int = 1000, **mo
     )  # fmt: skip
     CustomerFacts.objects.filter(pk=customer.pk).update(last_order_at=at, orders=1)
     return order
+
+
+def trail(customer: Customer) -> list[str]:
+    """What happened to somebody in their journeys, in order: ``step:outcome``."""
+    rows = JourneyStep.objects.filter(run__customer=customer).order_by("id")
+    return [f"{row.step}:{row.outcome}" for row in rows]
