@@ -52,6 +52,7 @@ def test_it_is_written_by_keyboard_and_shows_the_message_at_once(
     chromium.get_by_role("link", name="Points balance").last.press("Enter")
     chromium.get_by_label("Words under the number").fill("points")
     chromium.get_by_label("Words under the number").press("Enter")
+    chromium.get_by_role("link", name="Edit block 3").wait_for()  # else the next press may still be one on the old page
     chromium.get_by_role("button", name="Save as next version").press("Enter")
     chromium.get_by_text("Saved as version 2.").wait_for()
     assert [one["type"] for one in texts.newest(template, "en").blocks] == ["text", "heading", "points"]
