@@ -23,7 +23,6 @@ from lifecycle_crm.templatetags.crm import num
 from loyalty import ledger, queries
 from loyalty.callers import customer as find_customer
 from loyalty.callers import for_those_who_set_up, may_set_up, person
-from loyalty.liability import first_of
 from loyalty.models import Extension, Programme
 from loyalty.movement_forms import ExtendForm, TakeBackForm
 
@@ -68,10 +67,10 @@ def extend(request: HttpRequest) -> HttpResponse:
     number = row_number(request.GET.get("customer"))
     customer = find_customer(number) if number is not None else None
     if customer is None and month is None:
-        month = clock.today().replace(day=1)
+        month = clock.month(clock.today())
     whose: dict[str, Any] = {"programme": programme, "customers": None if customer is None else [customer]}
     if month is not None:
-        whose |= {"ends_from": clock.day_start(month), "ends_before": clock.day_start(first_of(month, -1))}
+        whose |= {"ends_from": clock.day_start(month), "ends_before": clock.day_start(clock.month(month, 1))}
     form = ExtendForm(request.POST if request.method == "POST" else None)
     status = 200
     if form.is_bound:

@@ -43,12 +43,6 @@ def _worth(points: int, programme: Programme) -> int:
     return value if points >= 0 else -value
 
 
-def first_of(day: date, back: int = 0) -> date:
-    """The first day of the month ``back`` months before the one of ``day``."""
-    year, month = divmod(day.year * 12 + day.month - 1 - back, 12)
-    return date(year, month + 1, 1)
-
-
 def asked_day(text: str) -> date:
     """The date a page or a request names; the last complete day where it names none. Raises ``InvalidInput``."""
     if not text:
@@ -168,12 +162,12 @@ def calendar(programme: Programme, day: date) -> list[Ending]:
     )
     ends: list[date] = []
     if first is not None:
-        at = first_of(_day_of(first))
+        at = clock.month(_day_of(first))
         while at <= _day_of(last):
             ends.append(at)
-            at = first_of(at, -1)
+            at = clock.month(at, 1)
     cases = " ".join(f"WHEN t.expires_at <= %s THEN {n}" for n in range(len(ends)))
-    bounds = [parameter(clock.day_start(first_of(one, -1))) for one in ends]
+    bounds = [parameter(clock.day_start(clock.month(one, 1))) for one in ends]
     which = f"CASE WHEN t.expires_at IS NULL THEN {len(ends)} {cases} END"
     rows = batches.rows(
         f"SELECT {which} AS n, sum(t.points), count(DISTINCT t.customer_id) FROM ({_left()}) t GROUP BY 1 ORDER BY 1",
@@ -205,7 +199,7 @@ def people_of_month(programme: Programme, day: date, first: date | None, *, limi
     where, more = "t.expires_at IS NULL", []
     if first is not None:
         where = "t.expires_at > %s AND t.expires_at <= %s"
-        more = [parameter(clock.day_start(first)), parameter(clock.day_start(first_of(first, -1)))]
+        more = [parameter(clock.day_start(first)), parameter(clock.day_start(clock.month(first, 1)))]
     rows = batches.rows(
         f"SELECT t.customer_id, sum(t.points) FROM ({_left()}) t WHERE {where} "
         f"GROUP BY t.customer_id ORDER BY 2 DESC, 1 LIMIT {int(limit)}",
@@ -403,7 +397,7 @@ class MonthCost:
 
 def months(programme: Programme, day: date, *, count: int = MONTHS) -> list[MonthCost]:
     """The last ``count`` months up to the end of ``day``; the last one is not over unless ``day`` is its last."""
-    firsts = [first_of(day, back) for back in range(count - 1, -1, -1)]
+    firsts = [clock.month(day, -back) for back in range(count - 1, -1, -1)]
     end = clock.day_end(day)
     cases = " ".join(f"WHEN e.effective_at < %s THEN {n}" for n in range(len(firsts)))
     found: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))

@@ -214,7 +214,7 @@ def _assumed(text: str) -> int | None:
     if not text.strip():
         return None
     number = row_number(text.strip().removesuffix("%").strip())
-    if number is None or number > 100:
+    if not number or number > 100:
         raise InvalidInput(_("Write the share as a whole number from 1 to 100."), code="invalid_share")
     return number
 
@@ -293,7 +293,7 @@ def people(request: HttpRequest, which: str) -> HttpResponse:
 
 def _extend_url(request: HttpRequest, programme: Programme, first: date | None) -> str:
     """Where the points of a month that is not over can be extended, for those who may."""
-    if first is None or liability.first_of(first, -1) <= clock.today() or not may_set_up(request):
+    if first is None or clock.month(first, 1) <= clock.today() or not may_set_up(request):
         return ""
     return f"{reverse('loyalty:extend')}?programme={programme.pk}&month={first:%Y-%m}"
 

@@ -35,15 +35,12 @@ Key = tuple[str, date, date]
 
 def begins(unit: str, day: date) -> date:
     """The first day of the month, or the Monday, of ``day``."""
-    return day.replace(day=1) if unit == Unit.MONTH else day - timedelta(days=day.weekday())
+    return clock.month(day) if unit == Unit.MONTH else day - timedelta(days=day.weekday())
 
 
 def later(unit: str, first: date, periods: int) -> date:
     """The first day of the period so many after (before) the one that begins with ``first``."""
-    if unit == Unit.WEEK:
-        return first + timedelta(weeks=periods)
-    months = first.year * 12 + first.month - 1 + periods
-    return date(months // 12, months % 12 + 1, 1)
+    return clock.month(first, periods) if unit == Unit.MONTH else first + timedelta(weeks=periods)
 
 
 def between(unit: str, first: date, second: date) -> int:

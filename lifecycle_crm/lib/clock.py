@@ -51,6 +51,12 @@ def day_end(day: date) -> datetime:
     return day_start(day + timedelta(days=1))
 
 
+def month(day: date, by: int = 0) -> date:
+    """The first day of the month that is ``by`` months after (or, below 0, before) the one of ``day``."""
+    year, number = divmod(day.year * 12 + day.month - 1 + by, 12)
+    return date(year, number + 1, 1)
+
+
 def days(first: date, last: date) -> Iterator[date]:
     """Every date from ``first`` to ``last``, both included."""
     for offset in range((last - first).days + 1):

@@ -121,8 +121,7 @@ class TierMonth:
 
 def by_month(programme: Programme, day: date, *, count: int = 6) -> list[TierMonth]:
     """The last ``count`` months up to the end of ``day``, the oldest first, added up from the changes of tier."""
-    months = day.year * 12 + day.month - 1
-    firsts = [date(*_first_of_month(months - back)) for back in range(count - 1, -1, -1)]
+    firsts = [clock.month(day, -back) for back in range(count - 1, -1, -1)]
     cases = " ".join(f"WHEN effective_at < %s THEN {n}" for n in range(count))
     rows = batches.rows(
         f"SELECT CASE {cases} ELSE {count} END, from_tier, to_tier, count(*) FROM loyalty_tierchange "
@@ -139,12 +138,6 @@ def by_month(programme: Programme, day: date, *, count: int = 6) -> list[TierMon
         if n:
             told.append(TierMonth(firsts[n - 1], {key: one for key, one in members.items() if key and one}, moves))
     return told
-
-
-def _first_of_month(months: int) -> tuple[int, int, int]:
-    """The first day of a month that is counted from the year 0."""
-    year, month = divmod(months, 12)
-    return year, month + 1, 1
 
 
 def names(programme: Programme | None) -> Mapping[str, str]:
