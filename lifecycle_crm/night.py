@@ -401,30 +401,18 @@ class Preview:
     flows: Counter[tuple[str, str]]
 
 
-class _Undo(Exception):
-    pass
-
-
 def preview(day: date, *, is_full: bool = False) -> Preview:
     """The night of ``day`` inside a transaction that is rolled back: the same code, and nothing stays."""
-    found: list[Preview] = []
     if done := Night.objects.filter(business_date=day, state=Night.State.DONE).first():
         return Preview(done.counts, [], Counter())
-    try:
-        with transaction.atomic():
-            night = run(day, is_full=is_full)
-            moves = StageTransition.objects.filter(night=night).select_related("customer").order_by("id")
-            found.append(
-                Preview(
-                    night.counts,
-                    [(m.customer_id, str(m.customer), m.from_stage, m.to_stage, m.rule) for m in moves],
-                    Counter((m.from_stage, m.to_stage) for m in moves),
-                )
-            )
-            raise _Undo
-    except _Undo:
-        pass
-    return found[0]
+    with batches.rehearsal():
+        night = run(day, is_full=is_full)
+        moves = StageTransition.objects.filter(night=night).select_related("customer").order_by("id")
+        return Preview(
+            night.counts,
+            [(m.customer_id, str(m.customer), m.from_stage, m.to_stage, m.rule) for m in moves],
+            Counter((m.from_stage, m.to_stage) for m in moves),
+        )
 
 
 def pending(now: datetime | None = None) -> list[date]:

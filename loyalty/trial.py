@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import transaction
 from django.utils.translation import gettext as _
 
 from customers.models import Customer, Event, Order, OrderLine, Product
@@ -35,10 +34,6 @@ class Outcome:
 
     points: int
     because: str
-
-
-class _Undo(Exception):
-    pass
 
 
 def find_order(number: str) -> Order:
@@ -64,17 +59,12 @@ def ask(
     """What an ``order`` would earn; or an order of ``amount_minor``, or what else the rule is about with ``value`` in the
     property it counts, by ``customer`` now (``None``: somebody new). ``rule`` may be saved or not. Raises ``BadRule``."""
     rules.check(rule)
-    found: list[Outcome] = []
-    try:
-        with transaction.atomic():
-            who = customer or (order.customer if order else _somebody(programme))
-            together = [whatif.since_ever(one) for one in whatif.rules_with(programme, rule)]
-            tally.begin()
-            _tell(rule, together, who, order, amount_minor, value)
-            found.append(_outcome(programme, together))
-            raise _Undo
-    except _Undo:
-        return found[0]
+    with batches.rehearsal():
+        who = customer or (order.customer if order else _somebody(programme))
+        together = [whatif.since_ever(one) for one in whatif.rules_with(programme, rule)]
+        tally.begin()
+        _tell(rule, together, who, order, amount_minor, value)
+        return _outcome(programme, together)
 
 
 def _somebody(programme: Programme) -> Customer:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import Sum
 
 from customers.facts import bool_literal
@@ -27,10 +27,6 @@ MOST_CUSTOMERS = 20_000
 """More are asked by a sample of so many."""
 DAYS = 365
 WORTH = "whatif_worth"
-
-
-class _Undo(Exception):
-    pass
 
 
 @dataclass(frozen=True)
@@ -90,29 +86,23 @@ def ask(*, programme: Programme, draft: Draft, until: datetime | None = None, da
     today = [since_ever(one) for one in rules.in_force(programme, end)]
     changed = [since_ever(one) for one in draft.rules] if draft.rules is not None else today
     share = redeemed_share(programme)
-    answer: Answer | None = None
-    try:
-        with transaction.atomic():
-            asked, everybody = _pick()
-            ladder = Ladder.objects.filter(programme=programme).first()
-            steps = [tiers.Step(one.name, one.threshold, (), one.key) for one in programme.tiers.order_by("threshold")]
-            drafted = steps if draft.steps is None else sorted(draft.steps, key=lambda one: one.threshold)
-            sides = []
-            other = draft.ladder or ladder
-            ranks = []
-            for name, some, how, ways, value in (
-                ("today", today, ladder, steps, programme.value_minor_per_100),
-                ("draft", changed, other, drafted, draft.value_minor_per_100 or programme.value_minor_per_100),
-            ):
-                _replay(name, programme, some, start, end)
-                ranks.append(_rank(how, name, ways, start, end))
-                sides.append(_side(name, ranks[-1], ways, value, share, everybody / max(asked, 1)))
-            up, down, fallen = _moves(ranks, everybody / max(asked, 1))
-            answer = Answer(programme, start, end, sides[0], sides[1], up, down, fallen, asked, everybody, share)
-            raise _Undo
-    except _Undo:
-        assert answer is not None
-        return answer
+    with batches.rehearsal():
+        asked, everybody = _pick()
+        ladder = Ladder.objects.filter(programme=programme).first()
+        steps = [tiers.Step(one.name, one.threshold, (), one.key) for one in programme.tiers.order_by("threshold")]
+        drafted = steps if draft.steps is None else sorted(draft.steps, key=lambda one: one.threshold)
+        sides = []
+        other = draft.ladder or ladder
+        ranks = []
+        for name, some, how, ways, value in (
+            ("today", today, ladder, steps, programme.value_minor_per_100),
+            ("draft", changed, other, drafted, draft.value_minor_per_100 or programme.value_minor_per_100),
+        ):
+            _replay(name, programme, some, start, end)
+            ranks.append(_rank(how, name, ways, start, end))
+            sides.append(_side(name, ranks[-1], ways, value, share, everybody / max(asked, 1)))
+        up, down, fallen = _moves(ranks, everybody / max(asked, 1))
+        return Answer(programme, start, end, sides[0], sides[1], up, down, fallen, asked, everybody, share)
 
 
 @dataclass(frozen=True)
@@ -131,28 +121,22 @@ def of_preset(preset: presets.Preset, *, until: datetime | None = None) -> Previ
     """What a preset says and what it would have cost. It is installed for that in a transaction that is given up. Raises
     ``Conflict`` for one that is installed."""
     main = Programme.current()
-    found: Preview | None = None
-    try:
-        with transaction.atomic():
-            made = presets.install(preset=preset, since_ever=True)
-            terms = sentences.programme(made)
-            made.joining = Programme.Joining.EVERYBODY  # Only here, in memory: nobody could have joined yet.
-            answer = ask(programme=made, draft=Draft(), until=until)
-            share = redeemed_share(main) if main else 1.0
-            draft = answer.draft
-            cost = round(draft.points * share) * made.value_minor_per_100 // 100
-            names = tiers.names(made)
-            found = Preview(
-                rules=[sentences.rule(one, names) for one in rules.in_force(made)],
-                terms=terms,
-                tiers=[(one.name, one.promised) for one in made.tiers.order_by("threshold")],
-                rewards=list(made.rewards.order_by("points", "pk").values_list("name", "points")),
-                answer=replace(answer, draft=replace(draft, cost_minor=cost), redeemed_share=share),
-            )
-            raise _Undo
-    except _Undo:
-        assert found is not None
-        return found
+    with batches.rehearsal():
+        made = presets.install(preset=preset, since_ever=True)
+        terms = sentences.programme(made)
+        made.joining = Programme.Joining.EVERYBODY  # Only here, in memory: nobody could have joined yet.
+        answer = ask(programme=made, draft=Draft(), until=until)
+        share = redeemed_share(main) if main else 1.0
+        draft = answer.draft
+        cost = round(draft.points * share) * made.value_minor_per_100 // 100
+        names = tiers.names(made)
+        return Preview(
+            rules=[sentences.rule(one, names) for one in rules.in_force(made)],
+            terms=terms,
+            tiers=[(one.name, one.promised) for one in made.tiers.order_by("threshold")],
+            rewards=list(made.rewards.order_by("points", "pk").values_list("name", "points")),
+            answer=replace(answer, draft=replace(draft, cost_minor=cost), redeemed_share=share),
+        )
 
 
 def redeemed_share(programme: Programme) -> float:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
 
 from customers import conditions, facts, givebacks
 from customers.conditions import Snapshot, Times, count_of
@@ -79,10 +79,6 @@ class Part:
     examples: list[dict[str, Any]] = field(default_factory=list)
 
 
-class _Undo(Exception):
-    pass
-
-
 def run(
     *,
     ids: Sequence[int],
@@ -99,12 +95,8 @@ def run(
     ``happened``: SELECTs of ``customer_id, moment`` of the rows higher floors hand numbers down from. ``counted``: after
     which nights everybody is counted.
     """
-    try:
-        with _private(), transaction.atomic():
-            part = _Replay(ids, days, (old, new), hand_down).run(happened, counted, revenue_days)
-            raise _Undo
-    except _Undo:
-        return part
+    with _private(), batches.rehearsal():
+        return _Replay(ids, days, (old, new), hand_down).run(happened, counted, revenue_days)
 
 
 @contextmanager
@@ -438,6 +430,5 @@ def _plain(snapshot: Snapshot, counts: Iterable[Times], now: int) -> dict[str, A
 
 def nights(last: date, months: int) -> list[date]:
     """The business dates of the ``months`` up to ``last``."""
-    index = last.year * 12 + last.month - 1 - months
-    first = min(date(index // 12, index % 12 + 1, 1) + timedelta(days=last.day - 1), last)
+    first = min(clock.month(last, -months) + timedelta(days=last.day - 1), last)
     return list(clock.days(first, last))

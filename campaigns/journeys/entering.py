@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import Count, F
 
 from campaigns import gate, planning
@@ -229,25 +229,16 @@ def outnumbered(people: int) -> int:
     return everybody if people * 100 > everybody * GUARD_SHARE_PERCENT else 0
 
 
-class _Undo(Exception):
-    pass
-
-
 def rehearse(one: InForce, select: str, params: Sequence[Any]) -> Counter[str]:
     """Who of a SELECT of ``customer_id`` would be let in now: ``running`` and ``held_out``. The rest were inside before.
 
     They are let in for real, in a transaction that is rolled back.
     """
-    found: Counter[str] = Counter()
     cause = f"SELECT r.customer_id, 'what-if' AS cause, {placeholder()} AS moment FROM ({select}) r"
-    try:
-        with transaction.atomic():
-            _enter(one, Causes(cause, (parameter(clock.now()), *params)))
-            rows = JourneyRun.objects.filter(journey=one.journey, key="what-if").order_by()
-            found.update(dict(rows.values_list("state").annotate(n=Count("pk"))))
-            raise _Undo
-    except _Undo:
-        return found
+    with batches.rehearsal():
+        _enter(one, Causes(cause, (parameter(clock.now()), *params)))
+        rows = JourneyRun.objects.filter(journey=one.journey, key="what-if").order_by()
+        return Counter(dict(rows.values_list("state").annotate(n=Count("pk"))))
 
 
 # --- Letting in ---------------------------------------------------------------------------------------------------------

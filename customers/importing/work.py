@@ -18,7 +18,7 @@ from customers.importing.cells import Columns, Line
 from customers.importing.runs import TASK
 from customers.ingest import Status
 from customers.models import ImportRow, ImportRun
-from lifecycle_crm.lib import bell, clock, leases
+from lifecycle_crm.lib import batches, bell, clock, leases
 from lifecycle_crm.lib.errors import Conflict, DomainError, InvalidInput
 
 LEASE_SECONDS = 120
@@ -114,12 +114,11 @@ def _work(row: ImportRun, owner: str, progress: Callable[[ImportRun], None] | No
 def _dry_run(row: ImportRun, owner: str, progress: Callable[[ImportRun], None] | None) -> None:
     """The real run in one transaction that is rolled back, so that its numbers cannot differ."""
     refusals: list[ImportRow] = []
-    with transaction.atomic():
+    with batches.rehearsal():
         for lines, _next_line in source.Reader(row).batches(0):
             took = _take(row, lines)
             refusals += took.refusals[: DRY_RUN_REFUSALS - len(refusals)]
             _show(row, took.added_to(row), progress)
-        transaction.set_rollback(True)
     with transaction.atomic():
         counts = {name: getattr(row, name) for name in _COUNTS}
         if ImportRun.objects.filter(pk=row.pk, lease_owner=owner).update(**counts) != 1:

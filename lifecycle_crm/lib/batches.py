@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
-from django.db import connection, models
+from django.db import connection, models, transaction
 
 T = TypeVar("T")
 
@@ -131,6 +131,14 @@ def scratches(tables: Mapping[str, str], *, is_rewritten: bool = False) -> None:
         return
     for statement in statements:
         execute(statement)
+
+
+@contextmanager
+def rehearsal() -> Iterator[None]:
+    """A transaction that is given up at its end: what it came to can be told, and never was."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
 
 
 @contextmanager

@@ -76,10 +76,6 @@ class Imported:
     draft: RuleSet | None = None
 
 
-class _DryRun(Exception):
-    pass
-
-
 def load(
     *,
     document: Document,
@@ -96,25 +92,23 @@ def load(
     """
     _check(document)
     found = Imported()
-    try:
-        with transaction.atomic():
-            if "stages" in document.data:
-                stages.load(document, found.told)
-            if "segments" in document.data:
-                segments.load(document, actor, found.told)
-            if "rules" in document.data:
-                found.draft = rules.load(document, actor, found.told)
-            if publish and found.draft is not None:
-                rules.publish(found.draft, actor, confirm, found.told)
-            # Their rules may name stages, segments and tiers.
-            if "programmes" in document.data:
-                programmes.load(document, actor, found.told)
-            if "journeys" in document.data:
-                journeys.load(document, actor, found.told)
-            if dry_run:
-                raise _DryRun
-    except _DryRun:
-        found.draft = None
+    with transaction.atomic():
+        if "stages" in document.data:
+            stages.load(document, found.told)
+        if "segments" in document.data:
+            segments.load(document, actor, found.told)
+        if "rules" in document.data:
+            found.draft = rules.load(document, actor, found.told)
+        if publish and found.draft is not None:
+            rules.publish(found.draft, actor, confirm, found.told)
+        # Their rules may name stages, segments and tiers.
+        if "programmes" in document.data:
+            programmes.load(document, actor, found.told)
+        if "journeys" in document.data:
+            journeys.load(document, actor, found.told)
+        if dry_run:
+            found.draft = None
+            transaction.set_rollback(True)
     if not found.told:
         found.told.append("The shop is as the file says. Nothing to do.")
     return found

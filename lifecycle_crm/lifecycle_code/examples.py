@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from django.db import transaction
-
 from customers import conditions, facts
 from customers.models import Customer
 from customers.vocabulary import FACTS, Kind
 from lifecycle_crm import reactions
-from lifecycle_crm.lib import clock
+from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import seconds
 from lifecycle_crm.lifecycle_code.rules import parsed
 from lifecycle_crm.lifecycle_code.text import Document, Path, entries, keys
@@ -138,13 +136,12 @@ def _real(document: Document, path: Path, number: Any, rules: Rules, as_of: date
     if customer.known_since >= as_of:
         day = clock.business_date(as_of - timedelta(seconds=1))
         raise document.wrong(path, f"customer {number} was not known yet on {day}. Choose a later --as-of.")
-    with transaction.atomic():
+    with batches.rehearsal():
         with facts.batch():
             facts.add_everyone(number, number + 1, as_of=as_of)
             reactions.hand_down(as_of=as_of)
             facts.score(as_of=as_of)
         found = conditions.snapshots([number], rules.conditions(), as_of)
-        transaction.set_rollback(True)
     move = StageTransition.objects.filter(customer=number, occurred_at__lte=as_of).order_by("-pk").first()
     stood = (
         {"stage": move.to_stage, "stage_since": seconds(move.occurred_at)}
