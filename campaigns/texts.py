@@ -25,7 +25,7 @@ from campaigns.errors import BrokenTemplate, NotNow
 from campaigns.models import Campaign, Purpose, Template, TemplateDraft, TemplateVariant
 from campaigns.rendering import one_line
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.lib import clock
+from lifecycle_crm.lib import clock, keys
 from lifecycle_crm.lib.errors import Conflict, InvalidInput, NotFound
 
 LANGUAGES: tuple[str, ...] = tuple(code for code, _name in settings.LANGUAGES)
@@ -166,12 +166,6 @@ def _name(name: str) -> str:
     return name
 
 
-def _free_key(name: str) -> str:
-    base = slugify(name)[:50] or "template"
-    taken = set(Template.objects.filter(key__startswith=base).values_list("key", flat=True))
-    return next(key for n in range(1, len(taken) + 2) if (key := base if n == 1 else f"{base}-{n}") not in taken)
-
-
 def create(*, name: str, purpose: str = Purpose.MARKETING, key: str = "") -> Template:
     """A template without words. Raises ``InvalidInput``, or ``Conflict`` when the key is taken."""
     name = _name(name)
@@ -181,7 +175,8 @@ def create(*, name: str, purpose: str = Purpose.MARKETING, key: str = "") -> Tem
         raise InvalidInput(_("A key is small letters, digits and hyphens, at most 60."), field="key")
     try:
         with transaction.atomic():
-            return Template.objects.create(key=key or _free_key(name), name=name, purpose=purpose)
+            free = key or keys.free(Template.objects.all(), name, "template")
+            return Template.objects.create(key=free, name=name, purpose=purpose)
     except IntegrityError:
         raise Conflict(_("There is a template with this key already. Choose another.")) from None
 

@@ -25,7 +25,7 @@ from customers.models import (
     SegmentVersion,
 )
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib import batches, clock, keys
 from lifecycle_crm.lib.errors import Conflict, InvalidInput, NotFound
 from lifecycle_crm.lib.moments import parameter, seconds
 
@@ -279,11 +279,8 @@ def _key(key: str, name: str) -> str:
                 field="key",
             )
         return key
-    base = slugify(name)[:50] or "segment"
-    if base in RESERVED:
-        base = f"{base}-1"
-    taken = set(Segment.objects.filter(key__startswith=base).values_list("key", flat=True))
-    return next(k for k in (base, *(f"{base}-{n}" for n in range(2, len(taken) + 3))) if k not in taken)
+    free = keys.free(Segment.objects.all(), name, "segment")
+    return keys.free(Segment.objects.all(), f"{free}-1", "segment") if free in RESERVED else free
 
 
 RESERVED = frozenset({"new", "panel", "count"})

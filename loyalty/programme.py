@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from customers import facts
 from customers.models import Customer
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.lib import clock
+from lifecycle_crm.lib import clock, keys
 from lifecycle_crm.lib.errors import Conflict, InvalidInput, NotFound
 from loyalty import ledger
 from loyalty.models import Membership, Programme
@@ -139,9 +139,7 @@ def _key(key: str, name: str) -> str:
                 _("A key has small letters, digits and hyphens only, at most 60: not “%(key)s”.") % {"key": key}
             )
         return key
-    base = slugify(name)[:50] or "programme"
-    taken = set(Programme.objects.filter(key__startswith=base).values_list("key", flat=True))
-    return next(one for n in range(1, len(taken) + 2) if (one := base if n == 1 else f"{base}-{n}") not in taken)
+    return keys.free(Programme.objects.all(), name, "programme")
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from customers.models import Segment
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.lib import clock
+from lifecycle_crm.lib import clock, keys
 from lifecycle_crm.lib.errors import Conflict, InvalidInput, NotFound
 from loyalty.models import EarningRule, Programme
 from stages.models import StageKey
@@ -308,6 +308,4 @@ def _key(programme: Programme, key: str, name: str) -> str:
         if key != slugify(key) or len(key) > 60:
             raise BadRule(_("A key has small letters, digits and hyphens only, at most 60."), field="key")
         return key
-    base = slugify(name)[:50] or "rule"
-    taken = set(programme.rules.filter(key__startswith=base).values_list("key", flat=True))
-    return next(one for n in range(1, len(taken) + 2) if (one := base if n == 1 else f"{base}-{n}") not in taken)
+    return keys.free(programme.rules.all(), name, "rule")

@@ -26,7 +26,7 @@ from campaigns.journeys.tree import Message, Plan, Until, Wait
 from campaigns.models import Campaign, Journey, JourneyRun, JourneyStep, JourneyVersion
 from customers.conditions import BadCondition
 from lifecycle_crm.accounts.models import User
-from lifecycle_crm.lib import batches, bell, clock
+from lifecycle_crm.lib import batches, bell, clock, keys
 from lifecycle_crm.lib.errors import InvalidInput
 from lifecycle_crm.lib.moments import seconds
 
@@ -66,9 +66,7 @@ def _key(key: str, name: str) -> str:
         )
     if key and Journey.objects.filter(key=key).exists():
         raise InvalidInput(_("There is a journey with the key “%(key)s” already.") % {"key": key}, code="key_taken")
-    base = key or slugify(name)[:50] or "journey"
-    taken = set(Journey.objects.filter(key__startswith=base).values_list("key", flat=True))
-    return next(k for k in (base, *(f"{base}-{n}" for n in range(2, len(taken) + 3))) if k not in taken)
+    return key or keys.free(Journey.objects.all(), name, "journey")
 
 
 def save(*, journey: Journey, tree: Any, edits: int | None = None) -> Journey:

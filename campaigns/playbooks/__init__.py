@@ -17,9 +17,12 @@ from campaigns.playbooks.words import WORDS
 from customers import segments
 from customers.models import Segment
 from lifecycle_crm.accounts.models import User
+from lifecycle_crm.lib import keys
 from lifecycle_crm.lib.errors import Conflict, NotFound
 from loyalty.models import Tier
 
+MADE = "playbook-"
+"""How the keys of what playbooks made begin."""
 _NUMBER = re.compile(r"-\d+$")
 
 
@@ -45,9 +48,9 @@ def listed() -> list[Line]:
 
 def _made() -> dict[str, Journey]:
     """The journeys that were made of playbooks and go on, by the playbook's key."""
-    rows = Journey.objects.filter(key__startswith="playbook-").exclude(state=Journey.State.ENDED).order_by("-pk")
-    keys = {start.key for start in starts.STARTS}
-    return {key: one for one in rows if (key := _NUMBER.sub("", one.key.removeprefix("playbook-"))) in keys}
+    rows = Journey.objects.filter(key__startswith=MADE).exclude(state=Journey.State.ENDED).order_by("-pk")
+    known = {start.key for start in starts.STARTS}
+    return {key: one for one in rows if (key := _NUMBER.sub("", one.key.removeprefix(MADE))) in known}
 
 
 def install(*, key: str, actor: User | None = None) -> Journey:
@@ -76,16 +79,11 @@ def install(*, key: str, actor: User | None = None) -> Journey:
                 name=str(start.name), key=start.trigger["segment"], condition=start.segment, note=str(start.text),
                 actor=actor,
             )  # fmt: skip
+        # With a number when an earlier journey of this playbook has ended.
+        free = keys.free(Journey.objects.all(), f"{MADE}{key}", "")
         return publishing.create(
-            name=str(start.name), key=_free_key(key), tree=tree, actor=actor, **copy.deepcopy(start.settings)
+            name=str(start.name), key=free, tree=tree, actor=actor, **copy.deepcopy(start.settings)
         )
-
-
-def _free_key(key: str) -> str:
-    """Another one when an earlier journey of this playbook has ended."""
-    taken = set(Journey.objects.filter(key__startswith=f"playbook-{key}").values_list("key", flat=True))
-    names = (f"playbook-{key}", *(f"playbook-{key}-{n}" for n in range(2, len(taken) + 3)))
-    return next(name for name in names if name not in taken)
 
 
 def _write(key: str, actor: User | None) -> None:
