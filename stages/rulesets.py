@@ -415,18 +415,12 @@ def _everybody(rules: Rules, as_of: datetime) -> tuple[str, list[Any]]:
     return sql, [*params, parameter(as_of)]
 
 
-def entering(rules: Rules, as_of: datetime, stage: str) -> tuple[str, list[Any]]:
-    """A SELECT of ``customer_id``: who would enter ``stage`` from another one. New customers enter quietly, so not they."""
+def moving(rules: Rules, as_of: datetime) -> tuple[str, list[Any]]:
+    """A SELECT of ``customer_id, source, target``: who would go from one stage to another. New customers enter quietly, so
+    not they."""
     everybody, params = _everybody(rules, as_of)
-    select = f"SELECT e.customer_id FROM ({everybody}) e WHERE e.target = %s AND e.stage <> %s AND e.stage <> ''"
-    return select, [*params, stage, stage]
-
-
-def leaving(rules: Rules, as_of: datetime, stage: str) -> tuple[str, list[Any]]:
-    """A SELECT of ``customer_id``: who would leave ``stage`` for another one."""
-    everybody, params = _everybody(rules, as_of)
-    select = f"SELECT e.customer_id FROM ({everybody}) e WHERE e.stage = %s AND e.target <> %s"
-    return select, [*params, stage, stage]
+    select = f"SELECT e.customer_id, e.stage AS source, e.target FROM ({everybody}) e"
+    return f"{select} WHERE e.stage <> '' AND e.target <> e.stage", params
 
 
 def what_if(rules: Rules, as_of: datetime, *, sample: int = SAMPLE) -> WhatIf:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
@@ -29,7 +29,9 @@ from stages.rules import Rules
 
 MOST = 20_000
 """Above so many who move, the split is taken from the first of them and scaled up."""
-_MOVES = {"stage_entered": rulesets.entering, "stage_left": rulesets.leaving}
+MOVES = "what_if_moves"
+_END = {"stage_entered": "target", "stage_left": "source"}
+"""Which end of a move lets people into a journey."""
 
 
 @dataclass(frozen=True)
@@ -56,66 +58,77 @@ class Entry:
     is_stopped: bool
 
 
-class _Undo(Exception):
-    pass
+@dataclass(frozen=True)
+class Effects:
+    campaigns: list[Effect]
+    journeys: list[Entry]
+
+    @property
+    def moved(self) -> int:
+        """The most customers that one of them is about."""
+        return max([one.moved for one in self.campaigns] + [one.moved for one in self.journeys], default=0)
 
 
 @dataclass(frozen=True)
-class _Moving:
-    """``moved`` customers who change stage, and the SELECT of the first of them."""
+class _Some:
+    """``moved`` customers with one end of their move in common, and a SELECT of the first of them."""
 
     moved: int
     sql: str
     params: list[Any]
 
     @classmethod
-    def of(cls, select: str, params: list[Any]) -> _Moving:
-        moved = batches.rows(f"SELECT count(*) FROM ({select}) n", params)[0][0]
-        return cls(moved, f"SELECT n.customer_id FROM ({select}) n ORDER BY n.customer_id LIMIT {MOST}", params)
+    def of(cls, end: str, stage: str) -> _Some:
+        which = f"FROM {MOVES} m WHERE m.{end} = %s"
+        moved = batches.rows(f"SELECT count(*) {which}", [stage])[0][0]
+        return cls(moved, f"SELECT m.customer_id {which} ORDER BY m.customer_id LIMIT {MOST}", [stage])
 
-    def scaled(self, found: int, looked: int) -> int:
+    def scaled(self, found: int) -> int:
+        looked = min(self.moved, MOST)
         return round(found * self.moved / looked) if looked else 0
 
 
-def of_rules(rules: Rules, as_of: datetime) -> list[Effect]:
-    """What each active win-back campaign would plan if these rules were published with campaigns starting."""
-    moving = _Moving.of(*rulesets.entering(rules, as_of, StageKey.DORMANT))
-    active = Campaign.objects.filter(kind=Campaign.Kind.REACTIVATION, state=Campaign.State.ACTIVE).order_by(
-        "name", "pk"
-    )
-    return [_effect(campaign, moving, as_of) for campaign in active.select_related("template")]
+def of_rules(rules: Rules, as_of: datetime) -> Effects:
+    """What active win-back campaigns would plan, and whom live journeys that start by a stage would let in, if these rules
+    were published with messages."""
+    active = Campaign.objects.filter(kind=Campaign.Kind.REACTIVATION, state=Campaign.State.ACTIVE)
+    with batches.rehearsal():
+        _decide(rules, as_of)
+        dormant = _Some.of("target", StageKey.DORMANT)
+        return Effects(
+            [_effect(one, dormant, as_of) for one in active.order_by("name", "pk").select_related("template")],
+            [_entry(one) for one in plans.live() if one.plan.trigger.on in _END],
+        )
 
 
-def _effect(campaign: Campaign, moving: _Moving, as_of: datetime) -> Effect:
+def _decide(rules: Rules, as_of: datetime) -> None:
+    """Once for all of them, because it is asked of everybody."""
+    batches.scratch(MOVES, "customer_id bigint PRIMARY KEY, source text NOT NULL, target text NOT NULL")
+    select, params = rulesets.moving(rules, as_of)
+    batches.execute(f"INSERT INTO {MOVES} (customer_id, source, target) {select}", params)
+    batches.analyze(MOVES)
+
+
+def _effect(campaign: Campaign, some: _Some, as_of: datetime) -> Effect:
     found: dict[str, int] = {}
     try:
-        with transaction.atomic():
-            audience = (moving.sql, moving.params)
+        with batches.rehearsal():
+            audience = (some.sql, some.params)
             run = planning.plan(campaign=campaign, run_key="what-if", audience=audience, as_of=as_of, start=False)
-            for state in Message.objects.filter(run=run).values_list("state", flat=True).iterator():
-                found[state] = found.get(state, 0) + 1
-            raise _Undo
-    except (_Undo, DomainError):  # a campaign without a text plans nothing
-        pass
-    looked = sum(found.values())
+            rows = Message.objects.filter(run=run).order_by()
+            found = dict(rows.values_list("state").annotate(n=Count("pk")))
+    except DomainError:  # a campaign without a text plans nothing
+        return Effect(campaign, some.moved, 0, 0, 0)
     states = (Message.State.HELD_OUT, Message.State.SKIPPED, Message.State.QUEUED)
-    return Effect(campaign, moving.moved, *(moving.scaled(found.get(state, 0), looked) for state in states))
+    return Effect(campaign, some.moved, *(some.scaled(found.get(state, 0)) for state in states))
 
 
-def entries_of_rules(rules: Rules, as_of: datetime) -> list[Entry]:
-    """Whom each live journey that starts by a stage would let in, if these rules were published with messages."""
-    live = [one for one in plans.live() if one.plan.trigger.on in _MOVES]
-    asked = {(one.plan.trigger.on, one.plan.trigger.subject) for one in live}
-    moving = {(on, stage): _Moving.of(*_MOVES[on](rules, as_of, stage)) for on, stage in sorted(asked)}
-    return [_entry(one, moving[one.plan.trigger.on, one.plan.trigger.subject]) for one in live]
-
-
-def _entry(one: InForce, moving: _Moving) -> Entry:
-    looked = min(moving.moved, MOST)
-    found = entering.rehearse(one, moving.sql, moving.params)
-    held_out, inside = (moving.scaled(found[state], looked) for state in ("held_out", "running"))
-    is_stopped = bool(entering.outnumbered(moving.moved))
-    return Entry(one.journey, moving.moved, held_out, moving.moved - held_out - inside, inside, is_stopped)
+def _entry(one: InForce) -> Entry:
+    some = _Some.of(_END[one.plan.trigger.on], one.plan.trigger.subject)
+    found = entering.rehearse(one, some.sql, some.params)
+    held_out, inside = (some.scaled(found[state]) for state in ("held_out", "running"))
+    is_stopped = bool(entering.outnumbered(some.moved))
+    return Entry(one.journey, some.moved, held_out, some.moved - held_out - inside, inside, is_stopped)
 
 
 @require_GET
@@ -124,11 +137,8 @@ def rule_effects(request: HttpRequest, version: int) -> HttpResponse:
     rule_set = queries.rule_set(version)
     if rule_set is None:
         raise NotFound(_("There is no version %(version)d of the rules.") % {"version": version})
-    rules, now = rulebook.parse(rule_set.rules), clock.whole_now()
-    effects, entries = of_rules(rules, now), entries_of_rules(rules, now)
-    moved = max([one.moved for one in effects] + [one.moved for one in entries], default=0)
-    return render(
-        request,
-        "dashboard/rule_effects.html",
-        {"campaigns": effects, "journeys": entries, "is_estimate": moved > MOST, "sampled": MOST},
-    )
+    found = of_rules(rulebook.parse(rule_set.rules), clock.whole_now())
+    context = {
+        "campaigns": found.campaigns, "journeys": found.journeys, "is_estimate": found.moved > MOST, "sampled": MOST,
+    }  # fmt: skip
+    return render(request, "dashboard/rule_effects.html", context)

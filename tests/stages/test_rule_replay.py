@@ -83,7 +83,7 @@ def test_it_tells_which_campaigns_a_draft_would_start_as_the_night_then_plans_th
     CampaignFactory(state="draft", kind=Campaign.Kind.REACTIVATION, template=VariantFactory().template)
     made = rulesets.draft(based_on=None, rules=ALL_BUYERS_LEAVE, actor=None, name="Bad")
     last = clock.last_complete_day()
-    [told] = effects.of_rules(rules.parse(made.rules), clock.day_end(last))
+    [told] = effects.of_rules(rules.parse(made.rules), clock.day_end(last)).campaigns
     assert told.moved == told.held_out + told.skipped + told.messages > 20
     assert told.held_out > 0
     assert not Run.objects.exists()
@@ -110,7 +110,7 @@ def test_it_tells_whom_a_draft_would_let_into_journeys_as_the_night_then_does() 
     )
     made = rulesets.draft(based_on=None, rules=ALL_BUYERS_LEAVE, actor=None, name="Bad")
     last = clock.last_complete_day()
-    told = {one.journey.key: one for one in effects.entries_of_rules(rules.parse(made.rules), clock.day_end(last))}
+    told = {one.journey.key: one for one in effects.of_rules(rules.parse(made.rules), clock.day_end(last)).journeys}
     assert set(told) == {"comes", "leaves"}
     assert told["comes"].moved == told["comes"].held_out + told["comes"].inside + 5 > 20
     assert told["leaves"].moved == told["leaves"].held_out + told["leaves"].inside > 0
