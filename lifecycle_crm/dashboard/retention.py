@@ -60,7 +60,7 @@ def retention(request: HttpRequest) -> HttpResponse:
     context = {
         "form": form,
         "of": of,
-        "measures": _measures(request.GET, of.measure),
+        "measures": http.choices(request, "measure", MEASURES, of.measure),
         "measure": MEASURES[of.measure],
         "unit": UNITS[of.unit],
         "sentence": retention_panels.sentence(of),
@@ -69,15 +69,6 @@ def retention(request: HttpRequest) -> HttpResponse:
         "csv_url": retention_panels.csv_url(query),
     }
     return http.page(request, "dashboard/retention.html", context, status=400 if form.errors else 200)
-
-
-def _measures(query: QueryDict, active: str) -> list[dict[str, Any]]:
-    options = []
-    for key, label in MEASURES.items():
-        link = query.copy()
-        link["measure"] = key
-        options.append({"label": label, "url": f"?{link.urlencode()}", "active": key == active})
-    return options
 
 
 @require_GET

@@ -117,7 +117,7 @@ def rfm(request: HttpRequest) -> HttpResponse:
         "of": of,
         "buyers": of.buyers,
         "layer": layer,
-        "layers": _layers(request.GET, layer),
+        "layers": http.choices(request, "layer", LAYERS, layer),
         "grid": rfm_panels.grid(of, layer, place, link),
         "panel": rfm_panels.panel(of, place) if place else None,
         "may_edit": may(request, User.may_steer),
@@ -135,15 +135,6 @@ def rfm(request: HttpRequest) -> HttpResponse:
         "csv": {table: rfm_panels.csv_url(table, query.urlencode()) for table in rfm_panels.TABLES},
     }
     return http.page(request, "dashboard/rfm.html", context, status=200 if form is None or form.is_valid() else 400)
-
-
-def _layers(query: QueryDict, active: str) -> list[dict[str, Any]]:
-    options = []
-    for key, label in LAYERS.items():
-        link = query.copy()
-        link["layer"] = key
-        options.append({"label": label, "url": f"?{link.urlencode()}", "active": key == active})
-    return options
 
 
 @require_GET

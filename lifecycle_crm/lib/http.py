@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.contrib import messages
@@ -21,6 +21,16 @@ def page(request: HttpRequest, template: str, context: dict[str, Any] | None = N
     partial = request.headers.get("X-Partial", "")
     name = f"{template}#{partial or target}" if htmx and (partial or target) else template
     return render(request, name, context or {}, status=status)
+
+
+def choices(request: HttpRequest, name: str, labels: Mapping[str, Any], active: str) -> list[dict[str, Any]]:
+    """The options of ``components/chip_choice.html``: this page's address with another value of ``name``."""
+    options = []
+    for key, label in labels.items():
+        query = request.GET.copy()
+        query[name] = key
+        options.append({"label": label, "url": f"?{query.urlencode()}", "active": key == active})
+    return options
 
 
 def back(request: HttpRequest, fallback: str, *args: Any) -> HttpResponse:
