@@ -12,7 +12,7 @@ from campaigns.journeys import publishing
 from campaigns.models import Journey, JourneyVersion
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
-from lifecycle_crm.lifecycle_code.text import CONDITION, Document, Path, entries, keys, once, ordered
+from lifecycle_crm.lifecycle_code.text import CONDITION, Document, Path, entries, keys, needs, once, ordered
 
 _TERMS = ("name", "again", "again_days", "holdout_percent", "exits", "goal", "goal_days")
 _TREE = ("trigger", "steps")
@@ -62,9 +62,7 @@ def check(document: Document) -> None:
     for index, one in enumerate(entries(document, "journeys")):
         path: Path = ("journeys", index)
         keys(document, path, one, _JOURNEY)
-        for name in ("key", "name"):
-            if not isinstance(one.get(name), str) or not one[name].strip():
-                raise document.wrong(path, f"a journey needs a {name}.")
+        needs(document, path, one, "a journey", {"key": str, "name": str})
         for name, wanted, what in (
             ("trigger", dict, "keys and values"), ("goal", dict, "keys and values"),
             ("steps", list, "a list: start each entry with a dash"), ("exits", list, "a list of conditions"),

@@ -8,7 +8,7 @@ from typing import Any
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
-from lifecycle_crm.lifecycle_code.text import Document, Path, entries, keys, once
+from lifecycle_crm.lifecycle_code.text import Document, Path, entries, keys, needs, once
 from loyalty import programme as programmes
 from loyalty import rules, tiers
 from loyalty.models import EarningRule, Ladder, Programme
@@ -101,7 +101,7 @@ def check(document: Document) -> None:
     for index, one in enumerate(entries(document, "programmes")):
         path: Path = ("programmes", index)
         keys(document, path, one, _PROGRAMME)
-        _needs(document, path, one, "a programme", {"key": str, "name": str})
+        needs(document, path, one, "a programme", {"key": str, "name": str})
         if one.get("kind", "points") not in Programme.Kind.values:
             raise document.wrong(
                 (*path, "kind"), f"no kind {one['kind']!r}. Use one of: {', '.join(Programme.Kind.values)}."
@@ -114,11 +114,11 @@ def check(document: Document) -> None:
             keys(document, (*path, "tiers"), ladder, (*_LADDER, "steps"))
             for place, step in enumerate(_list(document, (*path, "tiers", "steps"), ladder.get("steps"))):
                 keys(document, (*path, "tiers", "steps", place), step, _STEP)
-                _needs(document, (*path, "tiers", "steps", place), step, "a tier", {"name": str, "threshold": int})
+                needs(document, (*path, "tiers", "steps", place), step, "a tier", {"name": str, "threshold": int})
         seen: set[str] = set()
         for place, rule in enumerate(_list(document, (*path, "rules"), one.get("rules"))):
             keys(document, (*path, "rules", place), rule, _RULE)
-            _needs(document, (*path, "rules", place), rule, "an earning rule", {"key": str, "kind": str, "name": str})
+            needs(document, (*path, "rules", place), rule, "an earning rule", {"key": str, "kind": str, "name": str})
             if type(rule.get("position", 0)) is not int:
                 raise document.wrong((*path, "rules", place, "position"), "position is a whole number.")
             if rule["key"] in seen:
@@ -133,13 +133,6 @@ def _list(document: Document, path: Path, found: Any) -> list[Any]:
     if not isinstance(found, list):
         raise document.wrong(path, f"{path[-1]} is a list: start each entry with a dash.")
     return found
-
-
-def _needs(document: Document, path: Path, found: dict[str, Any], what: str, wanted: dict[str, type]) -> None:
-    for name, kind in wanted.items():
-        if type(found.get(name)) is not kind or found[name] == "":
-            is_number = kind is int
-            raise document.wrong(path, f"{what} needs a {name}{', a whole number' if is_number else ''}.")
 
 
 def load(document: Document, actor: User | None, told: list[str]) -> None:

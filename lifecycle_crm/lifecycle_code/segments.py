@@ -8,7 +8,7 @@ from customers import conditions, segments
 from customers.models import Segment
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
-from lifecycle_crm.lifecycle_code.text import CONDITION, Document, Path, entries, keys, once, ordered
+from lifecycle_crm.lifecycle_code.text import CONDITION, Document, Path, entries, keys, needs, once, ordered
 
 _SEGMENT = ("key", "name", "kind", "note", "condition")
 
@@ -41,9 +41,7 @@ def check(document: Document) -> None:
     for index, one in enumerate(entries(document, "segments")):
         path: Path = ("segments", index)
         keys(document, path, one, _SEGMENT)
-        for name in ("key", "name"):
-            if not isinstance(one.get(name), str) or not one[name].strip():
-                raise document.wrong(path, f"a segment needs a {name}.")
+        needs(document, path, one, "a segment", {"key": str, "name": str})
         if one.get("kind", "live") not in Segment.Kind.values:
             raise document.wrong((*path, "kind"), f"no kind {one['kind']!r}. Use live or static.")
         if one.get("kind") != "static" and not isinstance(one.get("condition"), dict):

@@ -152,6 +152,14 @@ def keys(document: Document, path: Path, found: Any, known: tuple[str, ...]) -> 
             raise document.wrong((*path, key), f"does not know {key!r}. Use: {', '.join(known)}.")
 
 
+def needs(document: Document, path: Path, found: dict[str, Any], what: str, wanted: dict[str, type]) -> None:
+    """Raises ``BadFile`` unless all of ``wanted`` is there and of its type, and no text of it blank."""
+    for name, kind in wanted.items():
+        value = found.get(name)
+        if type(value) is not kind or (isinstance(value, str) and not value.strip()):
+            raise document.wrong(path, f"{what} needs a {name}{', a whole number' if kind is int else ''}.")
+
+
 def once(document: Document, section: str) -> None:
     seen: set[str] = set()
     for index, one in enumerate(entries(document, section)):
