@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 from django.http import HttpRequest
@@ -82,6 +83,15 @@ def source(request: Request) -> dict[str, Any]:
     if isinstance(request.auth, ApiKey):
         return {"source_type": "api_key", "source_id": request.auth.prefix}
     return {"source_type": "api"}
+
+
+def known_customers(pks: Iterable[int]) -> list[Customer]:
+    """The customers a body names, each once. Raises ``NotFound``."""
+    wanted = dict.fromkeys(pks)
+    found = Customer.objects.in_bulk(wanted)
+    if missing := wanted.keys() - found.keys():
+        raise NotFound(f"There is no customer with the id {min(missing)}.", code="unknown_customer")
+    return [found[pk] for pk in wanted]
 
 
 def known_customer(pk: int) -> Customer:

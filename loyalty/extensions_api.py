@@ -102,7 +102,7 @@ class ExtensionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Generic
                 key=key,
                 actor=callers.person(request),
                 reason=given["reason"],
-                customers=None if people is None else [callers.known_customer(pk) for pk in dict.fromkeys(people)],
+                customers=None if people is None else callers.known_customers(people),
                 ends_from=clock.day_start(first) if first else None,
                 ends_before=clock.day_end(last) if last else None,
                 programme=programme,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import secrets
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -15,7 +14,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Count, QuerySet
+from django.db.models import Case, Count, Value, When
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -32,6 +31,8 @@ CODE_LENGTH = 12
 SHORTEST, LONGEST = 4, 64
 MOST_CODES = 100_000
 """So many codes are generated or uploaded at once."""
+PART = 200
+"""So many codes are given out by one statement."""
 NAMED = 5
 """So many duplicates a refusal names."""
 
@@ -260,34 +261,43 @@ def issue_many(*, series: VoucherSeries, wanted: Sequence[tuple[int, str]], at: 
     if series.ends_on and series.ends_on < clock.business_date(at):
         return have()
     with transaction.atomic():
-        missing = [one for one in wanted if one[1] not in have()]
-        if not series.is_endless:
-            for customer, key in missing:
-                given = {
-                    "state": Voucher.State.ISSUED, "customer_id": customer, "issue_key": key, "issued_at": at,
-                    "expires_at": expiry(series, at),
-                }  # fmt: skip
-                try:
-                    _from_stock(series, given)
-                except SoldOut:
-                    break
-            return have()
         until = expiry(series, at)
-        # A code that exists already is left out by the database, and made again.
-        while missing:
-            Voucher.objects.bulk_create(
-                (
-                    Voucher(
-                        series=series, code=codes.new(CODE_LENGTH), state=Voucher.State.ISSUED, customer_id=customer,
-                        issue_key=key, issued_at=at, expires_at=until,
-                    )
-                    for customer, key in missing
-                ),
-                ignore_conflicts=True,
-            )  # fmt: skip
+        done = have()
+        # A code that exists already, or that somebody took meanwhile, leaves its customer for the next round.
+        while missing := [one for one in wanted if one[1] not in done][:PART]:
+            if not (_make if series.is_endless else _take)(series, missing, at, until):
+                break
             done = have()
-            missing = [one for one in missing if one[1] not in done]
-        return have()
+        return done
+
+
+def _make(series: VoucherSeries, wanted: Sequence[tuple[int, str]], at: datetime, until: datetime | None) -> bool:
+    Voucher.objects.bulk_create(
+        (
+            Voucher(
+                series=series, code=codes.new(CODE_LENGTH), state=Voucher.State.ISSUED, customer_id=customer,
+                issue_key=key, issued_at=at, expires_at=until,
+            )
+            for customer, key in wanted
+        ),
+        ignore_conflicts=True,
+    )  # fmt: skip
+    return True
+
+
+def _take(series: VoucherSeries, wanted: Sequence[tuple[int, str]], at: datetime, until: datetime | None) -> bool:
+    """Codes of the stock, as far as they go; whether there was one to try."""
+    whom = dict(zip(_free(series, len(wanted)), wanted, strict=False))
+    if not whom:
+        return False
+    Voucher.objects.filter(pk__in=whom, state=Voucher.State.FREE).update(
+        state=Voucher.State.ISSUED,
+        customer_id=Case(*(When(pk=pk, then=Value(customer)) for pk, (customer, _key) in whom.items())),
+        issue_key=Case(*(When(pk=pk, then=Value(key)) for pk, (_customer, key) in whom.items())),
+        issued_at=at,
+        expires_at=until,
+    )
+    return True
 
 
 def expiry(series: VoucherSeries, issued_at: datetime) -> datetime | None:
@@ -301,19 +311,21 @@ def expiry(series: VoucherSeries, issued_at: datetime) -> datetime | None:
 
 
 def _from_stock(series: VoucherSeries, given: dict[str, Any]) -> Voucher:
-    free = Voucher.objects.filter(series=series, state=Voucher.State.FREE).order_by("pk")
     while True:
-        # Those that nobody else is looking at first; then also those that somebody may yet leave to us.
-        some = _pks(free.select_for_update(skip_locked=True)) or _pks(free)
+        some = _free(series)
         if not some:
             raise SoldOut(_("No code of “%(name)s” is left. Upload or make some.") % {"name": series.name})
-        pk = secrets.choice(some)
-        if Voucher.objects.filter(pk=pk, state=Voucher.State.FREE).update(**given) == 1:
-            return Voucher.objects.select_related("series").get(pk=pk)
+        if Voucher.objects.filter(pk=some[0], state=Voucher.State.FREE).update(**given) == 1:
+            return Voucher.objects.select_related("series").get(pk=some[0])
 
 
-def _pks(found: QuerySet[Voucher]) -> list[int]:
-    return list(found.values_list("pk", flat=True)[:1])
+def _free(series: VoucherSeries, most: int = 1) -> list[int]:
+    """Codes (ids) of the stock that nobody else is looking at; where there is none, those that somebody may yet leave to us."""
+    free = Voucher.objects.filter(series=series, state=Voucher.State.FREE).order_by("pk")
+    for found in (free.select_for_update(skip_locked=True), free):
+        if some := list(found.values_list("pk", flat=True)[:most]):
+            return some
+    return []
 
 
 # --- At the till ------------------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def test_a_past_date_says_what_held_then(ada: Customer) -> None:
         ledger.extend(expires_at=end(200), key="e", actor=None, reason=REASON)
         now = liability.calendar(programme, clock.today())
         assert liability.calendar(programme, clock.today() - timedelta(days=2)) == before
-    assert {one.first: one.points for one in now}[liability.first_of(clock.today() + timedelta(days=200))] == 150
+    assert {one.first: one.points for one in now}[clock.month(clock.today() + timedelta(days=200))] == 150
 
 
 def test_a_refund_and_a_cancellation_find_the_same_lots(ada: Customer) -> None:
@@ -161,7 +161,7 @@ def test_decisions_are_never_rewritten_and_verify_compares_ends(ada: Customer) -
 
 def test_a_marketer_extends_a_month_once_and_takes_it_back(staff: Client, ada: Customer) -> None:
     bo = CustomerFactory()
-    month = liability.first_of(clock.today() + timedelta(days=150))
+    month = clock.month(clock.today() + timedelta(days=150))
     give(bo, 40, expires_at=clock.day_end(month))
     people = reverse("loyalty:liability-people", args=[month.isoformat()])
     page = text(staff.get(people, {"as_of": clock.today().isoformat()}))
