@@ -1,25 +1,28 @@
 """Journeys: their trigger, steps and terms. Who is inside and what they got is no code.
 
 The steps of a file become the draft, which changes nothing until a person publishes it; a new journey lets nobody in before
-that. Texts are named by the key of their template and do not travel.
+that. Texts are named by the key of their template and vouchers by the name of their series; neither travels.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from typing import Any
 
-from campaigns.journeys import publishing
+from campaigns.journeys import publishing, reading
 from campaigns.models import Journey, JourneyVersion
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
-from lifecycle_crm.lifecycle_code.text import CONDITION, Document, Path, entries, keys, needs, once, ordered
+from lifecycle_crm.lifecycle_code.text import CONDITION, BadFile, Document, Path, entries, keys, needs, once, ordered
+from loyalty.models import VoucherSeries
 
 _TERMS = ("name", "again", "again_days", "holdout_percent", "exits", "goal", "goal_days")
 _TREE = ("trigger", "steps")
 _JOURNEY = ("key", *_TERMS, *_TREE)
 _WORDS = (
     "id", "do", "on", "stage", "tier", "event", "template", "days", "hours", "window", "from", "until", "weekdays",
-    "order", "name", "percent", "when", "points", "reason", *CONDITION, "branches", "steps", "else",
+    "order", "name", "percent", "when", "points", "reason", "series", "tag", "remove", *CONDITION, "branches", "steps", "else",
 )  # fmt: skip
 
 
@@ -40,7 +43,47 @@ def _said(row: Journey, tree: Any) -> dict[str, Any]:
     told: dict[str, Any] = {"key": row.key} | {
         name: str(value) if isinstance(value := getattr(row, name), str) else value for name in _TERMS
     }
+    tree = _with_names(tree)
     return _ordered(told | {name: tree.get(name) or type_() for name, type_ in (("trigger", dict), ("steps", list))})
+
+
+def _with_names(tree: Any) -> Any:
+    """The tree with the names of its vouchers, because their ids are of this shop only."""
+    tree = copy.deepcopy(tree)
+    steps = [step for step in reading.steps_of(tree) if "series" in step]
+    names = dict(VoucherSeries.objects.values_list("pk", "name")) if steps else {}
+    for step in steps:
+        if (name := names.get(step.pop("series"))) is not None:
+            step["series"] = name
+    return tree
+
+
+def _with_ids(document: Document, path: Path, steps: list[Any]) -> list[Any]:
+    """The steps of a file with the vouchers of this shop. Raises ``BadFile`` for a name that is none of them, or of two."""
+    steps = copy.deepcopy(steps)
+    for place, step in _placed(steps, path):
+        if "series" in step:
+            name = step["series"]
+            found = list(VoucherSeries.objects.filter(name=name)[:2]) if isinstance(name, str) else []
+            if len(found) != 1:
+                what = "two vouchers are called" if found else "no vouchers are called"
+                hint = "Rename one" if found else "Make them in Loyalty first, or name others"
+                raise document.wrong((*place, "series"), f"{what} {name!r}. {hint}.")
+            step["series"] = found[0].pk
+    return steps
+
+
+def _placed(steps: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for index, step in enumerate(steps if isinstance(steps, list) else []):
+        if not isinstance(step, dict):
+            continue
+        here = (*path, index)
+        yield here, step
+        branches = step.get("branches")
+        for number, branch in enumerate(branches if isinstance(branches, list) else []):
+            if isinstance(branch, dict):
+                yield from _placed(branch.get("steps"), (*here, "branches", number, "steps"))
+        yield from _placed(step.get("else"), (*here, "else"))
 
 
 def _ordered(told: dict[str, Any]) -> dict[str, Any]:
@@ -76,14 +119,17 @@ def load(document: Document, actor: User | None, told: list[str]) -> None:
     """Make journeys and change their terms and drafts. Those that the file does not name stay."""
     place = {one["key"]: index for index, one in enumerate(entries(document, "journeys"))}
     for one in canonical(document):
+        path: Path = ("journeys", place[one["key"]])
         try:
-            _load(one, actor, told)
+            _load(one, _with_ids(document, (*path, "steps"), one["steps"]), actor, told)
+        except BadFile:
+            raise
         except DomainError as problem:
-            raise document.wrong(("journeys", place[one["key"]]), problem.message) from None
+            raise document.wrong(path, problem.message) from None
 
 
-def _load(one: dict[str, Any], actor: User | None, told: list[str]) -> None:
-    key, tree = one["key"], {name: one[name] for name in _TREE}
+def _load(one: dict[str, Any], steps: list[Any], actor: User | None, told: list[str]) -> None:
+    key, tree = one["key"], {"trigger": one["trigger"], "steps": steps}
     row = Journey.objects.filter(key=key).first()
     if row is None:
         publishing.create(key=key, tree=tree, actor=actor, **{name: one[name] for name in _TERMS})

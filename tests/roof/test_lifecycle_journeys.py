@@ -12,6 +12,8 @@ from campaigns.journeys import publishing, starts
 from campaigns.models import Journey
 from customers import segments
 from lifecycle_crm import lifecycle_code
+from loyalty import vouchers
+from loyalty.models import VoucherSeries
 from tests.campaigns.factories import VariantFactory
 
 pytestmark = pytest.mark.django_db
@@ -97,6 +99,38 @@ def test_it_changes_the_terms_of_a_journey_at_once_and_its_steps_as_a_draft():
     publishing.end(journey=live)
     with pytest.raises(lifecycle_code.BadFile, match="line 3: the journey welcome has ended here"):
         lifecycle_code.load(document=changed)
+
+
+def ten(name: str) -> VoucherSeries:
+    return vouchers.create(name=name, worth="percent", percent=10)
+
+
+def test_it_names_vouchers_by_their_series_and_finds_them_in_another_shop():
+    gift = {"id": "s1", "do": "voucher"}
+    with transaction.atomic():
+        ten("Spring")
+        series = ten("Welcome 10 %")
+        split = {"id": "s2", "do": "share", "branches": [{"percent": 50, "steps": [gift | {"series": series.pk}]}]}
+        journey(tree={"trigger": {"on": "order"}, "steps": [split, {"id": "s3", "do": "voucher", "series": 2**60}]})
+        text = lifecycle_code.export()
+        transaction.set_rollback(True)
+    assert "do: voucher\n                series: Welcome 10 %\n" in text
+    assert "      - id: s3\n        do: voucher\n" in text  # those vouchers are not there any more: to be chosen again
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if "series:" in line)
+    nobody = f"line {line}: no vouchers are called 'Welcome 10 %'. Make them in Loyalty first, or name others."
+    with pytest.raises(lifecycle_code.BadFile, match=nobody):
+        lifecycle_code.load(document=read(text))
+    assert not Journey.objects.exists()
+    other = ten("Welcome 10 %")
+    number = text.replace("series: Welcome 10 %", f"series: {other.pk}")
+    with pytest.raises(lifecycle_code.BadFile, match=f"no vouchers are called {other.pk}"):
+        lifecycle_code.load(document=read(number))
+    lifecycle_code.load(document=read(text), publish=True)
+    assert Journey.objects.get().draft["steps"][0]["branches"][0]["steps"] == [gift | {"series": other.pk}]
+    assert lifecycle_code.diff(read(text)) == ""
+    ten("Welcome 10 %")
+    with pytest.raises(lifecycle_code.BadFile, match="two vouchers are called 'Welcome 10 %'"):
+        lifecycle_code.load(document=steps(text, "percent: 50", "percent: 40"))
 
 
 JOURNEY = "lifecycle: 1\njourneys:\n  - key: hello\n    name: Hello\n"
