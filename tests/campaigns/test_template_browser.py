@@ -16,6 +16,12 @@ from tests.readable import faults
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
+def enter(page: Any, control: Any) -> None:
+    """Press what leads to another page, and wait for that page: on one that still loads, a key may meet nothing."""
+    with page.expect_navigation(wait_until="networkidle"):
+        control.press("Enter")
+
+
 def test_it_is_written_by_keyboard_and_shows_the_message_at_once(
     chromium: Any, context: Any, live_server: Any, client: Any, problems: list[str]
 ) -> None:
@@ -29,7 +35,7 @@ def test_it_is_written_by_keyboard_and_shows_the_message_at_once(
     chromium.goto(reverse("campaigns:template", args=[template.key, "en"]))
     chromium.frame_locator("iframe").get_by_text("One.").wait_for()
 
-    chromium.get_by_role("link", name="Edit block 2").press("Enter")
+    enter(chromium, chromium.get_by_role("link", name="Edit block 2"))
     field = chromium.get_by_role("textbox", name="Text", exact=True)
     expect(field).to_be_focused()
     assert faults(chromium) == []
@@ -40,21 +46,21 @@ def test_it_is_written_by_keyboard_and_shows_the_message_at_once(
     chromium.get_by_role("button", name="Insert", exact=True).press("Enter")
     assert field.input_value() == "Dear {{ customer.given_name | default: 'friend' }}One."
     chromium.keyboard.type(": ")
-    chromium.get_by_role("button", name="Keep the change").press("Enter")
+    enter(chromium, chromium.get_by_role("button", name="Keep the change"))
     chromium.frame_locator("iframe").get_by_text("Dear Ada: One.").wait_for()
 
-    chromium.get_by_role("button", name="Move block 2 up").press("Enter")
+    enter(chromium, chromium.get_by_role("button", name="Move block 2 up"))
     chromium.get_by_role("heading", name="1. Text").wait_for()
-    chromium.get_by_role("button", name="Remove block 2").press("Enter")
+    enter(chromium, chromium.get_by_role("button", name="Remove block 2"))
     chromium.get_by_text("The block is removed.").wait_for()
-    chromium.get_by_role("button", name="Undo").press("Enter")
+    enter(chromium, chromium.get_by_role("button", name="Undo"))
     chromium.get_by_role("heading", name="2. Heading").wait_for()
     chromium.get_by_text("Add a block after block 2").press("Enter")
-    chromium.get_by_role("link", name="Points balance").last.press("Enter")
+    enter(chromium, chromium.get_by_role("link", name="Points balance").last)
     chromium.get_by_label("Words under the number").fill("points")
-    chromium.get_by_label("Words under the number").press("Enter")
-    chromium.get_by_role("link", name="Edit block 3").wait_for()  # else the next press may still be one on the old page
-    chromium.get_by_role("button", name="Save as next version").press("Enter")
+    enter(chromium, chromium.get_by_label("Words under the number"))
+    chromium.get_by_role("link", name="Edit block 3").wait_for()
+    enter(chromium, chromium.get_by_role("button", name="Save as next version"))
     chromium.get_by_text("Saved as version 2.").wait_for()
     assert [one["type"] for one in texts.newest(template, "en").blocks] == ["text", "heading", "points"]
     size = (
