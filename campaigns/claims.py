@@ -320,6 +320,12 @@ def try_again(work: Work, owner: str, error: str) -> str:
     return settle(work, owner, State.RETRY, reason=Reason.LATER, error=error, due_at=clock.now() + wait)
 
 
+def slow_down(work: Work, owner: str, error: str, wait: float) -> str:
+    """The server asked for less. That is no fault of the message, so it costs none of its tries."""
+    due_at = clock.now() + timedelta(seconds=wait)
+    return settle(work, owner, State.RETRY, reason=Reason.LATER, error=error, due_at=due_at, is_try=False)
+
+
 def settle(
     work: Work,
     owner: str,
@@ -328,6 +334,7 @@ def settle(
     reason: str = "",
     error: str = "",
     due_at: datetime | None = None,
+    is_try: bool = True,
     verdict: gate.Verdict | None = None,
 ) -> str:
     """Write how it ended, if the message is still ours. A sender that was only slow may still say what it knows of a
@@ -339,8 +346,8 @@ def settle(
         sets.append("sent_at = %s")
         params.append(parameter(now))
     if state == State.RETRY:
-        sets += ["due_at = %s", "tries = tries + 1"]
-        params.append(parameter(due_at or now))
+        sets += ["due_at = %s", "tries = tries + %s"]
+        params += [parameter(due_at or now), int(is_try)]
     if verdict is not None:
         sets.append("verdict = %s")
         params.append(json.dumps(verdict.as_json()))

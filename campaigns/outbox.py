@@ -26,6 +26,7 @@ from campaigns.claims import Reason, State, Work
 from campaigns.errors import BrokenTemplate
 from campaigns.layout import Filled
 from campaigns.models import Campaign, Run, Suppression, TemplateVariant
+from campaigns.pace import Pace
 from lifecycle_crm.lib import batches, clock, leases
 from lifecycle_crm.lib.moments import epoch, from_seconds, seconds
 
@@ -34,6 +35,10 @@ logger = logging.getLogger(__name__)
 BATCH = 200
 ENOUGH_REFUSALS = 5
 """After so many "later" in a row the server wants fewer: we stop until the next ring."""
+PATIENCE = 10
+"""Seconds that a sender waits by itself for a server that finds it too fast; a longer pause is left to a later ring."""
+PACE = Pace()
+"""What this process knows of the server's speed, from ring to ring."""
 
 
 def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
@@ -119,7 +124,8 @@ def send_due(*, limit: int = 2_000, seconds: float = 50, owner: str | None = Non
     try:
         while taken < limit and time.monotonic() < end:
             breaker.check()
-            ids = claims.claim_due(limit=min(BATCH, limit - taken), owner=owner)
+            at_hand = min(BATCH, limit - taken, PACE.worth(end - time.monotonic()))
+            ids = claims.claim_due(limit=at_hand, owner=owner)
             if not ids:
                 break
             taken += len(ids)
@@ -260,10 +266,16 @@ def _send_ready(
     for (work, made), following in zip(ready, [*nexts, None], strict=True):
         if time.monotonic() > min(stop_claims_at, end + 30):
             return False  # the rest goes back in ``send_due``
-        state = _send_one(work, made, owner, session, done, following)
+        PACE.wait()
+        state = _send_one(work, made, owner, session, done, None if PACE.is_slow else following)
         counts[state] += 1
         if state == State.SENT:
             taken.append(done[-1])
+            PACE.took()
+        if PACE.pause > PATIENCE:
+            counts["postponed"] += claims.release(owner, timedelta(seconds=PACE.pause))
+            logger.warning("The mail server finds us too fast; sending goes on in %d s.", PACE.pause)
+            return False
         refusals = refusals + 1 if state == State.RETRY else 0
         if refusals >= ENOUGH_REFUSALS:
             counts["postponed"] += claims.release(owner, timedelta(minutes=1))
@@ -336,10 +348,14 @@ def _send_one(
     except email.BadAddress as problem:
         return claims.settle(work, owner, State.FAILED, reason=Reason.ADDRESS, error=str(problem))
     except email.Dropped as problem:
+        if problem.is_too_fast:
+            return claims.slow_down(work, owner, str(problem), PACE.too_fast())
         return claims.try_again(work, owner, str(problem))
     except email.InDoubt as problem:
         return claims.settle(work, owner, State.IN_DOUBT, reason=Reason.NO_ANSWER, error=str(problem))
     except email.Refused as problem:
+        if problem.is_too_fast:
+            return claims.slow_down(work, owner, str(problem), PACE.too_fast())
         if not problem.is_permanent:
             return claims.try_again(work, owner, str(problem))
         if problem.is_hard and work.candidate.email_key:

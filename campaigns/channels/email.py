@@ -38,8 +38,20 @@ class Unreachable(Exception):
     """No conversation at all: host, password or sender address. It says nothing about the message."""
 
 
+_TOO_FAST = re.compile(
+    r"throttl|too (many|much|fast)|rate.?limit|\brate\b.{0,30}exceeded|exceeded.{0,40}\b(rate|connections)\b|4\.7\.28\b",
+    re.IGNORECASE,
+)
+"""How providers say it: none of it is about one mailbox, as "quota exceeded" is."""
+
+
 class Dropped(Exception):
     """The connection ended before the message was complete. It was not accepted."""
+
+    @property
+    def is_too_fast(self) -> bool:
+        """The server hung up because we send faster than it likes."""
+        return bool(_TOO_FAST.search(str(self)))
 
 
 class InDoubt(Exception):
@@ -58,6 +70,11 @@ class Refused(Exception):
             self.is_hard = self.is_permanent and enhanced.group(1) == "1"
         else:
             self.is_hard = at_recipient and code in (550, 551, 553)
+
+    @property
+    def is_too_fast(self) -> bool:
+        """It says nothing about the message, only that we send faster than the server likes."""
+        return not self.is_permanent and bool(_TOO_FAST.search(self.text))
 
 
 class BadAddress(ValueError):

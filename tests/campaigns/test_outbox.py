@@ -146,7 +146,7 @@ def test_it_puts_in_doubt_what_was_handed_over_without_an_answer_and_never_sends
 
 
 def test_it_backs_off_from_a_server_that_asks_for_later_and_then_delivers(smtp, noon):
-    smtp.on_recipient = "454 4.7.0 Too many messages"
+    smtp.on_recipient = "451 4.3.2 Please come back later"
     run = planned([person()])
     at = NOON
     for minutes in (1, 5, 15, 60):
@@ -441,7 +441,7 @@ def test_it_slows_down_for_a_server_that_takes_twenty_and_then_asks_for_later(sm
 
     def limited(_address):
         taken[0] += 1
-        return None if taken[0] <= 20 else "454 4.7.0 Too many messages"
+        return None if taken[0] <= 20 else "451 4.3.2 Please come back later"
 
     smtp.on_recipient = limited
     run = planned(people(100), CampaignFactory(quiet_from=0, quiet_until=0))
