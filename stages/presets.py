@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils.translation import gettext
 from django.utils.translation import gettext_noop as _
 
@@ -200,27 +200,34 @@ def install(*, renew: bool = False) -> RuleSet:
     rhythm could be known (fewer than 30 repeat buyers), and that nobody has touched since, are renewed once it can: as
     a new version, quietly.
     """
-    with transaction.atomic():
-        current = RuleSet.objects.filter(state=RuleSet.State.PUBLISHED).first()
-        if current is not None:
-            made = Note.objects.filter(name=NOTE).values_list("value", flat=True).first() if renew else None
-            if made is None or made["version"] != current.version or made["repeaters"] >= ENOUGH_REPEATERS:
-                return current
-        rhythm, repeaters = rhythm_days()
-        if current is not None:
-            if repeaters < ENOUGH_REPEATERS:
-                return current
-            RuleSet.objects.filter(pk=current.pk).update(state=RuleSet.State.RETIRED)
-            CustomerFacts.objects.update(next_review_at=facts.AT_ONCE, is_quiet=True)
-        version = (RuleSet.objects.order_by("-version").values_list("version", flat=True).first() or 0) + 1
-        Note.objects.update_or_create(
-            name=NOTE, defaults={"value": {"version": version, "rhythm": rhythm, "repeaters": repeaters}}
-        )
-        return RuleSet.objects.create(
-            version=version,
-            name="Default rules",
-            state=RuleSet.State.PUBLISHED,
-            rules=default_rules(rhythm),
-            note=rhythm_note(rhythm, repeaters),
-            published_at=clock.now(),
-        )
+    try:
+        with transaction.atomic():
+            return _install(renew)
+    except IntegrityError:  # another process did the same at the same time
+        return RuleSet.objects.get(state=RuleSet.State.PUBLISHED)
+
+
+def _install(renew: bool) -> RuleSet:
+    current = RuleSet.objects.filter(state=RuleSet.State.PUBLISHED).first()
+    if current is not None:
+        made = Note.objects.filter(name=NOTE).values_list("value", flat=True).first() if renew else None
+        if made is None or made["version"] != current.version or made["repeaters"] >= ENOUGH_REPEATERS:
+            return current
+    rhythm, repeaters = rhythm_days()
+    if current is not None:
+        if repeaters < ENOUGH_REPEATERS:
+            return current
+        RuleSet.objects.filter(pk=current.pk).update(state=RuleSet.State.RETIRED)
+        CustomerFacts.objects.update(next_review_at=facts.AT_ONCE, is_quiet=True)
+    version = (RuleSet.objects.order_by("-version").values_list("version", flat=True).first() or 0) + 1
+    Note.objects.update_or_create(
+        name=NOTE, defaults={"value": {"version": version, "rhythm": rhythm, "repeaters": repeaters}}
+    )
+    return RuleSet.objects.create(
+        version=version,
+        name="Default rules",
+        state=RuleSet.State.PUBLISHED,
+        rules=default_rules(rhythm),
+        note=rhythm_note(rhythm, repeaters),
+        published_at=clock.now(),
+    )

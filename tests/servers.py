@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,22 @@ class Server:
     how: str
     process: subprocess.Popen[bytes] | None = None
     folder: Path | None = None
+    again: Callable[[], subprocess.Popen[bytes]] | None = None
+    """Starts it at the same address; only for a server of one's own."""
+
+    def kill(self) -> None:
+        """As a power cut would: it and every process it started, with no chance to tidy up."""
+        assert self.process is not None
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        children = [int(pid) for pid, parent in map(str.split, listed.splitlines()) if int(parent) == self.process.pid]
+        for pid in (self.process.pid, *children):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def restart(self) -> None:
+        assert self.again is not None
+        self.process = self.again()
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -111,6 +127,11 @@ def postgresql() -> Server:
     given = os.environ.get("TEST_DATABASE_URL") or os.environ.get("DATABASE_URL", "")
     if given.startswith(("postgres://", "postgresql://")):
         return Server(given, "the given DATABASE_URL")
+    return own_postgresql()
+
+
+def own_postgresql(**more: object) -> Server:
+    """A server that nobody else uses, with settings of its own. What is in it goes with it."""
     found = _folder_of_postgres()
     if found is None:
         raise NoServer(
@@ -151,14 +172,19 @@ def postgresql() -> Server:
         "max_connections": 120,
         "autovacuum": "on",
         "log_min_messages": "fatal",
+        **more,
     }
     options = [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]
-    with log.open("wb") as out:
-        process = subprocess.Popen([binaries / "postgres", "-D", data, *options], stdout=out, stderr=out, **quiet)
-    server = Server(f"postgresql://crm@127.0.0.1:{port}/postgres", how, process, folder)
-    atexit.register(server.stop)
-    wait_for_port(port, process, log)
-    _wait_until_it_answers(server.url)
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as out:
+            process = subprocess.Popen([binaries / "postgres", "-D", data, *options], stdout=out, stderr=out, **quiet)
+        wait_for_port(port, process, log)
+        _wait_until_it_answers(server.url)
+        return process
+
+    server = _kept(Server(f"postgresql://crm@127.0.0.1:{port}/postgres", how, folder=folder, again=start))
+    server.process = start()
     return server
 
 

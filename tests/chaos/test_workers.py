@@ -21,7 +21,7 @@ from customers.models import Customer, CustomerFacts, DirtyCustomer
 from lifecycle_crm import night, reactions
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.models import SetAside
-from stages.models import Chunk, Night, StageTransition
+from stages.models import Chunk, Night, RuleSet, StageTransition
 from tests import servers
 from tests.chaos import pictures, plan, town
 from tests.chaos.actors import Stage
@@ -78,6 +78,18 @@ def three_at_once(stage: Stage, tell: Callable[..., None]) -> None:
 def test_three_beats_and_three_workers_make_one_night_of_each_date(stage: Stage, tell: Callable[..., None]) -> None:
     """43: several beats and workers at once; one night per date, each part worked once."""
     three_at_once(stage, tell)
+
+
+def test_three_who_press_run_now_in_a_new_shop_share_one_night_and_one_set_of_rules(stage: Stage) -> None:
+    """43: the very first night is started three times at once, when there are no rules yet."""
+    last = clock.last_complete_day()
+    town.settle_in(PEOPLE, since=clock.day_start(last))
+    three = [stage.start("night", day=last.isoformat(), width=WIDTH) for _ in range(3)]
+    assert [stage.wait(pid) for pid in three] == [0, 0, 0], stage.said.read_text()[-3000:]
+    assert Night.objects.get().state == "done"
+    assert RuleSet.objects.get().state == "published"
+    assert Chunk.objects.exclude(state="done").count() == 0
+    assert StageTransition.objects.count() == PEOPLE
 
 
 @pytest.mark.postgresql

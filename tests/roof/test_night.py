@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import random
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -15,18 +12,15 @@ from typing import Any
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
-from django.core.management.color import no_style
-from django.db import connection
 
-from campaigns.models import Message, Run
+from campaigns.models import Message
 from customers import facts
-from customers.models import Customer, CustomerFacts, DirtyCustomer, Event, Order, RfmCuts
+from customers.models import Customer, CustomerFacts, DirtyCustomer, Event, Order
 from lifecycle_crm import night, reactions
-from lifecycle_crm.dashboard.models import FlowDay, StageDay, TradeDay
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import Conflict, InvalidInput
-from loyalty.models import Account, Entry, Lot, LotSpend, Posting
-from stages.models import Chunk, Night, RuleSet, StageTransition
+from loyalty.models import Entry
+from stages.models import Chunk, Night, StageTransition
 from tests.fixtures import wait_until
 
 pytestmark = pytest.mark.django_db
@@ -130,22 +124,6 @@ def test_a_dry_run_prints_the_diff_and_writes_nothing() -> None:
     assert sum(previewed.flows.values()) == done.counts["moved"] == 30
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_full_night_finds_nothing_that_the_ordinary_one_missed() -> None:
-    shop(60, days=75)
-    last = clock.last_complete_day()
-    first = last - timedelta(days=24)
-    night.replay(first, last - timedelta(days=1))
-    night.run(last, is_full=True, is_quiet=True)
-    by_full = picture()
-    # A twin of the shop that never looks at everybody must end in the same rows.
-    _start_again()
-    night.replay(first, last)
-    by_due = picture()
-    assert len(by_due["moves"]) > 60
-    assert by_due == by_full
-
-
 @pytest.fixture
 def at_noon() -> Iterator[None]:
     """Noon of today: between midnight and the hour of the night, yesterday's is not due yet."""
@@ -231,75 +209,6 @@ def test_a_poison_customer_is_set_aside_and_named_and_the_night_goes_on(monkeypa
     assert StageTransition.objects.count() == 29
 
 
-SCRIPT = """
-import sys, django
-django.setup()
-from datetime import date
-from lifecycle_crm import night
-night.WIDTH = 4
-night.run(date.fromisoformat(sys.argv[1]), is_full=True)
-"""
-
-
-@pytest.mark.worker
-@pytest.mark.django_db(transaction=True)
-def test_a_night_killed_at_random_points_ends_like_an_undisturbed_one(
-    environment: Callable[..., dict[str, str]],
-) -> None:
-    """Real processes, killed with SIGKILL while they have done some of the chunks and not all."""
-    shop(200)
-    day = clock.last_complete_day()
-    dice = random.Random(11)
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", SCRIPT, day.isoformat()], cwd=ROOT, env=environment())
-
-    kills = 0
-    for _ in range(60):
-        done_before = Chunk.objects.filter(state="done").count()
-        process = start()
-        goal = done_before + dice.randrange(3, 25)
-        wait_until(
-            lambda goal=goal, process=process: (
-                process.poll() is not None or Chunk.objects.filter(state="done").count() >= goal
-            ),
-            seconds=60,
-            step=0.005,
-        )
-        if process.poll() is not None:
-            assert process.returncode == 0
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        # Effective: it had done work since it started, and work was left.
-        kills += (
-            Chunk.objects.filter(state="done").count() > done_before and Chunk.objects.exclude(state="done").exists()
-        )
-    assert Night.objects.get().state == "done"
-    assert kills >= 3, "the kills must hit work"
-    killed = picture()
-    assert len(killed["moves"]) == 200
-
-    _start_again()
-    process = start()
-    assert process.wait(60) == 0
-    assert picture() == killed
-
-
-@pytest.mark.worker
-@pytest.mark.django_db(transaction=True)
-def test_two_operators_who_press_run_now_share_one_night(environment: Callable[..., dict[str, str]]) -> None:
-    shop(200)
-    day = clock.last_complete_day()
-    processes = [
-        subprocess.Popen([sys.executable, "-c", SCRIPT, day.isoformat()], cwd=ROOT, env=environment()) for _ in range(3)
-    ]
-    assert [p.wait(90) for p in processes] == [0, 0, 0]
-    assert Night.objects.get().state == "done"
-    assert StageTransition.objects.count() == 200
-    assert Chunk.objects.exclude(state="done").count() == 0
-
-
 @pytest.mark.worker
 @pytest.mark.django_db(transaction=True)
 def test_beat_rings_and_a_real_worker_runs_the_night(worker: Callable[..., Any]) -> None:
@@ -310,21 +219,3 @@ def test_beat_rings_and_a_real_worker_runs_the_night(worker: Callable[..., Any])
     bell.ring("lifecycle_crm.tasks.night_tick")
     wait_until(lambda: Night.objects.filter(state="done").exists(), seconds=60)
     assert StageTransition.objects.count() == 20
-
-
-def _start_again() -> None:
-    """Forget what the nights derived and keep what happened: the append-only tables are emptied as a test flush does."""
-    derived = [
-        model._meta.db_table
-        for model in (
-            *(Chunk, Night, StageTransition, RuleSet, CustomerFacts, DirtyCustomer, RfmCuts),
-            *(Entry, Posting, Lot, LotSpend, Account),
-            *(StageDay, FlowDay, TradeDay, Message, Run),
-        )
-    ]
-    statements = connection.ops.sql_flush(no_style(), derived, reset_sequences=True, allow_cascade=True)
-    connection.ops.execute_sql_flush(statements)
-    Order.objects.update(reacted_at=None)
-    facts.mark_each((c.pk, c.known_since, False) for c in Customer.objects.order_by("pk"))
-    facts.mark_each((o.customer_id, o.placed_at, False) for o in Order.objects.order_by("pk"))
-    facts.mark_each((e.customer_id, e.occurred_at, False) for e in Event.objects.order_by("pk"))
