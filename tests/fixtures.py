@@ -18,8 +18,10 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
+import time_machine
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from django.core.cache import cache
 from django.db import connection
 
 from lifecycle_crm.lib import bell
@@ -314,6 +316,19 @@ def smtp(settings: Any) -> Iterator[MailServer]:
     settings.EMAIL_TIMEOUT = 10
     yield mail
     controller.stop()
+
+
+# --- Time ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def noon() -> Iterator[time_machine.Traveller]:
+    """The clock stands at noon, until the test moves it; nobody has used up their pace yet."""
+    from tests.campaigns.factories import NOON  # models cannot be imported while pytest collects its fixtures
+
+    cache.clear()
+    with time_machine.travel(NOON, tick=False) as traveller:
+        yield traveller
 
 
 # --- Browser --------------------------------------------------------------------------------------------------------

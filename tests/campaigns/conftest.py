@@ -1,21 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import time_machine
-from django.core.cache import cache
-
-
-@pytest.fixture
-def noon() -> Iterator[time_machine.Traveller]:
-    """The clock stands at noon, until the test moves it; nobody has used up their pace yet."""
-    from tests.campaigns.factories import NOON  # models cannot be imported while pytest collects its fixtures
-
-    cache.clear()
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
 
 
 @pytest.fixture

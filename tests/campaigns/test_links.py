@@ -14,7 +14,7 @@ from campaigns.models import Message, Suppression
 from customers import consent
 from customers.models import Consent
 from lifecycle_crm.lib import clock
-from tests.campaigns.factories import people, person, planned
+from tests.campaigns.factories import person, planned
 
 pytestmark = pytest.mark.usefixtures("noon")
 
@@ -49,16 +49,6 @@ def test_it_changes_nothing_when_a_link_is_only_opened(client, message):
     assert Consent.objects.count() == before
     assert Suppression.objects.count() == 0
     assert "Unsubscribe" in client.get(url).content.decode()
-
-
-@pytest.mark.django_db
-def test_it_lets_a_scanner_open_a_thousand_links_without_one_opt_out(client):
-    run = planned(people(1000))
-    before = Consent.objects.count()
-    for one in Message.objects.filter(run=run):
-        assert client.get(url_of(one)).status_code == 200
-    assert Consent.objects.count() == before
-    assert Suppression.objects.count() == 0
 
 
 def test_it_answers_a_second_press_the_same_and_writes_one_statement(client, message):

@@ -9,12 +9,10 @@ import pytest
 from django.test import Client
 
 from campaigns import links, outbox, queries, tracking
-from campaigns.models import Link, Message, Suppression, Visit
-from customers.models import Consent, CustomerFacts, DirtyCustomer, Order
-from feedback.models import Response
+from campaigns.models import Link, Message, Visit
+from customers.models import CustomerFacts, DirtyCustomer, Order
 from lifecycle_crm import reactions
 from lifecycle_crm.lib import clock
-from stages.models import StageTransition
 from tests.campaigns.factories import NOON, CampaignFactory, VariantFactory, people, person, planned
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
@@ -175,40 +173,6 @@ def test_it_hands_the_last_human_press_down_and_no_machine_and_no_open(smtp, noo
     reactions.settle()
     clicked = dict(CustomerFacts.objects.values_list("customer_id", "clicked_at"))
     assert clicked == {human.pk: NOON + timedelta(seconds=300), scanned.pk: None, opened.pk: None}
-
-
-def test_it_lets_a_scanner_press_every_link_of_a_thousand_mails_and_nothing_comes_of_it(smtp, noon, client):
-    """Looks like a browser, and comes from one place. It presses all of a mail at once, mail after mail."""
-    everybody = people(1000)
-    run = sent_to(smtp, everybody)
-    assert Message.objects.filter(run=run, state="sent").count() == 1000
-    before = Consent.objects.count()
-    for number, received in enumerate(smtp.messages):
-        noon.move_to(NOON + timedelta(seconds=60 + number * 0.5))
-        page = received.message.get_body(("html",)).get_content()
-        for url in re.findall(r'http://127\.0\.0\.1:8000(/p/[^"]+)', page):
-            assert client.get(url, **BROWSER).status_code in (200, 302)
-    noon.move_to(NOON + timedelta(hours=1))
-    assert tracking.judge() == 4000
-    kinds = list(Visit.objects.values_list("kind", flat=True))
-    assert kinds.count("human") == 0
-    assert kinds.count("machine") >= 0.95 * len(kinds)
-    reactions.run(seconds=30)
-    assert Consent.objects.count() == before
-    assert Suppression.objects.count() == 0
-    assert Response.objects.count() == 0
-    assert StageTransition.objects.count() == 0
-    assert not CustomerFacts.objects.filter(clicked_at__isnull=False).exists()
-
-
-def test_it_takes_five_hundred_openings_by_a_proxy_for_machines(smtp, noon, client):
-    sent_to(smtp, people(500))
-    noon.move_to(NOON + timedelta(minutes=1))
-    for received in smtp.messages:
-        client.get(urls_in(received)[-1], HTTP_USER_AGENT="Mozilla/5.0 (via ggpht.com GoogleImageProxy)")
-    noon.move_to(NOON + timedelta(minutes=2))
-    assert tracking.judge() == 500
-    assert set(Visit.objects.values_list("kind", flat=True)) == {"machine"}
 
 
 def order(customer, number: int, after: timedelta, minor: int = 10_000, **more) -> None:
