@@ -22,8 +22,8 @@ PEOPLE = None if plan.ROUNDS >= 100 else 400 if plan.IS_LONG else 50
 
 
 def nights(first: date, last: date) -> list[date]:
-    """Every date with 25 rounds or more; with fewer not all of them, in the suite every 24th; and all of the last week."""
-    step = max(1, 24 // plan.rounds(1))
+    """Every date with 36 rounds or more; with fewer not all of them, in the suite every 36th; and all of the last week."""
+    step = max(1, 36 // plan.rounds(1))
     near = last - timedelta(days=7)
     return [day for day in clock.days(first, last) if day > near or (day - first).days % step == step - 1]
 

@@ -81,9 +81,9 @@ def assert_told(last: date) -> None:
 
 
 def test_it_keeps_what_a_recount_counts_after_nights_late_news_and_an_undone_night(hand):
-    shop(40, days=70)
+    shop(40, days=46)
     rulesets.publish(rule_set=rulesets.draft(based_on=None, rules=QUICK, actor=None, name="Quick"), actor=None)
-    night.replay(TODAY - timedelta(days=69), LAST)
+    night.replay(TODAY - timedelta(days=45), LAST)
     assert_told(LAST)
     assert CohortDay.objects.filter(lapsed__gt=0).exists()
     assert CohortDay.objects.filter(again__gt=0).exists()
