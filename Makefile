@@ -3,7 +3,7 @@
 #   make run  [PORT=8000] [HOST=127.0.0.1] [EMPTY=1]   the whole product on this machine, Ctrl-C stops it
 #   make test [ARGS="-k ledger"]                       everything CI runs, on SQLite and PostgreSQL
 #   make bench [SIZES="10000 100000"]                  timings as ratios to a plain scan, on both databases
-#   make chaos [SEED=1 ROUNDS=25 DATABASES=sqlite]     the proofs of the night under faults, long; WRITE=1 keeps the table
+#   make chaos [SEED=1 ROUNDS=25 DATABASES=sqlite]     the proofs under faults, long; WRITE=docs/chaos.md keeps the table
 #   make lint                                          only the gates: lint, format, imports, templates, types
 #   make format                                        let ruff and djade mend what they can
 #   make clean                                         remove what was built (your data in var/ stays)
@@ -59,8 +59,8 @@ bench:
 	$(call environment,tests/requirements.txt)
 	@exec $(PY) -m tests.bench $(if $(SIZES),--sizes $(SIZES)) $(if $(DATABASES),--databases $(DATABASES)) $(if $(ONLY),--only $(ONLY))
 
-# The proofs under faults, long: make chaos SEED=7 ROUNDS=100 DATABASES=postgresql ONLY=kills WRITE=1
+# The proofs under faults, long: make chaos SEED=7 ROUNDS=100 DATABASES=postgresql ONLY=test_kills WRITE=docs/chaos.md
 chaos:
 	$(call environment,tests/requirements.txt)
 	@exec $(PY) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-		$(if $(DATABASES),--databases $(DATABASES)) $(if $(ONLY),--only "$(ONLY)") $(if $(WRITE),--write)
+		$(if $(DATABASES),--databases $(DATABASES)) $(if $(ONLY),--only "$(ONLY)") $(if $(WRITE),--write $(WRITE))

@@ -125,7 +125,7 @@ def worker(
     """
     started: list[Worker] = []
 
-    def start(*arguments: str, broker: str = broker_url, **more: str) -> Worker:
+    def start(*arguments: str, broker: str = broker_url, app: str = "lifecycle_crm", **more: str) -> Worker:
         settings.CELERY_BROKER_URL = broker
         settings.VAR_DIR = tmp_path
         if broker.startswith("redis"):
@@ -137,7 +137,7 @@ def worker(
             "-m",
             "celery",
             "-A",
-            "lifecycle_crm",
+            app,
             "worker",
             "--concurrency=1",
             "--loglevel=INFO",

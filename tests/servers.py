@@ -248,8 +248,11 @@ def pgbouncer(to: str, *, connections: int) -> Server:
 
 def redis() -> Server:
     given = os.environ.get("TEST_REDIS_URL") or os.environ.get("REDIS_URL", "")
-    if given:
-        return Server(given, "the given REDIS_URL")
+    return Server(given, "the given REDIS_URL") if given else own_redis()
+
+
+def own_redis() -> Server:
+    """A server that nobody else uses. It keeps nothing: started again it is empty."""
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     how = f"server binary {program}"
     if program is None:
@@ -266,27 +269,16 @@ def redis() -> Server:
     folder = Path(tempfile.mkdtemp(prefix="crm-redis-"))
     port = free_port()
     log = folder / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [
-                program,
-                "--port",
-                str(port),
-                "--bind",
-                "127.0.0.1",
-                "--dir",
-                str(folder),
-                "--save",
-                "",
-                "--daemonize",
-                "no",
-            ],
-            stdout=out,
-            stderr=out,
-        )
-    server = _kept(Server(f"redis://127.0.0.1:{port}/0", how, process, folder))
-    wait_for_port(port, process, log)
-    return server
+    values = {"port": port, "bind": "127.0.0.1", "dir": folder, "save": "", "daemonize": "no"}
+    command = [program, *(str(part) for name, value in values.items() for part in (f"--{name}", value))]
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=out)
+        wait_for_port(port, process, log)
+        return process
+
+    return _kept(Server(f"redis://127.0.0.1:{port}/0", how, start(), folder, start))
 
 
 # --- Browser --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""``make chaos``: the proofs of the night, long, on both databases.
+"""``make chaos``: the proofs of the night and of sending under faults, long, on both databases.
 
 Every proof runs with the same seed and as many rounds as asked for: kills, random histories, shuffles. At the end stands a
-table of what each of them did; ``--write`` keeps it in ``docs/chaos.md``. The exit code is 1 if a proof failed.
+table of what each of them did; ``--write`` keeps it in ``docs/chaos.md``, or in the page it names. The exit code is 1 if a
+proof failed.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ def main() -> int:
     )
     parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"])
     parser.add_argument("--only", default="", help="pytest's -k: which proofs")
-    parser.add_argument("--write", action="store_true", help=f"keep the table in {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--write", nargs="?", type=Path, const=PAGE, help="keep the table in this page")
     options = parser.parse_args()
     say(f"Seed {options.seed}, {options.rounds} rounds.")
     results = {database: run(database, options) for database in options.databases}
     table = render(results, options)
     say(table)
     if options.write:
-        PAGE.write_text(table + "\n", encoding="utf-8")
-        say(f"Written to {PAGE.relative_to(ROOT)}.")
+        options.write.write_text(table + "\n", encoding="utf-8")
+        say(f"Written to {options.write}.")
     return int(
         any(line["outcome"] != "passed" for lines in results.values() for line in lines) or not all(results.values())
     )
@@ -87,7 +88,7 @@ def claims() -> dict[str, str]:
 def render(results: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> str:
     said = claims()
     lines = [
-        "# What the night went through",
+        "# What the faults did",
         "",
         f"`make chaos SEED={options.seed} ROUNDS={options.rounds}` on {datetime.now(UTC):%Y-%m-%d}, "
         f"Python {platform.python_version()}, {os.cpu_count()} processors, {_pooler()}. A kill counts only when the process "

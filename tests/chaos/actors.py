@@ -1,10 +1,12 @@
-"""Real processes that work on a night, and may be killed: one loads the product, and forks a worker for each order.
+"""Real processes that work on a night or send, and may be killed: one loads the product, and forks a worker for each order.
 
 ``python -m tests.chaos.actors`` reads one JSON object a line: ``{"do": "start", …}`` answers ``{"pid": …}``, and
 ``{"do": "poll", "pid": …}`` answers ``{"status": null}`` while it lives. A worker's own order:
 
 ``role``      ``night`` (run the night of ``day``), ``tick`` (what beat does, until nothing is due), ``join``,
-              ``tell`` (orders of customer 0, 1, … until something ends it), ``react`` (what follows from facts)
+              ``tell`` (orders of customer 0, 1, … until something ends it), ``react`` (what follows from facts),
+              ``send`` (what is due, ``at_once`` messages at a time, until every message has its end), ``migrate``,
+              ``plan`` (``people`` who agreed, and a run to all of them)
 ``width``, ``lease``, ``tries``   in place of the product's
 ``is_full``
 ``die_at``    SIGKILL itself before its n-th statement: a crash at a place that a seed can name
@@ -172,6 +174,19 @@ def _work(order: dict[str, Any]) -> None:
     if order["role"] == "tell":
         _tell(order["name"], order["people"], order.get("unsafe") == "no_rows")
         return
+    if order["role"] == "migrate":
+        from django.core.management import call_command
+
+        call_command("migrate", verbosity=0)
+        return
+    if order["role"] == "plan":
+        from tests.campaigns.factories import CampaignFactory, people, planned
+
+        planned(people(order["people"]), CampaignFactory(quiet_from=0, quiet_until=0))
+        return
+    if order["role"] == "send":
+        _send(order["at_once"])
+        return
     if order["role"] == "react":
         from lifecycle_crm import reactions
 
@@ -311,6 +326,46 @@ def _signalled(name: str, at: int, after: float, is_caught: bool) -> None:
     connection._commit = commit
 
 
+def _send(at_once: int) -> None:
+    """As rings of the bell would: what a ring cannot do because the database is away, a later one does."""
+    from django.db import InterfaceError, OperationalError, connection
+
+    from campaigns import outbox
+    from campaigns.models import Message
+
+    while True:
+        try:
+            if not outbox.send_due(limit=at_once, seconds=60):
+                if not Message.objects.filter(state__in=Message.OPEN).exists():
+                    return
+                time.sleep(0.05)
+        except (OperationalError, InterfaceError):
+            connection.close()
+            time.sleep(0.2)
+
+
+def _mark_after() -> None:
+    """A message is called sent when its part of the run has left, as many systems do."""
+    from django.conf import settings
+
+    from campaigns import outbox
+    from campaigns.models import Message
+    from lifecycle_crm.lib import clock
+
+    def send_due(*, limit: int, seconds: float) -> int:
+        import smtplib
+
+        rows = list(Message.objects.filter(state="queued").order_by("pk").values_list("pk", flat=True)[:limit])
+        if rows:
+            with smtplib.SMTP(settings.EMAIL["host"], settings.EMAIL["port"]) as server:
+                for pk in rows:
+                    server.sendmail("shop@shop.example", [f"{pk}@example.com"], "Subject: x\r\n\r\nx\r\n")
+        Message.objects.filter(pk__in=rows).update(state="sent", sent_at=clock.now())
+        return len(rows)
+
+    outbox.send_due = send_due
+
+
 def _tell(name: str, people: int, without_rows: bool) -> None:
     from django.db import transaction
 
@@ -389,6 +444,7 @@ def _no_rows() -> None:
 
 
 UNSAFE: dict[str, Callable[[], None]] = {
+    "mark_after": _mark_after,
     "no_rows": _no_rows,
     "done_before_work": _done_before_work,
     "no_fence": _no_fence,
