@@ -213,6 +213,13 @@ class MailServer:
     def url(self) -> str:
         return f"smtp://{self.host}:{self.port}/"
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What ``settings.EMAIL`` says to send here."""
+        return {
+            "kind": "smtp", "host": self.host, "port": self.port, "user": "", "password": "", "ssl": False, "tls": False
+        }  # fmt: skip
+
     def to(self, address: str) -> list[Received]:
         return [one for one in self.messages if address in one.recipients]
 
@@ -307,9 +314,7 @@ def smtp(settings: Any) -> Iterator[MailServer]:
     controller.start()
     mail.port = controller.port
     settings.EMAIL_URL = mail.url
-    settings.EMAIL = {
-        "kind": "smtp", "host": mail.host, "port": mail.port, "user": "", "password": "", "ssl": False, "tls": False
-    }  # fmt: skip
+    settings.EMAIL = mail.options
     settings.EMAIL_HOST, settings.EMAIL_PORT = mail.host, mail.port
     settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = ""
     settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False

@@ -18,6 +18,7 @@
 ``notes``     a file that gets a line with the memory it has after each part
 ``signal``    ``{"name": "SIGTERM", "at": 3, "after": 0.0001, "is_caught": true}``: so long after its n-th commit began;
               caught, it raises, as a server's worker does, and exits with ``CAUGHT``; else it ends the process
+``email``     in place of ``settings.EMAIL``: the mail server of a test
 ``unsafe``    which guard to take away (``UNSAFE``)
 """
 
@@ -93,10 +94,14 @@ class Stage:
         os.kill(pid, signal.SIGKILL)
         self.wait(pid)
 
-    def stop(self) -> None:
+    def clear(self) -> None:
+        """End whoever is left."""
         for pid in list(self.pids):
             if self.status(pid) is None:
                 self.kill(pid)
+
+    def stop(self) -> None:
+        self.clear()
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(10)
@@ -147,6 +152,7 @@ def _be(order: dict[str, Any]) -> None:
 def _work(order: dict[str, Any]) -> None:
     from datetime import date
 
+    from django.conf import settings
     from django.db import connection
 
     from lifecycle_crm import night
@@ -155,6 +161,8 @@ def _work(order: dict[str, Any]) -> None:
     night.WIDTH = order.get("width", night.WIDTH)
     night.LEASE_SECONDS = order.get("lease", night.LEASE_SECONDS)
     night.TRIES = order.get("tries", night.TRIES)
+    if email := order.get("email"):
+        settings.EMAIL = email
     if unsafe := order.get("unsafe"):
         UNSAFE[unsafe]()
     if seconds := order.get("nap"):

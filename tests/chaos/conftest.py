@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,21 @@ def tell(record_property: Callable[[str, object], None]) -> Callable[..., None]:
     return say
 
 
-@pytest.fixture
-def stage(environment: Callable[..., dict[str, str]], tmp_path: Path) -> Iterator[Stage]:
-    """Processes of their own on the test's database: ``stage.start(…)``, ``stage.wait(…)``."""
-    one = Stage(environment(LOG_LEVEL="ERROR", CELERY_BROKER_URL="memory://"), tmp_path)
+@pytest.fixture(scope="session")
+def _theatre(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Loading the product takes two seconds, so one process does it for all tests. It touches no database itself."""
+    folder = tmp_path_factory.mktemp("stage")
+    values = {"DATABASE_URL": database_url(), "VAR_DIR": str(folder), "LOG_LEVEL": "ERROR"}
+    one = Stage({**os.environ, **values, "CELERY_BROKER_URL": "memory://"}, folder)
     yield one
     one.stop()
+
+
+@pytest.fixture
+def stage(_theatre: Stage) -> Iterator[Stage]:
+    """Processes of their own on the test's database: ``stage.start(…)``, ``stage.wait(…)``."""
+    yield _theatre
+    _theatre.clear()
 
 
 @pytest.fixture

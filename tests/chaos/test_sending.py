@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,6 @@ pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 
 SENT_BEFORE_KILL = 30 if plan.IS_LONG else 10
 CHUNK = 50
-
-
-@pytest.fixture
-def mailroom(environment: Callable[..., dict[str, str]], tmp_path: Path, smtp: MailServer) -> Iterator[Stage]:
-    """Senders of their own on the test's database and its mail server."""
-    one = Stage(environment(LOG_LEVEL="ERROR", CELERY_BROKER_URL="memory://", EMAIL_URL=smtp.url), tmp_path)
-    yield one
-    one.stop()
 
 
 def slow(seconds: float) -> Callable[[object], None]:
@@ -70,25 +62,25 @@ def is_open(run: Run) -> bool:
 
 
 def test_senders_that_are_killed_send_nothing_twice_and_forget_nobody(
-    mailroom: Stage, smtp: MailServer, tell: Callable[..., None]
+    stage: Stage, smtp: MailServer, tell: Callable[..., None]
 ) -> None:
     """1: senders killed in the middle of their work; who is in doubt is shown, and never sent again."""
     smtp.on_data = slow(0.004)
     kills = plan.rounds(4)
     size, workers = (800 * kills, 4) if plan.IS_LONG else (150 * kills, 2)
     run = a_run(size)
-    pids = [mailroom.start("send", at_once=CHUNK) for _ in range(workers)]
+    pids = [stage.start("send", email=smtp.options, at_once=CHUNK) for _ in range(workers)]
     effective = 0
     for _ in range(kills):
         victim = pids.pop(0)
         wait_until(lambda pid=victim: sent_by(pid) >= SENT_BEFORE_KILL, seconds=120)
         mine = Message.objects.filter(owner__contains=f":{victim}:")
         is_at_work = mine.filter(state__in=("claimed", "sending")).exists()
-        mailroom.kill(victim)
+        stage.kill(victim)
         effective += is_at_work
         # Its lease runs out.
         mine.filter(lease_until__isnull=False).update(lease_until=clock.now() - timedelta(seconds=1))
-        pids.append(mailroom.start("send", at_once=CHUNK))
+        pids.append(stage.start("send", email=smtp.options, at_once=CHUNK))
     wait_until(lambda: not is_open(run), seconds=600)
 
     found = states(run)
@@ -103,30 +95,30 @@ def test_senders_that_are_killed_send_nothing_twice_and_forget_nobody(
 
 
 def test_its_unsafe_twin_that_marks_after_sending_does_send_twice(
-    mailroom: Stage, smtp: MailServer, tell: Callable[..., None]
+    stage: Stage, smtp: MailServer, tell: Callable[..., None]
 ) -> None:
     """2: the same with senders that mark a part of the run when it has left."""
     part, at_least = (400, 150) if plan.IS_LONG else (CHUNK, SENT_BEFORE_KILL)
     smtp.on_data = slow(0.004)
     a_run(3 * part)
-    victim = mailroom.start("send", at_once=part, unsafe="mark_after")
+    victim = stage.start("send", email=smtp.options, at_once=part, unsafe="mark_after")
     wait_until(lambda: len(smtp.messages) >= part + at_least, seconds=60)
-    mailroom.kill(victim)
-    again = mailroom.start("send", at_once=part, unsafe="mark_after")
-    assert mailroom.wait(again) == 0
+    stage.kill(victim)
+    again = stage.start("send", email=smtp.options, at_once=part, unsafe="mark_after")
+    assert stage.wait(again) == 0
     too_many = sum(n - 1 for n in arrived(smtp).values())
     tell(sent_twice=too_many)
     assert too_many >= at_least
 
 
 def test_eight_senders_share_a_run_and_send_each_message_once(
-    mailroom: Stage, smtp: MailServer, tell: Callable[..., None]
+    stage: Stage, smtp: MailServer, tell: Callable[..., None]
 ) -> None:
     """3: eight processes claim from the same rows without any delay."""
     size = 10_000 if plan.IS_LONG else 160
     run = a_run(size)
-    eight = [mailroom.start("send", at_once=20) for _ in range(8)]
-    assert [mailroom.wait(pid) for pid in eight] == [0] * 8, mailroom.said.read_text()[-3000:]
+    eight = [stage.start("send", email=smtp.options, at_once=20) for _ in range(8)]
+    assert [stage.wait(pid) for pid in eight] == [0] * 8, stage.said.read_text()[-3000:]
     shares = [sent_by(pid) for pid in eight]
     tell(messages=size, shares=sorted(shares))
     assert states(run) == {"sent": size}
