@@ -97,11 +97,7 @@ class Worker:
         self.process.wait()
 
     def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-            # Not longer: what a killed worker held is found again, and other tests rely on that anyway.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(2)
+        # At once: what a killed worker held is found again, and other tests rely on that anyway.
         self.kill()
 
 
