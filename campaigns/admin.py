@@ -11,6 +11,10 @@ from campaigns.errors import BrokenTemplate
 from campaigns.models import (
     Campaign,
     DeliveryEvent,
+    Experiment,
+    ExperimentDay,
+    ExperimentVerdict,
+    ExperimentVersion,
     Hold,
     Journey,
     JourneyRun,
@@ -253,3 +257,39 @@ class JourneyStepAdmin(ReadOnly):
     list_filter = ("outcome",)
     raw_id_fields = ("run",)
     search_fields = ("=run__id",)
+
+
+@admin.register(Experiment)
+class ExperimentAdmin(ReadOnly):
+    """Made, started and ended by its own pages, which say what that takes."""
+
+    list_display = ("name", "campaign", "state", "measure", "needed", "started_at")
+    list_filter = ("state",)
+    list_select_related = ("campaign",)
+    search_fields = ("key__startswith",)
+    raw_id_fields = ("campaign", "chosen", "created_by", "started_by", "ended_by")
+
+
+@admin.register(ExperimentVersion)
+class ExperimentVersionAdmin(ReadOnly):
+    list_display = ("experiment", "label", "template", "hour", "is_general", "share")
+    list_select_related = ("experiment", "template")
+    raw_id_fields = ("experiment", "template")
+    search_fields = ("=experiment__id",)
+
+
+@admin.register(ExperimentDay)
+class ExperimentDayAdmin(ReadOnly):
+    list_display = ("version", "business_date", "joined", "people", "clicked", "ordered", "spent_minor")
+    list_select_related = ("version__template",)
+    raw_id_fields = ("version",)
+    search_fields = ("=version__experiment__id",)
+
+
+@admin.register(ExperimentVerdict)
+class ExperimentVerdictAdmin(ReadOnly):
+    list_display = ("experiment", "business_date", "kind", "winner", "is_yellow")
+    list_filter = ("kind",)
+    list_select_related = ("experiment", "winner__template")
+    raw_id_fields = ("experiment", "winner")
+    search_fields = ("=experiment__id",)

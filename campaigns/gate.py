@@ -132,7 +132,10 @@ def zone_of(name: str) -> ZoneInfo:
 
 
 def is_quiet(moment: datetime, zone: ZoneInfo, quiet_from: int, quiet_until: int) -> bool:
-    hour = moment.astimezone(zone).hour
+    return is_quiet_hour(moment.astimezone(zone).hour, quiet_from, quiet_until)
+
+
+def is_quiet_hour(hour: int, quiet_from: int, quiet_until: int) -> bool:
     if quiet_from <= quiet_until:
         return quiet_from <= hour < quiet_until
     return hour >= quiet_from or hour < quiet_until
@@ -152,6 +155,12 @@ def end_of_quiet(moment: datetime, zone: ZoneInfo, quiet_from: int, quiet_until:
     while is_quiet(end, zone, quiet_from, quiet_until) or end < moment:
         end += timedelta(minutes=15)
     return end
+
+
+def next_hour(moment: datetime, zone: ZoneInfo, hour: int) -> datetime:
+    """The first instant at or after ``moment`` when it is that hour at the place, in UTC: within the hour at once. A day on
+    which the clock skips the hour is passed over."""
+    return end_of_quiet(moment, zone, (hour + 1) % 24, hour)
 
 
 # --- The verdict ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from django.conf import settings
 
 from campaigns import rendering
 from campaigns.errors import BrokenTemplate
-from campaigns.models import Campaign, Purpose, TemplateVariant
+from campaigns.models import Campaign, Purpose, Template, TemplateVariant
 from customers.models import Customer
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.moments import DAY
@@ -24,7 +24,12 @@ NO_WAY_OUT = "/p/u/preview/"
 
 def texts_of(campaign: Campaign) -> dict[str, int]:
     """Newest variant id per language of the campaign's template."""
-    return dict(campaign.template.variants.order_by("version").values_list("language", "pk"))
+    return newest_of(campaign.template)
+
+
+def newest_of(template: Template) -> dict[str, int]:
+    """Newest variant id per language."""
+    return dict(template.variants.order_by("version").values_list("language", "pk"))
 
 
 @lru_cache(maxsize=256)
@@ -104,17 +109,26 @@ def values(
     }
 
 
+def general(shop: dict[str, Any], language: str) -> dict[str, Any]:
+    """What is known of somebody of whom nothing is known but their language: a text says its fallbacks."""
+    return values(0, shop, "", "", "", "", "", language, 0, None, "", 0)
+
+
 def preview(*, campaign: Campaign, customer: Customer) -> rendering.Made:
     """The message as this customer would get it now, made by the code that sends. Nothing is written; the way out in it
     leads nowhere. Raises ``BrokenTemplate``."""
     chosen = variant_for(texts_of(campaign), customer.speaks())
     if chosen is None:
         raise BrokenTemplate("The template has no text yet.")
-    return shown(variant=TemplateVariant.objects.select_related("template").get(pk=chosen), customer=customer)
+    variant = TemplateVariant.objects.select_related("template").get(pk=chosen)
+    return shown(variant=variant, customer=customer, is_general=campaign.is_general)
 
 
-def shown(*, variant: TemplateVariant, customer: Customer) -> rendering.Made:
+def shown(*, variant: TemplateVariant, customer: Customer, is_general: bool = False) -> rendering.Made:
     """A text, stored or not, as this customer would get it now, made by the code that sends. Nothing is written; the way
     out in it leads nowhere. Raises ``BrokenTemplate``."""
-    known = values_of([customer.pk], clock.now())[customer.pk]
+    if is_general:
+        known = general(the_shop(), customer.speaks())
+    else:
+        known = values_of([customer.pk], clock.now())[customer.pk]
     return prepared(variant).make({**known, "unsubscribe_url": f"{settings.SITE_URL}{NO_WAY_OUT}"})

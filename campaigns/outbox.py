@@ -25,7 +25,7 @@ from campaigns.channels import email
 from campaigns.claims import Reason, State, Work
 from campaigns.errors import BrokenTemplate
 from campaigns.layout import Filled
-from campaigns.models import Campaign, Run, Suppression, TemplateVariant
+from campaigns.models import Campaign, ExperimentVersion, Run, Suppression, TemplateVariant
 from campaigns.pace import Pace
 from lifecycle_crm.lib import batches, clock, leases
 from lifecycle_crm.lib.moments import epoch, from_seconds, seconds
@@ -48,7 +48,7 @@ def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
         SELECT m.id, m.attempt, m.tries, m.run_id, m.customer_id, m.language, m.context, {epoch("m.created_at")},
                {epoch("m.due_at")}, c.email_key, c.time_zone, f.open_cases, f.nps_score, f.answered_at, f.stage,
                c.given_name, c.name, c.email, c.city, c.country, c.language, f.orders, f.last_order_at, f.tier, f.points,
-               m.reason
+               m.reason, m.version_id
         FROM campaigns_message m JOIN customers_customer c ON c.id = m.customer_id
         LEFT JOIN customers_customerfacts f ON f.customer_id = m.customer_id
         WHERE m.id IN ({", ".join(str(int(pk)) for pk in ids) or "NULL"}) AND m.owner = %s AND m.state = 'claimed'
@@ -64,7 +64,10 @@ def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
         bought_at = None if row[22] is None else from_seconds(row[22])
         person = (row[4], row[17], row[9], row[10], row[11], row[12], answered_at, row[14], bought_at)
         by_campaign.setdefault(runs_at_hand[row[3]].campaign_id, []).append(person)
-    named = {pk for run in runs_at_hand.values() for pk in run.variants.values()}
+    versions = ExperimentVersion.objects.in_bulk({row[26] for row in rows if row[26]})
+    texts = {(pk, None): run.variants for pk, run in runs_at_hand.items()}
+    texts |= {(row[3], row[26]): versions[row[26]].variants for row in rows if row[26]}
+    named = {pk for variants in texts.values() for pk in variants.values()}
     variants = TemplateVariant.objects.select_related("template").filter(pk__in=named)
     prepared: dict[int | None, rendering.Prepared] = {one.pk: letters.prepared(one) for one in variants}
     campaigns = {run.campaign_id: run.campaign for run in runs_at_hand.values()}
@@ -81,12 +84,16 @@ def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
             tries=row[2],
             run_id=row[3],
             campaign=runs_at_hand[row[3]].campaign,
-            prepared=prepared.get(letters.variant_for(runs_at_hand[row[3]].variants, row[5])),
+            prepared=prepared.get(letters.variant_for(texts[row[3], row[26]], row[5])),
             language=row[5],
             context=json.loads(row[6]) if isinstance(row[6], str) else row[6],
             candidate=known[runs_at_hand[row[3]].campaign_id][0][row[4]],
             policy=policies[row[3]],
-            values=letters.values(now, shop, *row[15:25]),
+            values=(
+                letters.general(shop, row[20])
+                if (versions[row[26]] if row[26] else runs_at_hand[row[3]].campaign).is_general
+                else letters.values(now, shop, *row[15:25])
+            ),
             list_id=known[runs_at_hand[row[3]].campaign_id][1],
             planned_at=from_seconds(row[7]),
             due_at=from_seconds(row[8]),

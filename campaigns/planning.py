@@ -1,7 +1,8 @@
 """Freezing an audience: one row per recipient before the first message leaves, set-based.
 
 Who cannot be written to at all is ``skipped`` with the reason, the holdout is ``held_out``, the rest is ``queued``: the
-states always sum to the audience. Planning the same key again adds who is missing and nobody twice.
+states always sum to the audience. Planning the same key again adds who is missing and nobody twice. While an experiment
+runs, chance gives each of the queued a version, the same one for ever.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 from django.conf import settings
@@ -17,7 +19,7 @@ from django.db.models import F
 
 from campaigns import gate, letters, rendering, runs
 from campaigns.errors import NotNow
-from campaigns.models import Campaign, Message, Run
+from campaigns.models import Campaign, Experiment, ExperimentVersion, Message, Run
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import parameter, placeholder
 
@@ -50,6 +52,32 @@ def bucket_sql(name: str, column: str) -> str:
     first = f"(({column} * 48271 + {one}) %% {_PRIME})"
     second = f"(({first} * {first} + {two}) %% {_PRIME})"
     return f"(({second} * {second} + {one}) %% {_PRIME} %% 10000)"
+
+
+def versions_of(campaign: Campaign) -> list[ExperimentVersion]:
+    """The versions between which chance decides now, in order; none when no experiment runs on the campaign."""
+    running = ExperimentVersion.objects.filter(
+        experiment__campaign=campaign, experiment__state=Experiment.State.RUNNING
+    )
+    return list(running.select_related("experiment").order_by("label"))
+
+
+def version_for(key: str, shares: Sequence[int], customer_id: int) -> int:
+    """Which version (0 is the first) this customer gets in the experiment of this key, for ever. ``shares`` are per cents
+    that sum to 100; the SQL of ``plan`` says the same."""
+    place = bucket(f"experiment:{key}", customer_id)
+    return next(number for number, end in enumerate(accumulate(shares)) if place < end * 100)
+
+
+def version_sql(versions: Sequence[ExperimentVersion], column: str) -> str:
+    """The id of ``version_for`` of a column of ids, for a statement with parameters; NULL without an experiment."""
+    if not versions:
+        return "CAST(NULL AS bigint)"
+    place = bucket_sql(f"experiment:{versions[0].experiment.key}", column)
+    *others, last = versions
+    ends = accumulate(one.share for one in others)
+    whens = " ".join(f"WHEN {place} < {end * 100} THEN {one.pk}" for one, end in zip(others, ends, strict=True))
+    return f"CASE {whens} ELSE {last.pk} END"
 
 
 def plan(
@@ -103,13 +131,15 @@ def _freeze(campaign: Campaign, run: Run, select: str, params: list[Any]) -> int
     now = clock.now()
     reason, joins, join_params = gate.standing_sql(policy, now)
     at, moment = parameter(now), placeholder()
-    return batches.execute(
+    versions = versions_of(campaign)
+    added = batches.execute(
         f"""
-        INSERT INTO campaigns_message (run_id, customer_id, channel, state, reason, verdict, consent_id, context, address,
-            language, owner, attempt, tries, due_at, transport, message_id, error, created_at)
+        INSERT INTO campaigns_message (run_id, customer_id, channel, state, reason, version_id, verdict, consent_id, context,
+            address, language, owner, attempt, tries, due_at, transport, message_id, error, created_at)
         SELECT %s, x.id, %s,
             CASE WHEN x.reason <> '' THEN 'skipped' WHEN x.bucket < %s THEN 'held_out' ELSE 'queued' END,
             CASE WHEN x.reason <> '' THEN x.reason WHEN x.bucket < %s THEN 'holdout' ELSE '' END,
+            CASE WHEN x.reason = '' AND x.bucket >= %s THEN {version_sql(versions, "x.id")} END,
             '{{}}', x.consent_id, '{{}}', x.email,
             CASE WHEN x.language <> '' THEN x.language ELSE %s END, '', 0, 0, {moment}, '', '', '', {moment}
         FROM (
@@ -126,6 +156,7 @@ def _freeze(campaign: Campaign, run: Run, select: str, params: list[Any]) -> int
             campaign.channel,
             campaign.holdout_percent * 100,
             campaign.holdout_percent * 100,
+            campaign.holdout_percent * 100,
             settings.LANGUAGE_CODE,
             at,
             at,
@@ -133,6 +164,19 @@ def _freeze(campaign: Campaign, run: Run, select: str, params: list[Any]) -> int
             *join_params,
         ],
     )
+    hours = {one.pk: one.hour for one in versions} or {None: campaign.send_hour}
+    for version, hour in hours.items():
+        if hour is not None:
+            _wait_for_the_hour(run, now, version, hour)
+    return added
+
+
+def _wait_for_the_hour(run: Run, now: datetime, version: int | None, hour: int) -> None:
+    """Make those just queued due when it is next that hour where they live; a statement per time zone."""
+    mine = Message.objects.filter(run=run, created_at=now, state=Message.State.QUEUED, version=version)
+    for name in list(mine.order_by().values_list("customer__time_zone", flat=True).distinct()):
+        due_at = gate.next_hour(now, gate.zone_of(name), hour)
+        mine.filter(customer__time_zone=name).update(due_at=due_at)
 
 
 def _give(run: Run, contexts: Mapping[int, Mapping[str, Any]]) -> None:

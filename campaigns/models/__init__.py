@@ -1,6 +1,7 @@
 """What we say to customers: texts, campaigns, and one row for every message anybody was ever meant to get."""
 
 from campaigns.models.campaign import Campaign, Run
+from campaigns.models.experiment import LABELS, Experiment, ExperimentDay, ExperimentVerdict, ExperimentVersion
 from campaigns.models.journey import Journey, JourneyRun, JourneyStep, JourneyVersion
 from campaigns.models.limits import DeliveryEvent, Hold, SendingRules, Throttle
 from campaigns.models.message import Message, Rendering, Slot
@@ -10,9 +11,14 @@ from campaigns.models.template import Channel, Purpose, Template, TemplateDraft,
 from campaigns.models.tracking import Link, Visit, digest_of
 
 __all__ = [
+    "LABELS",
     "Campaign",
     "Channel",
     "DeliveryEvent",
+    "Experiment",
+    "ExperimentDay",
+    "ExperimentVerdict",
+    "ExperimentVersion",
     "Hold",
     "Journey",
     "JourneyRun",

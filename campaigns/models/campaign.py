@@ -64,6 +64,12 @@ class Campaign(models.Model):
     credit_days = models.PositiveSmallIntegerField(
         _("days in which an order is credited"), default=7, help_text=_("Counted from the hour the message was sent.")
     )
+    send_hour = models.PositiveSmallIntegerField(
+        _("sent at"), null=True, blank=True, help_text=_("Hour where they live; empty: as soon as it may leave.")
+    )
+    is_general = models.BooleanField(
+        _("without personal values"), default=False, help_text=_("As it reads for somebody of whom nothing is known.")
+    )
     alarm = models.JSONField(
         default=dict, blank=True, editable=False, help_text=_("What the circuit breaker saw, in numbers.")
     )
@@ -93,6 +99,9 @@ class Campaign(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(cap_per_day__gte=1) & Q(cap_per_week__gte=1), name="campaigns_caps_allow_one"
+            ),
+            models.CheckConstraint(
+                condition=Q(send_hour__isnull=True) | Q(send_hour__lte=23), name="campaigns_send_hour_is_an_hour"
             ),
             models.CheckConstraint(
                 condition=Q(quiet_from__lte=23) & Q(quiet_until__lte=23), name="campaigns_quiet_hours_are_hours"

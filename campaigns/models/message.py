@@ -73,6 +73,10 @@ class Message(models.Model):
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="messages", db_index=False)
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="messages", db_index=False)
     channel = models.CharField(_("channel"), max_length=8, choices=Channel.choices)
+    version = models.ForeignKey(
+        "campaigns.ExperimentVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="messages",
+        db_index=False, help_text=_("Given by chance when it was planned, in an experiment; it never changes."),
+    )  # fmt: skip
     state = models.CharField(_("state"), max_length=9, choices=State.choices, default=State.QUEUED)
     reason = models.CharField(_("reason"), max_length=20, choices=Reason.choices, blank=True)
     verdict = models.JSONField(_("verdict"), default=dict, help_text=_("What the gate looked at when it last decided."))
@@ -119,6 +123,9 @@ class Message(models.Model):
             ),
             models.Index(fields=["customer", "id"], name="campaigns_message_customer"),
             models.Index(fields=["run", "state"], name="campaigns_message_run_state"),
+            models.Index(
+                fields=["version", "customer"], condition=Q(version__isnull=False), name="campaigns_message_version"
+            ),
             # Only what somebody looks for: a message on its way through changes no entry of it.
             models.Index(
                 fields=["state", "id"],

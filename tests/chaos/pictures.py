@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.color import no_style
 from django.db import connection, models, transaction
 
-from campaigns.models import Campaign, Journey, JourneyRun, Message, Run
+from campaigns.models import Campaign, ExperimentDay, ExperimentVerdict, Journey, JourneyRun, Message, Run
 from customers.models import (
     Consent,
     Customer,
@@ -185,9 +185,16 @@ TABLES: dict[str, tuple[type[models.Model], str]] = {
     "runs": (Run, "campaign__name key state as_of audience variants guard confirmed_by__email"),
     "messages": (
         Message,
-        "run__key customer__email_key channel state reason address language context tries verdict consent__occurred_at "
-        "transport error",
+        "run__key customer__email_key channel version__label state reason address language context tries verdict "
+        "consent__occurred_at transport error",
     ),
+    # What chance decided, and what came of it.
+    "experiment days": (
+        ExperimentDay,
+        "version__experiment__key version__label business_date joined people clicked ordered spent_minor spent_squares "
+        "unsubscribed complained failed",
+    ),
+    "verdicts": (ExperimentVerdict, "experiment__key business_date kind winner__label is_yellow numbers"),
     # Who was let in where.
     "journeys": (Journey, "name state stale guard"),
     "journey entries": (
@@ -222,6 +229,7 @@ NOT_BY_A_NIGHT: dict[str, str] = {
     "campaigns.TrialMessage campaigns.JourneyVersion campaigns.SendingRules": "written by people",
     "campaigns.Rendering campaigns.Slot campaigns.Link campaigns.Throttle campaigns.Hold campaigns.Sender "
     "campaigns.DeliveryEvent campaigns.Suppression campaigns.Visit": "written when a message is sent or read, after the night",
+    "campaigns.Experiment campaigns.ExperimentVersion": "set up, started and ended by people",
     "campaigns.JourneyStep": "written when somebody goes on, after the night",
 }
 """Apps or models no night writes, and why; ``tests/chaos/test_pictures.py`` watches real nights to see that it is so."""
@@ -251,7 +259,7 @@ SAID_ELSEWHERE = {
     # What people set, and nothing else does.
     "rewards": "description kind perk product series points cost_minor per_customer starts_on ends_on only_tiers",
     "campaigns": "template audience cap_per_day cap_per_week quiet_from quiet_until calm_days credit_days fresh_from "
-    "created_by",
+    "send_hour is_general created_by",
     "journeys": "again again_days holdout_percent exits goal goal_days draft edits version live_since created_by",
 }
 """Columns of one table that another column or table tells in values, or that only people set."""
