@@ -53,6 +53,14 @@ def problems() -> list[str]:
             "WHERE r.state IN ('finished', 'cancelled') AND m.state IN ('queued', 'retry', 'claimed') GROUP BY r.id"
         )
     ]
+    found += [
+        f"Customer {customer} has {n} versions in experiment {experiment}; chance gives one, for ever."
+        for experiment, customer, n in batches.rows(
+            "SELECT v.experiment_id, m.customer_id, count(DISTINCT m.version_id) FROM campaigns_message m "
+            "JOIN campaigns_experimentversion v ON v.id = m.version_id GROUP BY v.experiment_id, m.customer_id "
+            "HAVING count(DISTINCT m.version_id) > 1 ORDER BY m.customer_id LIMIT 100"
+        )
+    ]
     return [*found, *_journeys()]
 
 

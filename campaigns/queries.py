@@ -10,7 +10,7 @@ from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Subquery
 from django.urls import reverse
 from django.utils.translation import gettext_lazy
 
-from campaigns.models import Campaign, Journey, JourneyVersion, Message, Run
+from campaigns.models import Campaign, Experiment, Journey, JourneyVersion, Message, Run
 from customers.conditions import named_segments
 from customers.usage import Use
 from lifecycle_crm.lib import batches, clock
@@ -148,6 +148,8 @@ def to_say_something() -> QuerySet[Campaign]:
     over = (Run.State.FINISHED, Run.State.CANCELLED)
     going_on = Run.objects.filter(campaign=OuterRef("pk")).exclude(state__in=over)
     still = ~Q(kind=Campaign.Kind.BROADCAST) | Q(state=Campaign.State.DRAFT) | Exists(going_on)
+    # Chance may still be asked about it: nobody takes its segment or text away meanwhile.
+    still |= Exists(Experiment.objects.filter(campaign=OuterRef("pk"), state=Experiment.State.RUNNING))
     return Campaign.objects.filter(still).exclude(state=Campaign.State.ENDED).order_by("-id")
 
 

@@ -22,7 +22,7 @@ from campaigns import letters, queries, rendering
 from campaigns.blocks import MOST, SUBJECT, Block, read
 from campaigns.blocks import texts as written
 from campaigns.errors import BrokenTemplate, NotNow
-from campaigns.models import Campaign, Purpose, Template, TemplateDraft, TemplateVariant
+from campaigns.models import Campaign, Experiment, ExperimentVersion, Purpose, Template, TemplateDraft, TemplateVariant
 from campaigns.rendering import one_line
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, keys
@@ -144,10 +144,14 @@ def falls_back_to(template: Template, code: str) -> str:
 
 def used_in(templates: Iterable[int]) -> dict[int, list[Campaign]]:
     """Of each template (by id) the campaigns that are to say it still, the newest first: drafts, win-backs, and sends
-    that are not over."""
+    that are not over; and campaigns of which an experiment compares it, or is to."""
     found: dict[int, list[Campaign]] = {pk: [] for pk in templates}
     for campaign in queries.to_say_something().filter(template__in=found):
         found[campaign.template_id].append(campaign)
+    compared = ExperimentVersion.objects.filter(template__in=found).exclude(experiment__state=Experiment.State.ENDED)
+    for version in compared.select_related("experiment__campaign").order_by("-experiment_id"):
+        if version.experiment.campaign not in found[version.template_id]:
+            found[version.template_id].append(version.experiment.campaign)
     return found
 
 

@@ -22,6 +22,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
 from campaigns import reactivation
+from campaigns.experiments import verdicts
 from campaigns.journeys import entering, goals
 from customers import facts, membership, rfm
 from customers.models import Customer, RfmCuts
@@ -178,6 +179,11 @@ def _journeys(night: Night, low: int, high: int) -> Result:
     return {name: n for name, n in told.items() if n}
 
 
+def _experiments(night: Night, low: int, high: int) -> Result:
+    """How every experiment stands, and the verdict where it is due."""
+    return verdicts.note_day(business_date=night.business_date, as_of=night.as_of)
+
+
 def _rollups(night: Night, low: int, high: int) -> Result:
     rollups.roll(night.business_date)
     return {}
@@ -194,6 +200,7 @@ STEPS: tuple[Step, ...] = (
     Step("groups", _groups, is_whole=True),
     Step("winback", _winback),
     Step("journeys", _journeys),
+    Step("experiments", _experiments, is_whole=True),
     Step("rollups", _rollups, is_whole=True),
 )
 _BY_NAME = {step.name: step for step in STEPS}
