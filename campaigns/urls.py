@@ -3,6 +3,7 @@
 from django.urls import path, re_path
 
 from campaigns import (
+    experiment_pages,
     journey_pages,
     journey_people_pages,
     public,
@@ -42,6 +43,15 @@ urlpatterns = [
     path("campaigns/<int:pk>/preview/", views.preview, name="preview"),
     path("campaigns/<int:pk>/send/", views.send, name="send"),
     re_path(r"^campaigns/(?P<pk>\d{1,18})/(?P<verb>pause|resume)/$", views.switch, name="switch"),
+    path("experiments/", experiment_pages.experiment_list, name="experiments"),
+    path("experiments/new/", experiment_pages.experiment_new, name="experiment-new"),
+    path("experiments/<int:pk>/", experiment_pages.experiment, name="experiment"),
+    path("experiments/<int:pk>/csv/", experiment_pages.experiment_csv, name="experiment-csv"),
+    re_path(
+        r"^experiments/(?P<pk>\d{1,18})/(?P<verb>start|stop|discard|use|again)/$",
+        experiment_pages.experiment_act,
+        name="experiment-act",
+    ),
     path("journeys/", journey_pages.journey_list, name="journeys"),
     path("journeys/new/", journey_pages.new, name="journey-new"),
     path("journeys/playbooks/<slug:playbook>/", journey_pages.install, name="playbook-install"),

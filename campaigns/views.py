@@ -15,9 +15,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from campaigns import audience, gate, letters, limits, queries, reactivation, runs, uplift
 from campaigns.errors import BrokenTemplate
+from campaigns.experiments import asking
 from campaigns.forms import BroadcastForm
 from campaigns.frames import framed
-from campaigns.models import Campaign, Message, Rendering, Run
+from campaigns.models import Campaign, Experiment, Message, Rendering, Run
 from customers.models import Customer
 from customers.queries import initials
 from lifecycle_crm.accounts.callers import may, need, only, sees_contacts
@@ -30,6 +31,8 @@ from lifecycle_crm.templatetags.crm import num, pct, stage_name
 
 PAGE = 50
 RUNS_SHOWN = 20
+NARROWED_BY = ("reason", "run", "campaign", "customer", "version")
+"""What the address of the outbox may name besides a state."""
 
 
 def _as_seen(request: HttpRequest, *customers: Customer | None) -> None:
@@ -149,6 +152,10 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "stages": campaign.audience.get("value", []) if campaign.audience.get("fact") == "stage" else [],
         "is_local": settings.EMAIL["kind"] == "local",
         "may_send": may(request, User.may_steer),
+        "experiments": (found := list(campaign.experiments.order_by("-id")[:3])),
+        "may_test": may(request, User.may_steer)
+        and asking.may_be_asked(campaign)
+        and not any(one.state == Experiment.State.RUNNING for one in found),
     }
     return page(request, "campaigns/detail.html", context)
 
@@ -369,13 +376,14 @@ def outbox_page(request: HttpRequest) -> HttpResponse:
         ("run_id", run),
         ("run__campaign_id", campaign),
         ("customer_id", customer),
+        ("version_id", request.GET.get("version", "")),
         ("pk__lt", before),
     ):
         if number := row_number(value):
             found = found.filter(**{field: number})
     rows = list(found[: PAGE + 1])
     _message_as_seen(request, *rows)
-    kept = {key: request.GET.get(key, "") for key in ("reason", "run", "campaign", "customer") if request.GET.get(key)}
+    kept = {key: request.GET.get(key, "") for key in NARROWED_BY if request.GET.get(key)}
     counts = queries.outbox_counts()
     context = {
         "rows": rows[:PAGE],

@@ -46,6 +46,7 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
         (
             Entry(_("Journeys"), "journey", ("campaigns:journeys",), "j"),
             Entry(_("Campaigns"), "send", ("campaigns:list",), "m"),
+            Entry(_("Experiments"), "experiment", ("campaigns:experiments",), "x"),
             Entry(_("Templates"), "mail", ("campaigns:templates",), "e"),
             Entry(_("Outbox"), "outbox", ("campaigns:outbox",), "o"),
         ),

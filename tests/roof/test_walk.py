@@ -14,8 +14,18 @@ from django.contrib import admin
 from django.urls import get_resolver, reverse
 
 from campaigns import letters, planning
+from campaigns.experiments import asking, counting, deciding, life
+from campaigns.experiments.asking import Wanted
 from campaigns.journeys import publishing
-from campaigns.models import Campaign, JourneyRun, Message, Rendering
+from campaigns.models import (
+    Campaign,
+    Experiment,
+    ExperimentDay,
+    ExperimentVerdict,
+    JourneyRun,
+    Message,
+    Rendering,
+)
 from customers import builder, membership, segments
 from customers.models import Customer, CustomerFacts, ImportRun
 from feedback import cases, links, surveys
@@ -67,6 +77,8 @@ ACTIONS = {
     "campaigns:journey-move",
     "campaigns:journey-remove",
     "campaigns:journey-switch",
+    "campaigns:experiment-csv",
+    "campaigns:experiment-act",
     "feedback:link-create",
     "feedback:case-answer",
     "feedback:case-note",
@@ -204,6 +216,7 @@ def crm(settings: Any) -> dict[str, str]:
         "campaigns:gate": {"pk": campaign.pk},
         "campaigns:message": {"pk": message.pk},
         **_journey(person),
+        "campaigns:experiment": {"pk": _experiment(campaign).pk},
         "campaigns:unsubscribe": {"token": _way_out(person, message)},
     }
     names = sorted(set(_names(get_resolver().url_patterns)) - ACTIONS)
@@ -272,6 +285,29 @@ def _journey(person: Customer) -> dict[str, dict[str, Any]]:
         "campaigns:journey-step": {**of, "step": "s2"},
         "campaigns:journey-way": {**of, "run": run.pk},
     }
+
+
+def _experiment(campaign: Campaign) -> Experiment:
+    """One that is judged, with a warning, and on which nobody has acted."""
+    made = asking.create(
+        campaign=campaign, name="Which hour", versions=[Wanted(50), Wanted(50, hour=10)], stated_percent=5.0
+    )
+    life.start(experiment=made)
+    told = [
+        counting.Standing(label, 50, joined=900, people=900, clicked=clicked, unsubscribed=gone)
+        for label, clicked, gone in (("A", 40, 1), ("B", 90, 30))
+    ]
+    found = deciding.look(told, measure="click")
+    for version, one in zip(made.versions.order_by("label"), told, strict=True):
+        ExperimentDay.objects.create(
+            version=version, business_date=clock.today(), joined=one.joined, people=one.people, clicked=one.clicked,
+            unsubscribed=one.unsubscribed,
+        )  # fmt: skip
+    ExperimentVerdict.objects.create(
+        experiment=made, business_date=clock.today(), kind=found.kind, winner=made.versions.get(label="B"),
+        is_yellow=found.is_yellow, numbers=found.numbers,
+    )  # fmt: skip
+    return made
 
 
 def _replayed() -> Backtest:
