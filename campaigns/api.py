@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ReadOnlyModelViewSet
 
 from campaigns import audience, gate, queries, runs
+from campaigns.experiments_api import ROUTES as EXPERIMENTS
 from campaigns.journeys_api import ROUTES as JOURNEYS
 from campaigns.models import Campaign, Message, Run, Template
 from campaigns.templates_api import TemplateViewSet
@@ -69,7 +70,7 @@ class MessageOut(serializers.ModelSerializer):
     class Meta:
         model = Message
         fields = [
-            "id", "run", "campaign", "customer", "channel", "state", "reason", "reason_text", "verdict", "consent",
+            "id", "run", "campaign", "customer", "channel", "version", "state", "reason", "reason_text", "verdict", "consent",
             "address", "language", "tries", "due_at", "sent_at", "transport", "message_id", "error", "created_at",
         ]  # fmt: skip
 
@@ -118,6 +119,8 @@ class RunFilter(django_filters.FilterSet):
 class MessageFilter(OfCustomer):
     run = django_filters.NumberFilter(field_name="run_id", label="Id of the run.")
     campaign = django_filters.NumberFilter(field_name="run__campaign_id", label="Id of the campaign.")
+
+    version = django_filters.NumberFilter(field_name="version_id", label="Id of the version, in an experiment.")
 
     class Meta:
         model = Message
@@ -215,5 +218,6 @@ ROUTES = [
     ("campaigns", CampaignViewSet, "campaign"),
     ("runs", RunViewSet, "run"),
     ("messages", MessageViewSet, "message"),
+    *EXPERIMENTS,
     *JOURNEYS,
 ]

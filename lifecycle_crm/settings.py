@@ -356,6 +356,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "StageEnum": "stages.models.StageKey",
         "CampaignKindEnum": "campaigns.models.Campaign.Kind",
+        "ExperimentMeasureEnum": "campaigns.models.Experiment.Measure",
         "SurveyKindEnum": "feedback.models.Kind",
         "CaseKindEnum": "feedback.models.Case.Kind",
         "TransitionKindEnum": "stages.models.StageTransition.Kind",
@@ -367,6 +368,7 @@ SPECTACULAR_SETTINGS = {
         "SegmentKindEnum": "customers.models.Segment.Kind",
         "ConsentPurposeEnum": "customers.models.Consent.Purpose",
         "ConsentChannelEnum": "customers.models.Consent.Channel",
+        "MeasureEnum": "loyalty.models.Ladder.Measure",
         "MessagePurposeEnum": "campaigns.models.Purpose",
         "MessageChannelEnum": "campaigns.models.Channel",
         "JourneyStateEnum": "campaigns.models.Journey.State",
