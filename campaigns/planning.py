@@ -164,8 +164,8 @@ def _freeze(campaign: Campaign, run: Run, select: str, params: list[Any]) -> int
             *join_params,
         ],
     )
-    hours = {one.pk: one.hour for one in versions} or {None: campaign.send_hour}
-    for version, hour in hours.items():
+    hours: list[tuple[int | None, int | None]] = [(one.pk, one.hour) for one in versions]
+    for version, hour in hours or [(None, campaign.send_hour)]:
         if hour is not None:
             _wait_for_the_hour(run, now, version, hour)
     return added

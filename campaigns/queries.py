@@ -147,9 +147,10 @@ def to_say_something() -> QuerySet[Campaign]:
     """Campaigns that will still write to somebody: drafts, those that start by themselves, and sends that are not over."""
     over = (Run.State.FINISHED, Run.State.CANCELLED)
     going_on = Run.objects.filter(campaign=OuterRef("pk")).exclude(state__in=over)
-    still = ~Q(kind=Campaign.Kind.BROADCAST) | Q(state=Campaign.State.DRAFT) | Exists(going_on)
     # Chance may still be asked about it: nobody takes its segment or text away meanwhile.
-    still |= Exists(Experiment.objects.filter(campaign=OuterRef("pk"), state=Experiment.State.RUNNING))
+    compared = Experiment.objects.filter(campaign=OuterRef("pk"), state=Experiment.State.RUNNING)
+    is_open = Q(state=Campaign.State.DRAFT) | Exists(going_on) | Exists(compared)
+    still = ~Q(kind=Campaign.Kind.BROADCAST) | is_open
     return Campaign.objects.filter(still).exclude(state=Campaign.State.ENDED).order_by("-id")
 
 

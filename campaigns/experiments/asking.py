@@ -171,18 +171,18 @@ def _is_same(one: ExperimentVersion, two: ExperimentVersion) -> bool:
 
 
 def _wrong_with(one: ExperimentVersion, campaign: Campaign) -> DomainError | None:
-    field = {"field": f"template_{one.label.lower()}"}
+    field = f"template_{one.label.lower()}"
     named = {"version": one.label, "text": one.template}
     if one.template.archived_at is not None:
         return InvalidInput(
             _("%(version)s says “%(text)s”, which is archived. Use it again, or choose another.") % named,
-            code="archived", **field,
+            code="archived", field=field,
         )  # fmt: skip
     if one.template.purpose != campaign.purpose:
         return InvalidInput(
             _("%(version)s says “%(text)s”, which is written for another purpose. People agree to a purpose, so both texts "
               "need the same.") % named,
-            code="other_purpose", **field,
+            code="other_purpose", field=field,
         )  # fmt: skip
     if one.hour is not None and not 0 <= one.hour <= 23:
         return InvalidInput(_("An hour is a number from 0 to 23."), code="bad_hour", field=f"hour_{one.label.lower()}")
