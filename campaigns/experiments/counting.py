@@ -85,7 +85,12 @@ def _people(part: str, mine: str, campaign: Campaign, window: int, as_of: dateti
 
 
 def _of(versions: Sequence[ExperimentVersion]) -> str:
-    return f"m.version_id IN ({', '.join(str(one.pk) for one in versions) or 'NULL'})"
+    """Their messages; a run that was called off counts for no version, whomever it had reached."""
+    ids = ", ".join(str(one.pk) for one in versions) or "NULL"
+    return (
+        f"m.version_id IN ({ids}) AND EXISTS "
+        "(SELECT 1 FROM campaigns_run r WHERE r.id = m.run_id AND r.state <> 'cancelled')"
+    )
 
 
 def count(experiment: Experiment, as_of: datetime) -> list[Standing]:

@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, transaction
 
-from campaigns import audit, planning, texts
+from campaigns import audit, letters, planning, runs, texts
 from campaigns.errors import NotNow
 from campaigns.experiments import asking, counting, life, verdicts
 from campaigns.experiments.asking import Wanted
+from campaigns.journeys import engine
 from campaigns.models import (
     Campaign,
     DeliveryEvent,
     Experiment,
     ExperimentDay,
     ExperimentVerdict,
+    JourneyRun,
     Link,
     Message,
     Template,
@@ -28,7 +30,7 @@ from customers import usage
 from customers.models import Consent, Customer, Order
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
-from tests.campaigns.factories import NOON, CampaignFactory, VariantFactory, people, planned
+from tests.campaigns.factories import NOON, CampaignFactory, VariantFactory, live_journey, people, planned
 from tests.factories import UserFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
@@ -291,6 +293,41 @@ def test_the_night_counts_people_and_not_messages_and_only_after_their_days(full
     assert (rows["B"].spent_minor, rows["B"].spent_squares) == (6_000, 12_000_000.0)
     assert (rows["B"].unsubscribed, rows["B"].complained, rows["B"].failed) == (1, 1, 0)
     assert audit.problems() == []
+
+
+def test_a_run_that_was_called_off_counts_for_nobody(full):
+    called_off = planned(people(30), full.campaign, key="test:2")
+    runs.cancel(run=called_off)
+    note(7)
+    assert sum(ExperimentDay.objects.values_list("joined", flat=True)) == 120
+
+
+def test_a_message_of_a_journey_is_compared_like_any_other():
+    journey = live_journey([{"id": "s1", "do": "message", "template": text().key}])
+    campaign = journey.campaigns.get()
+    other = VariantFactory(subject="Other words").template
+    experiment = started(campaign, other=other)
+    everybody = people(12)
+    JourneyRun.objects.bulk_create(
+        JourneyRun(
+            journey=journey,
+            version=journey.versions.get(),
+            customer=one,
+            key="x",
+            number=1,
+            entered_at=NOON,
+            due_at=NOON,
+        )
+        for one in everybody
+    )
+    engine.advance_due()
+    given = dict(Message.objects.values_list("customer_id", "version__label"))
+    assert given == {one.pk: "AB"[planning.version_for(experiment.key, (50, 50), one.pk)] for one in everybody}
+    # Ended, the journey says its text again, and the step takes the better words with it.
+    ExperimentVerdict.objects.create(experiment=experiment, business_date=NOON.date(), kind="no_difference", numbers={})
+    life.use_for_everyone(experiment=experiment, label="B")
+    assert letters.texts_of(campaign) == {"en": TemplateVariant.objects.get(version=2).pk}
+    assert TemplateVariant.objects.get(version=2).subject == "Other words"
 
 
 def test_the_verdict_comes_once_at_the_planned_size_and_stays(full):
