@@ -173,7 +173,7 @@ def _actions(one: Experiment, verdict: ExperimentVerdict | None, labels: list[st
         "winner": first,
         "waits": is_running and verdict is None,
         "stop": is_running,
-        "again": one.state == Experiment.State.ENDED and asking.may_be_asked(one.campaign),
+        "again": (verdict is not None or not is_running) and asking.may_be_asked(one.campaign),
         "once": is_running and is_told and not can_use,
         "chosen": one.chosen.label if one.chosen else "",
     }

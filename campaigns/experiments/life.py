@@ -110,17 +110,22 @@ def use_for_everyone(*, experiment: Experiment, label: str, actor: User | None =
 
 
 def ask_again(*, experiment: Experiment, actor: User | None = None) -> Experiment:
-    """A new draft with the same versions, for people whom chance divides anew. Raises ``NotNow`` while this one runs."""
-    if experiment.state != State.ENDED:
+    """A new draft with the same versions, for people whom chance divides anew. One that was judged and still runs is ended by
+    it. Raises ``NotNow`` before the verdict: whoever adds people after a look is fooled by chance."""
+    is_judged = ExperimentVerdict.objects.filter(experiment=experiment).exists()
+    if experiment.state != State.ENDED and not is_judged:
         raise NotNow(_("This experiment is not over. End it, then ask again."))
-    versions = experiment.versions.select_related("template").order_by("label")
-    return asking.create(
-        campaign=experiment.campaign,
-        name=experiment.name,
-        versions=[Wanted(one.share, one.template, one.hour, one.is_general) for one in versions],
-        measure=experiment.measure,
-        lift_percent=experiment.lift_percent,
-        window_days=experiment.window_days,
-        stated_percent=experiment.stated_percent,
-        actor=actor,
-    )
+    with transaction.atomic():
+        if experiment.state == State.RUNNING:
+            _end(experiment, actor, None)
+        versions = experiment.versions.select_related("template").order_by("label")
+        return asking.create(
+            campaign=experiment.campaign,
+            name=experiment.name,
+            versions=[Wanted(one.share, one.template, one.hour, one.is_general) for one in versions],
+            measure=experiment.measure,
+            lift_percent=experiment.lift_percent,
+            window_days=experiment.window_days,
+            stated_percent=experiment.stated_percent,
+            actor=actor,
+        )

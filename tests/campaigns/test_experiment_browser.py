@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 def enter(page: Any, control: Any) -> None:
-    with page.expect_navigation(wait_until="networkidle"):
+    with page.expect_navigation(wait_until="load"):
         control.press("Enter")
 
 
@@ -50,7 +50,7 @@ def test_it_is_set_up_started_and_decided_by_keyboard(
         experiment=made, business_date="2026-11-20", kind=found.kind, winner=made.versions.get(label="B"),
         numbers=found.numbers,
     )  # fmt: skip
-    with chromium.expect_navigation(wait_until="networkidle"):
+    with chromium.expect_navigation(wait_until="load"):
         chromium.reload()
     first = chromium.locator("main h2").first
     expect(first).to_have_text("B is better")

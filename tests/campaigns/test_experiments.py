@@ -470,3 +470,19 @@ def test_asking_again_divides_people_anew(full):
     second = {one.customer_id for one in of_version(again, "B")}
     assert 0.25 < len(first & second) / len(first) < 0.75
     assert clock.now() == NOON
+
+
+def test_asking_again_ends_what_was_judged(full):
+    decided(full, "no_difference")
+    again = life.ask_again(experiment=full)
+    assert (full.state, full.chosen, again.state) == ("ended", None, "draft")
+
+
+def test_the_audit_names_whoever_got_two_versions(full):
+    planned(list(Customer.objects.all()), full.campaign, key="test:2")
+    assert audit.problems() == []
+    one = of_version(full, "A")[0]
+    Message.objects.filter(pk=one.pk).update(version=full.versions.get(label="B"))
+    assert audit.problems() == [
+        f"Customer {one.customer_id} has 2 versions in experiment {full.pk}; chance gives one, for ever."
+    ]
