@@ -42,6 +42,8 @@ given ends the wait for one too."""
 TROUBLE_LASTS = timedelta(days=30)
 
 Reason = Message.Reason
+NEVER_MEANT = "('no_address', 'no_consent', 'unsubscribed', 'bounced', 'complained', 'manual')"
+"""Reasons, as SQL, for which somebody is skipped when planned: no message could have reached them, so they tell nothing."""
 
 
 @dataclass(frozen=True, slots=True)

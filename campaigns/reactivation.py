@@ -130,8 +130,8 @@ def effect(campaign: Campaign) -> dict[str, int]:
                sum(CASE WHEN f.last_order_at >= {epoch("m.created_at")} THEN 1 ELSE 0 END)
         FROM campaigns_message m JOIN campaigns_run r ON r.id = m.run_id
         LEFT JOIN customers_customerfacts f ON f.customer_id = m.customer_id
-        WHERE r.campaign_id = %s AND r.state <> 'cancelled' AND NOT (m.state = 'skipped' AND m.reason IN
-              ('no_address', 'no_consent', 'unsubscribed', 'bounced', 'complained', 'manual'))
+        WHERE r.campaign_id = %s AND r.state <> 'cancelled'
+              AND NOT (m.state = 'skipped' AND m.reason IN {gate.NEVER_MEANT})
         GROUP BY CASE WHEN m.state = 'held_out' THEN 1 ELSE 0 END
         """,
         [campaign.pk],

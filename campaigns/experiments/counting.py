@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from campaigns import gate
 from campaigns.experiments.chances import Amounts
 from campaigns.models import Campaign, Experiment, ExperimentVersion
 from customers.facts import bool_literal
@@ -22,8 +23,6 @@ LOOKS_BACK = timedelta(days=180)
 ENOUGH = 100
 """Fewer people say nothing about today."""
 PACE_DAYS = 28
-
-_NEVER_MEANT = "('no_address', 'no_consent', 'unsubscribed', 'bounced', 'complained', 'manual')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,7 @@ def amounts(experiment: Experiment, as_of: datetime) -> list[Amounts]:
 def _meant(campaign: Campaign) -> str:
     return (
         f"m.run_id IN (SELECT r.id FROM campaigns_run r WHERE r.campaign_id = {campaign.pk} AND r.state <> 'cancelled') "
-        f"AND m.state <> 'held_out' AND NOT (m.state = 'skipped' AND m.reason IN {_NEVER_MEANT})"
+        f"AND m.state <> 'held_out' AND NOT (m.state = 'skipped' AND m.reason IN {gate.NEVER_MEANT})"
     )
 
 

@@ -12,8 +12,8 @@ from campaigns.experiments import life, verdicts
 from campaigns.models import Campaign, Experiment, ExperimentVerdict, Message
 from lifecycle_crm.lib import clock
 from tests.api.factories import caller
+from tests.campaigns.experiment_factories import asked, note, of_version, press, started, text
 from tests.campaigns.factories import NOON, CampaignFactory, people, planned
-from tests.campaigns.test_experiments import asked, note, of_version, press, started, text
 from tests.factories import UserFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from django.db import DatabaseError, transaction
 
 from campaigns import audit, letters, planning, runs, texts
 from campaigns.errors import NotNow
-from campaigns.experiments import asking, counting, life, verdicts
+from campaigns.experiments import asking, counting, life
 from campaigns.experiments.asking import Wanted
 from campaigns.journeys import engine
 from campaigns.models import (
@@ -20,63 +19,18 @@ from campaigns.models import (
     ExperimentDay,
     ExperimentVerdict,
     JourneyRun,
-    Link,
     Message,
-    Template,
     TemplateVariant,
-    Visit,
 )
 from customers import usage
-from customers.models import Consent, Customer, Order
+from customers.models import Consent, Customer
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError, InvalidInput
+from tests.campaigns.experiment_factories import DAY, asked, buy, note, of_version, press, started, text
 from tests.campaigns.factories import NOON, CampaignFactory, VariantFactory, live_journey, people, planned
 from tests.factories import UserFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
-
-DAY = timedelta(days=1)
-
-
-def text(**fields: Any) -> Template:
-    made: Template = VariantFactory(**fields).template
-    return made
-
-
-def asked(campaign: Campaign | None = None, **more: Any) -> Experiment:
-    """A draft that compares the text of a win-back with another, from 30 % to 60 %: 42 people per version."""
-    other = more.pop("other", None) or text()
-    values: dict[str, Any] = {
-        "campaign": campaign or CampaignFactory(kind="reactivation"), "name": "Subject", "stated_percent": 30.0,
-        "lift_percent": 100, "window_days": 7, "versions": [Wanted(50), Wanted(50, other)],
-    }  # fmt: skip
-    return asking.create(**{**values, **more})
-
-
-def started(campaign: Campaign | None = None, **more: Any) -> Experiment:
-    return life.start(experiment=asked(campaign, **more))
-
-
-def of_version(experiment: Experiment, label: str) -> list[Message]:
-    return list(Message.objects.filter(version__experiment=experiment, version__label=label).order_by("customer_id"))
-
-
-def press(messages: list[Message], after: timedelta = DAY, kind: str = "human") -> None:
-    link, _made = Link.objects.get_or_create(campaign=messages[0].run.campaign, digest="x", url="https://example.com")
-    Visit.objects.bulk_create(
-        Visit(message=one, link=link, occurred_at=one.created_at + after, kind=kind, method="GET") for one in messages
-    )
-
-
-def buy(messages: list[Message], minor: int = 1_000, after: timedelta = DAY) -> None:
-    start = Order.objects.count()
-    Order.objects.bulk_create(
-        Order(
-            customer_id=one.customer_id, source="test", source_id=str(start + n), placed_at=one.created_at + after,
-            currency="USD", amount_minor=minor, base_minor=minor,
-        )
-        for n, one in enumerate(messages)
-    )  # fmt: skip
 
 
 def refusal(**more: Any) -> str:
@@ -262,11 +216,6 @@ def full(noon) -> Experiment:
     experiment = started()
     planned(people(120), experiment.campaign)
     return experiment
-
-
-def note(days: int) -> dict[str, int]:
-    at = NOON + days * DAY
-    return verdicts.note_day(business_date=at.date(), as_of=at)
 
 
 def test_the_night_counts_people_and_not_messages_and_only_after_their_days(full):

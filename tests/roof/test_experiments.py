@@ -11,8 +11,8 @@ from campaigns import audit
 from campaigns.models import ExperimentDay, ExperimentVerdict
 from lifecycle_crm import night
 from lifecycle_crm.lib import clock
+from tests.campaigns.experiment_factories import of_version, press, started
 from tests.campaigns.factories import people, planned
-from tests.campaigns.test_experiments import of_version, press, started
 
 pytestmark = pytest.mark.django_db
 
