@@ -57,19 +57,21 @@ def person(text: str) -> Customer | None:
 
 def people(texts: Iterable[str]) -> dict[str, Customer | None]:
     """The same of many: numbers and addresses with one question each, only names one by one."""
+    found = all_addressed(texts)
+    return {text: one or (None if number(text) is not None else _named(text.strip())) for text, one in found.items()}
+
+
+def all_addressed(texts: Iterable[str]) -> dict[str, Customer | None]:
+    """``addressed`` of many: numbers and addresses with one question each."""
     wanted = {text: text.strip() for text in texts}
     numbers = {text: pk for text, meant in wanted.items() if (pk := number(meant)) is not None}
     keys = {text: email_key(meant) for text, meant in wanted.items() if "@" in meant and text not in numbers}
     by_number = Customer.objects.in_bulk(numbers.values()) if numbers else {}
     known = Customer.objects.filter(email_key__in=set(keys.values()) - {""}) if keys else []
     by_key = {one.email_key: one for one in known}
-    found: dict[str, Customer | None] = {}
-    for text, meant in wanted.items():
-        if text in numbers:
-            found[text] = by_number.get(numbers[text])
-        else:
-            found[text] = by_key.get(keys.get(text, "")) or _named(meant)
-    return found
+    return {
+        text: by_number.get(numbers[text]) if text in numbers else by_key.get(keys.get(text, "")) for text in wanted
+    }
 
 
 def _named(text: str) -> Customer | None:

@@ -39,6 +39,7 @@ app.conf.beat_schedule = {
     "journeys": every(30, "campaigns.tasks.advance_journeys"),
     "visits": every(30, "campaigns.tasks.judge_visits"),
     "imports": every(30, "customers.tasks.run_imports"),
+    "grants": every(30, "loyalty.tasks.give_to_many"),
     "night": every(60, "lifecycle_crm.tasks.night_tick"),
     "rules": every(30, "lifecycle_crm.tasks.replay_rules"),
     "tidy": every(3600, "lifecycle_crm.tasks.tidy"),

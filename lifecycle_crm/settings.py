@@ -361,6 +361,8 @@ SPECTACULAR_SETTINGS = {
         "CaseKindEnum": "feedback.models.Case.Kind",
         "TransitionKindEnum": "stages.models.StageTransition.Kind",
         "EntryKindEnum": "loyalty.models.Entry.Kind",
+        "GrantStateEnum": "loyalty.models.Grant.State",
+        "GrantPersonStateEnum": "loyalty.models.GrantPerson.State",
         "RewardKindEnum": "loyalty.models.Reward.Kind",
         "ProgrammeKindEnum": "loyalty.models.Programme.Kind",
         "EarningRuleKindEnum": "loyalty.models.EarningRule.Kind",

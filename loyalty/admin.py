@@ -15,6 +15,8 @@ from loyalty.models import (
     Extension,
     Freeze,
     GoodwillMonth,
+    Grant,
+    GrantPerson,
     Hold,
     Household,
     HouseholdMember,
@@ -279,7 +281,23 @@ class ApprovalAdmin(OfCustomer):
     list_display = ["id", "customer", "points", "state", "requested_by", "requested_at", "decided_by", "decided_at"]
     list_select_related = ["customer", "requested_by", "decided_by"]
     list_filter = ["state"]
-    raw_id_fields = ["customer", "requested_by", "decided_by", "entry"]
+    raw_id_fields = ["customer", "grant", "requested_by", "decided_by", "entry"]
+
+
+@admin.register(Grant)
+class GrantAdmin(ReadOnly):
+    list_display = ["id", "programme", "whom", "whom_name", "people", "points", "state", "requested_by", "requested_at"]
+    list_select_related = ["programme", "requested_by"]
+    list_filter = ["state", "whom"]
+    raw_id_fields = ["requested_by", "undone_by"]
+
+
+@admin.register(GrantPerson)
+class GrantPersonAdmin(OfCustomer):
+    list_display = ["id", "grant", "customer", "state", "why"]
+    list_select_related = ["grant", "customer"]
+    list_filter = ["state", "why"]
+    raw_id_fields = ["grant", "customer"]
 
 
 @admin.register(Freeze)

@@ -20,6 +20,7 @@ from loyalty import (
     callers,
     corrections,
     extensions_api,
+    grants_api,
     ledger,
     liability_api,
     memberships_api,
@@ -314,5 +315,6 @@ ROUTES: list[tuple[str, Any, str]] = [
     *movements_api.ROUTES,
     *liability_api.ROUTES,
     *extensions_api.ROUTES,
+    *grants_api.ROUTES,
     *referrals_api.ROUTES,
 ]

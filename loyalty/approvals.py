@@ -1,5 +1,5 @@
 """Points by hand, and who may move how many: support up to a limit, everybody above the programme's limit with a second
-person's yes."""
+person's yes. What waits for it is an adjustment of one customer or points for a set (``grants``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
 from lifecycle_crm.templatetags.crm import num
-from loyalty import goodwill, ledger
+from loyalty import goodwill, grants, ledger
 from loyalty.errors import AboveRole, AlreadyDecided, FourEyes, KeyReused, NoProgramme
 from loyalty.models import Approval, Entry, Programme
 
@@ -83,10 +83,17 @@ def adjust(
 
 
 def approve(*, approval: Approval, actor: User, note: str = "") -> Approval:
-    """Say yes: the points move, in the same transaction. Raises ``FourEyes`` for who asked, ``AlreadyDecided`` for the
-    second who decides, and what the ledger refuses, such as too few points; then it goes on waiting."""
+    """Say yes: the points move, in the same transaction; those of a set are given by the worker from then on.
+
+    Raises ``FourEyes`` for who asked, ``AlreadyDecided`` for the second who decides, and what the ledger refuses, such as
+    too few points; then it goes on waiting.
+    """
     with transaction.atomic():
         decided = _decide(approval, Approval.State.APPROVED, actor, note)
+        if decided.grant is not None:
+            grants.settle_approval(grant=decided.grant, is_yes=True)
+            return decided
+        assert decided.customer is not None  # the table says so
         entry = ledger.adjust(
             customer=decided.customer,
             points=decided.points,
@@ -106,7 +113,10 @@ def approve(*, approval: Approval, actor: User, note: str = "") -> Approval:
 def refuse(*, approval: Approval, actor: User, note: str = "") -> Approval:
     """Say no: nothing moves. Who asked may take the request back this way too, by another's hand only."""
     with transaction.atomic():
-        return _decide(approval, Approval.State.REFUSED, actor, note)
+        decided = _decide(approval, Approval.State.REFUSED, actor, note)
+        if decided.grant is not None:
+            grants.settle_approval(grant=decided.grant, is_yes=False)
+        return decided
 
 
 def may_decide(user: object) -> bool:
@@ -124,4 +134,4 @@ def _decide(approval: Approval, state: Approval.State, actor: User, note: str) -
     mine = Approval.objects.filter(pk=approval.pk, state=Approval.State.WAITING)
     if mine.update(state=state, decided_by=actor, decided_at=clock.now(), note=note.strip()) != 1:
         raise AlreadyDecided(_("Somebody decided this already."))
-    return Approval.objects.select_related("customer", "programme", "requested_by").get(pk=approval.pk)
+    return Approval.objects.select_related("customer", "grant", "programme", "requested_by").get(pk=approval.pk)

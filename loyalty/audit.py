@@ -18,7 +18,7 @@ NAMED = 50
 
 def problems() -> list[str]:
     """A sentence for each broken promise of the ledger, naming accounts and entries; empty when all is well."""
-    return [*_accounts(), *_entries(), *_programmes(), *_extensions()]
+    return [*_accounts(), *_entries(), *_programmes(), *_extensions(), *_grants()]
 
 
 def _accounts() -> Iterator[str]:
@@ -104,3 +104,20 @@ def _extensions() -> Iterator[str]:
         yield _("Lots of points that end on another day than they were extended to: %(names)s.") % {
             "names": names if len(wrong) <= NAMED else f"{names} …"
         }
+
+
+def _grants() -> Iterator[str]:
+    """Who of a set was given points has an entry, and nobody else of it."""
+    wrong = batches.rows(
+        """
+        SELECT p.grant_id, count(*) FROM loyalty_grantperson p JOIN loyalty_grant g ON g.id = p.grant_id
+        LEFT JOIN loyalty_entry e ON e.programme_id = g.programme_id AND e.key = 'set:' || g.id || ':' || p.customer_id
+        WHERE (CASE WHEN p.state IN ('given', 'taken', 'kept') THEN 1 ELSE 0 END)
+              <> (CASE WHEN e.id IS NULL THEN 0 ELSE 1 END)
+        GROUP BY p.grant_id ORDER BY p.grant_id
+        """
+    )
+    for grant, people in wrong:
+        yield _("Points for many #%(grant)s: of %(people)s people its list and their entries disagree.") % {
+            "grant": grant, "people": people
+        }  # fmt: skip

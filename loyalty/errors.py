@@ -31,6 +31,18 @@ class NothingToExtend(Conflict):
     code = "nothing_to_extend"
 
 
+class NobodyToGive(Conflict):
+    """A set of people in which nobody can get points."""
+
+    code = "nobody_to_give"
+
+
+class GrantChanged(Conflict):
+    """More people are in the set than whoever asks has agreed to."""
+
+    code = "grant_changed"
+
+
 class KeyReused(InvalidInput):
     """The key belongs to another movement: a client sent two different requests under one ``Idempotency-Key``."""
 

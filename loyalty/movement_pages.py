@@ -52,7 +52,7 @@ def approval_list(request: HttpRequest) -> HttpResponse:
     page = Paginator(found, PAGE).get_page(request.GET.get("page"))
     user = person(request)
     for one in page.object_list:
-        one.who = shown_name(one.customer, request.user)
+        one.who = shown_name(one.customer, request.user) if one.customer else ""
         one.may_decide = (
             approvals.may_decide(user) and one.requested_by_id != getattr(user, "pk", None) and one.state == "waiting"
         )
@@ -82,7 +82,10 @@ def approval_decide(request: HttpRequest, pk: int) -> HttpResponse:
     except DomainError as problem:
         messages.error(request, problem.message)
     else:
-        said = _("Approved: %(points)s points moved.") if is_yes else _("Refused: %(points)s points did not move.")
+        if is_yes and done.grant_id:
+            said = _("Approved: %(points)s points are being given.")
+        else:
+            said = _("Approved: %(points)s points moved.") if is_yes else _("Refused: %(points)s points did not move.")
         messages.success(request, said % {"points": num(abs(done.points))})
     return redirect("loyalty:approvals")
 

@@ -311,7 +311,7 @@ class PointsApprovalOut(serializers.ModelSerializer):
     class Meta:
         model = Approval
         fields = [
-            "id", "customer", "points", "reason", "state", "requested_by", "requested_at", "decided_by", "decided_at",
+            "id", "customer", "grant", "points", "reason", "state", "requested_by", "requested_at", "decided_by", "decided_at",
             "note", "entry",
         ]  # fmt: skip
         read_only_fields = fields
@@ -331,7 +331,7 @@ class ApprovalFilter(OfCustomer):
 
 @described("Approvals", "One approval", tag="points")
 class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
-    """Adjustments above the limit: they wait for a person who did not ask."""
+    """Adjustments above the limit, and points for many: they wait for a person who did not ask."""
 
     scope = "points"
     queryset = queries.approvals()

@@ -23,6 +23,7 @@ from loyalty.models import (
     ExtendedLot,
     Extension,
     Freeze,
+    Grant,
     Hold,
     Household,
     HouseholdMember,
@@ -225,9 +226,9 @@ def frozen() -> QuerySet[Freeze]:
 
 def approvals() -> QuerySet[Approval]:
     """Adjustments that wait or waited for a second person, the last first."""
-    return Approval.objects.select_related("customer", "requested_by", "decided_by", "programme", "entry").order_by(
-        "-pk"
-    )
+    return Approval.objects.select_related(
+        "customer", "grant", "requested_by", "decided_by", "programme", "entry"
+    ).order_by("-pk")
 
 
 def holds() -> QuerySet[Hold]:
@@ -288,6 +289,11 @@ def merges(customer: Customer) -> QuerySet[Merge]:
         .select_related("from_account__customer", "into_account__customer", "programme")
         .order_by("-pk")
     )
+
+
+def grants() -> QuerySet[Grant]:
+    """Points for sets of people, the last first."""
+    return Grant.objects.select_related("programme", "requested_by", "undone_by").order_by("-pk")
 
 
 def extensions() -> QuerySet[Extension]:

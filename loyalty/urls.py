@@ -2,6 +2,7 @@ from django.urls import URLPattern, include, path
 
 from loyalty import (
     extension_pages,
+    grant_pages,
     ledger_pages,
     liability_pages,
     membership_pages,
@@ -44,6 +45,10 @@ staff = [
     path("extensions/", extension_pages.extension_list, name="extensions"),
     path("extensions/new/", extension_pages.extend, name="extend"),
     path("extensions/<int:pk>/undo/", extension_pages.take_back, name="extension-undo"),
+    path("grants/", grant_pages.grant_list, name="grants"),
+    path("grants/new/", grant_pages.grant_new, name="grant-new"),
+    path("grants/<int:pk>/", grant_pages.grant, name="grant"),
+    path("grants/<int:pk>/undo/", grant_pages.take_back, name="grant-undo"),
     path("accounts/<int:customer_id>/rewards/", reward_pages.counter, name="counter"),
     path("accounts/<int:customer_id>/rewards/<int:pk>/redeem/", reward_pages.counter_redeem, name="counter-redeem"),
     path("programmes/", programme_pages.programme_list, name="programmes"),

@@ -9,7 +9,7 @@ What keeps it true:
 * entries, postings and uses of lots are append-only by trigger.
 """
 
-from loyalty.ledger.adjustments import adjust, needs_approval
+from loyalty.ledger.adjustments import adjust, give_selected, needs_approval
 from loyalty.ledger.belongings import merged_into, one_person, survivor, survivors
 from loyalty.ledger.due import activate_due, expire_due, release_due
 from loyalty.ledger.earnings import earn, earn_many, earn_selected, hold_for
@@ -44,6 +44,7 @@ __all__ = [
     "follow_due",
     "found_household",
     "freeze",
+    "give_selected",
     "hold_for",
     "join_household",
     "leave_household",

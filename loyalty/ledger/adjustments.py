@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils.translation import gettext as _
 
 from customers.models import Customer
 from lifecycle_crm.accounts.models import User
+from lifecycle_crm.lib import batches
+from lifecycle_crm.lib.moments import parameter
 from loyalty import book
 from loyalty.errors import ApprovalRequired
 from loyalty.ledger.due import repay
@@ -109,3 +113,43 @@ def adjust(
             return found
         raise
     return Entry.objects.get(programme=of, key=key)
+
+
+def give_selected(
+    programme: Programme,
+    select: str,
+    params: Sequence[Any] = (),
+    *,
+    points: int,
+    moment: datetime,
+    actor_id: int | None,
+    reason: str,
+    explanation: Mapping[str, Any],
+    source_type: str,
+    source_id: str,
+) -> int:
+    """``adjust`` for all whom ``select`` yields (``key, customer_id``), by one set of statements; how many.
+
+    After ``hold_for`` these customers, and without keys that are known. Whether a second person agreed is for the caller
+    to know.
+    """
+    document = "CAST(%s AS jsonb)" if connection.vendor == "postgresql" else "%s"
+    is_new = batches.execute(
+        f"""
+        INSERT INTO ledger_moves (key, kind, programme_id, account_id, customer_id, points, effective_at, available,
+                                  system, reason, explanation, source_type, source_id, actor_id, lot_amount, active_at,
+                                  expires_at)
+        SELECT s.key, 'adjust', a.programme_id, a.id, s.customer_id, %s, %s, %s, 'adjusted', %s, {document}, %s, %s,
+               CAST(%s AS bigint), %s, %s, {"CAST(%s AS timestamptz)" if connection.vendor == "postgresql" else "%s"}
+        FROM ({select}) s JOIN loyalty_account a ON a.programme_id = %s AND a.customer_id = s.customer_id
+        """,
+        [
+            points, parameter(moment), points, checked_reason(reason, required=True), json.dumps(explanation), source_type,
+            source_id, actor_id, points, parameter(moment),
+            parameter(ends) if (ends := expiry(moment, programme.expiry_months)) else None, *params, programme.pk,
+        ],
+    )  # fmt: skip
+    if is_new:
+        book.post()
+        repay(moment)
+    return is_new

@@ -4,6 +4,7 @@ from loyalty.models.approval import Allowance, Approval, GoodwillMonth, Limits
 from loyalty.models.card import WalletCard
 from loyalty.models.extension import ExtendedLot, Extension
 from loyalty.models.freeze import Freeze
+from loyalty.models.grant import Grant, GrantPerson
 from loyalty.models.hold import Hold
 from loyalty.models.ledger import Account, Entry, Lot, LotSpend, Posting
 from loyalty.models.merging import MergedThing
@@ -26,6 +27,8 @@ __all__ = [
     "Extension",
     "Freeze",
     "GoodwillMonth",
+    "Grant",
+    "GrantPerson",
     "Hold",
     "Household",
     "HouseholdMember",

@@ -13,6 +13,7 @@ from django.utils.translation import pgettext_lazy
 from customers.models import Customer
 from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.lib import clock
+from loyalty.models.grant import Grant
 from loyalty.models.ledger import Entry
 from loyalty.models.programme import Programme
 
@@ -46,7 +47,8 @@ class Limits(models.Model):
 
 
 class Approval(models.Model):
-    """An adjustment that waits for a second person. Nothing moves until somebody else than the one who asked says yes."""
+    """What waits for a second person: points for one customer, or for a set of people (``grant``; then ``points`` is their
+    total). Nothing moves until somebody else than the one who asked says yes."""
 
     class State(models.TextChoices):
         WAITING = "waiting", pgettext_lazy("approval", "Waiting")
@@ -56,7 +58,10 @@ class Approval(models.Model):
     replayed = False
 
     programme = models.ForeignKey(Programme, on_delete=models.PROTECT, related_name="+", db_index=False)
-    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="points_approvals")
+    customer = models.ForeignKey(
+        Customer, null=True, blank=True, on_delete=models.PROTECT, related_name="points_approvals"
+    )
+    grant = models.OneToOneField(Grant, null=True, blank=True, on_delete=models.PROTECT, related_name="approval")
     key = models.CharField(_("key"), max_length=255)
     points = models.BigIntegerField(_("points"))
     reason = models.CharField(_("reason"), max_length=300)
@@ -92,6 +97,10 @@ class Approval(models.Model):
             models.UniqueConstraint(fields=["programme", "key"], name="loyalty_approval_key_once"),
             models.CheckConstraint(condition=~Q(points=0), name="loyalty_approval_moves_points"),
             models.CheckConstraint(
+                condition=Q(customer__isnull=False, grant=None) | Q(customer=None, grant__isnull=False, entry=None),
+                name="loyalty_approval_of_one_or_a_set",
+            ),
+            models.CheckConstraint(
                 condition=Q(state="waiting", decided_by__isnull=True)
                 | (~Q(state="waiting") & Q(decided_by__isnull=False)),
                 name="loyalty_approval_by_a_person",
@@ -104,7 +113,7 @@ class Approval(models.Model):
         indexes: ClassVar = [models.Index(fields=["state", "id"], name="loyalty_approval_state")]
 
     def __str__(self) -> str:
-        return f"{self.points:+d} for #{self.customer_id}"
+        return f"{self.points:+d} for {f'the set #{self.grant_id}' if self.grant_id else f'#{self.customer_id}'}"
 
 
 class Allowance(models.Model):

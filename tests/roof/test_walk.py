@@ -34,8 +34,8 @@ from lifecycle_crm import night, reactions
 from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.demo import shop
 from lifecycle_crm.lib import clock
-from loyalty import ledger, referrals, rewards, vouchers, wallet
-from loyalty.models import EarningRule, Extension, Programme, Redemption, Referral, ReferralCode, Voucher
+from loyalty import grants, ledger, referrals, rewards, vouchers, wallet
+from loyalty.models import EarningRule, Extension, Grant, Programme, Redemption, Referral, ReferralCode, Voucher
 from stages import backtest, rulesets
 from stages.models import Backtest, RuleSet
 from tests.factories import PASSWORD, UserFactory
@@ -199,6 +199,8 @@ def crm(settings: Any) -> dict[str, str]:
         "loyalty:memberships": {"customer_id": person.pk},
         "loyalty:liability-people": {"which": "never"},
         "loyalty:extension-undo": {"pk": _extended(person).pk},
+        "loyalty:grant": {"pk": (granted := _granted(person)).pk},
+        "loyalty:grant-undo": {"pk": granted.pk},
         "loyalty:counter": {"customer_id": person.pk},
         "loyalty:referral-public": {"code": _recommended(person).code},
         "loyalty:referral-refuse": {"pk": Referral.objects.get(email="friend@shop.example").pk},
@@ -230,6 +232,14 @@ def _extended(person: Customer) -> Extension:
     return ledger.extend(
         expires_at=ends + timedelta(days=30), key="walk", actor=None, reason="The shop was closed", customers=[person]
     )
+
+
+def _granted(person: Customer) -> Grant:
+    """Points that were given to a list of people."""
+    made = grants.ask(whom=grants.of_list([person.pk]), points=5, key="walk", actor=None, reason="The shop was closed")
+    grants.work()
+    made.refresh_from_db()
+    return made
 
 
 def _redeemed(person: Customer) -> Redemption:
