@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from lifecycle_crm.lib.api import OfCustomer, described
+from lifecycle_crm.lib.api import BIGGEST_ID, OfCustomer, described
 from lifecycle_crm.lib.errors import NotFound
 from loyalty import (
     approvals,
@@ -21,6 +21,7 @@ from loyalty import (
     corrections,
     extensions_api,
     grants_api,
+    journal,
     ledger,
     liability_api,
     memberships_api,
@@ -142,6 +143,20 @@ class PointsFilter(OfCustomer):
     effective_before = django_filters.IsoDateTimeFilter(
         field_name="effective_at", lookup_expr="lt", label="Holds from before this moment."
     )
+    points_min = django_filters.NumberFilter(field_name="points", lookup_expr="gte", label="At least so many points.")
+    points_max = django_filters.NumberFilter(field_name="points", lookup_expr="lte", label="At most so many points.")
+    actor = django_filters.NumberFilter(min_value=1, max_value=BIGGEST_ID, label="Id of the person who moved them.")
+    order = django_filters.CharFilter(
+        method="of_order", label="Number of an order: what it gave and what was taken back."
+    )
+    reason = django_filters.CharFilter(lookup_expr="icontains", label="Words of the reason.")
+    rule = django_filters.CharFilter(method="by_rule", label="Key of the rule that gave them.")
+
+    def of_order(self, rows: QuerySet[Entry], _name: str, value: str) -> QuerySet[Entry]:
+        return journal.of_order(rows, value)
+
+    def by_rule(self, rows: QuerySet[Entry], _name: str, value: str) -> QuerySet[Entry]:
+        return journal.by_rule(rows, value)
 
     class Meta:
         model = Entry

@@ -9,9 +9,12 @@ from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from customers.forms import CustomerField
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
+from lifecycle_crm.lib.numbers import row_number
+from loyalty import journal
 from loyalty.ledger import MOST_POINTS
-from loyalty.models import Entry, Programme
+from loyalty.models import EarningRule, Entry, Programme
 
 
 class Movement(forms.Form):
@@ -76,7 +79,8 @@ class LedgerForm(FindForm):
     """Which movements to read. Nothing asked for: the last 30 days of the main programme, or of the first one."""
 
     MOST_DAYS = 366
-    field_order = ("programme", "kind", "since", "until", "customer")
+    FIRST = ("programme", "kind", "since", "until", "customer")
+    field_order = (*FIRST, "rule", "order", "by", "reason", "least", "most", "ends_from", "ends_to")
 
     programme = forms.ModelChoiceField(
         label=_("Programme"), queryset=Programme.objects.filter(kind=Programme.Kind.POINTS), required=False
@@ -84,6 +88,20 @@ class LedgerForm(FindForm):
     kind = forms.ChoiceField(label=_("Kind"), required=False, choices=[("", _("All")), *Entry.Kind.choices])
     since = forms.DateField(label=_("From"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
     until = forms.DateField(label=_("Until"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    rule = forms.ChoiceField(label=_("Rule"), required=False)
+    order = forms.CharField(label=_("Order number"), required=False, max_length=120)
+    by = forms.ChoiceField(label=_("By"), required=False)
+    reason = forms.CharField(label=_("Reason"), required=False, max_length=100, help_text=_("Words that it contains."))
+    least = forms.IntegerField(
+        label=_("Points from"), required=False, min_value=-MOST_POINTS, max_value=MOST_POINTS
+    )  # fmt: skip
+    most = forms.IntegerField(label=_("Points to"), required=False, min_value=-MOST_POINTS, max_value=MOST_POINTS)
+    ends_from = forms.DateField(
+        label=_("Last day from"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )  # fmt: skip
+    ends_to = forms.DateField(
+        label=_("Last day until"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )  # fmt: skip
 
     def __init__(self, asked: QueryDict) -> None:
         given = asked.copy()
@@ -94,6 +112,31 @@ class LedgerForm(FindForm):
         given.setdefault("programme", str(main.pk) if main else "")
         super().__init__(given)
         self.fields["customer"].required = False
+        people = User.objects.order_by("name", "email")[:500]
+        self.fields["by"].choices = [  # type: ignore[attr-defined]
+            ("", _("All")), (journal.MACHINE, _("Nobody: a rule, the night or an API key")),
+            *((str(one.pk), str(one)) for one in people),
+        ]  # fmt: skip
+        self.fields["rule"].choices = [("", _("All")), *self._rules(given.get("programme", ""))]  # type: ignore[attr-defined]
+
+    @staticmethod
+    def _rules(programme: str) -> list[tuple[str, str]]:
+        """Each rule of the programme, and each version of one that has several."""
+        number = row_number(programme)
+        by_key: dict[str, list[EarningRule]] = {}
+        for one in (
+            EarningRule.objects.filter(programme=number).order_by("position", "key", "version") if number else ()
+        ):
+            by_key.setdefault(one.key, []).append(one)
+        found: list[tuple[str, str]] = []
+        for key, versions in by_key.items():
+            found.append((f"rule:{key}", versions[-1].name))
+            if len(versions) > 1:
+                found += [
+                    (f"version:{one.pk}", _("%(name)s, version %(n)s") % {"name": one.name, "n": one.version})
+                    for one in versions
+                ]
+        return found
 
     def clean(self) -> dict[str, Any]:
         found = super().clean() or self.cleaned_data
@@ -103,15 +146,45 @@ class LedgerForm(FindForm):
                 self.add_error("until", _("Say both days; the last is not before the first."))
             elif (until - since).days >= self.MOST_DAYS:
                 self.add_error("until", _("Ask for at most a year at once."))
+        for low, high, sentence in (
+            ("least", "most", _("The highest number is below the lowest.")),
+            ("ends_from", "ends_to", _("Say both days; the last is not before the first.")),
+        ):
+            if None not in (found.get(low), found.get(high)) and found[low] > found[high]:
+                self.add_error(high, sentence)
         return found
 
-    def asked(self) -> dict[str, Any]:
-        """What ``queries.movements`` takes."""
+    @property
+    def first(self) -> list[forms.BoundField]:
+        """The filters that are always in sight."""
+        return [self[name] for name in self.FIRST]
+
+    @property
+    def more(self) -> list[forms.BoundField]:
+        """The others."""
+        return [one for one in self if one.name not in self.FIRST]
+
+    @property
+    def asks_more(self) -> bool:
+        """Whether any of the others is asked, or wrong."""
+        return any(one.value() or one.errors for one in self.more)
+
+    def asked(self) -> journal.Asked:
         found = self.cleaned_data
-        return {
-            "programme": found["programme"],
-            "kind": found["kind"],
-            "customer": found["customer"],
-            "start": clock.day_start(found["since"]),
-            "end": clock.day_end(found["until"]),
-        }
+        kind, _colon, which = found["rule"].partition(":")
+        return journal.Asked(
+            programme=found["programme"],
+            kind=found["kind"],
+            customer=found["customer"],
+            start=clock.day_start(found["since"]),
+            end=clock.day_end(found["until"]),
+            least=found["least"],
+            most=found["most"],
+            rule=which if kind == "rule" else "",
+            version=EarningRule.objects.get(pk=which) if kind == "version" else None,
+            order=found["order"].strip().removeprefix("#"),
+            by=found["by"],
+            reason=found["reason"].strip(),
+            ends_from=clock.day_start(found["ends_from"]) if found["ends_from"] else None,
+            ends_before=clock.day_end(found["ends_to"]) if found["ends_to"] else None,
+        )

@@ -12,7 +12,6 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy
 
 from customers.models import Customer
-from customers.timeline import Cursor
 from customers.usage import Use
 from lifecycle_crm.lib import clock
 from loyalty.models import (
@@ -176,42 +175,6 @@ def _months(programme: Programme) -> list[Month]:
 def last_day(expires_at: datetime) -> date:
     """The last date, in the shop's zone, on which points that end at ``expires_at`` can be used."""
     return clock.business_date(expires_at - timedelta(seconds=1))
-
-
-PAGE = 50
-
-
-def movements(
-    *,
-    programme: Programme | None,
-    kind: str = "",
-    customer: Customer | None = None,
-    start: datetime,
-    end: datetime,
-    before: Cursor | None = None,
-) -> tuple[list[Entry], Cursor | None]:
-    """A page of the movements of ``[start, end)``, the newest first, and where the next page begins, if there is one."""
-    found = Entry.objects.filter(programme=programme, effective_at__gte=start, effective_at__lt=end)
-    if kind:
-        found = found.filter(kind=kind)
-    if customer is not None:
-        found = found.filter(customer=customer)
-    if before is not None:
-        found = found.filter(Q(effective_at__lt=before.at) | Q(effective_at=before.at, pk__lt=before.pk))
-    rows = list(
-        found.select_related("customer", "actor").order_by("-effective_at", "-pk")[: PAGE + 1]
-    )  # fmt: skip
-    if len(rows) <= PAGE:
-        return rows, None
-    return rows[:PAGE], Cursor(rows[PAGE - 1].effective_at, 0, rows[PAGE - 1].pk)
-
-
-def undone_by(entries: Sequence[int]) -> dict[int, int]:
-    """Which entry undid each of these, in part or whole: the last one of each."""
-    found = Entry.objects.filter(Q(reverses__in=entries) | Q(takes_back__in=entries)).order_by("pk")
-    return {
-        undone: pk for pk, whole, part in found.values_list("pk", "reverses", "takes_back") if (undone := whole or part)
-    }
 
 
 def proved_on() -> date | None:

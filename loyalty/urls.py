@@ -19,6 +19,7 @@ app_name = "loyalty"
 staff = [
     path("", views.overview, name="overview"),
     path("ledger/", ledger_pages.entries, name="ledger"),
+    path("ledger.csv", ledger_pages.entries_csv, name="ledger-csv"),
     path("ledger/undo/", ledger_pages.undo_many, name="ledger-undo"),
     path("accounts/<int:customer_id>/", views.account, name="account"),
     path("accounts/<int:customer_id>/redeem/", views.redeem, name="points-redeem"),

@@ -138,6 +138,7 @@ class Entry(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["customer", "id"], name="loyalty_entry_customer"),
             models.Index(fields=["effective_at"], name="loyalty_entry_effective"),
+            models.Index(fields=["actor", "effective_at"], condition=Q(actor__isnull=False), name="loyalty_entry_by"),
             models.Index(fields=["takes_back"], condition=Q(takes_back__isnull=False), name="loyalty_entry_takes_back"),
         ]
 

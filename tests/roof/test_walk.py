@@ -101,6 +101,7 @@ ACTIONS = {
     "loyalty:approval-decide",
     "loyalty:unfreeze",
     "loyalty:liability-csv",
+    "loyalty:ledger-csv",
     "loyalty:counter-redeem",
     "loyalty:voucher-upload",
     "loyalty:voucher-use",
