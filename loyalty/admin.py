@@ -39,6 +39,7 @@ from loyalty.models import (
     RewardPrice,
     RewardUse,
     RuleUse,
+    SignOff,
     Tier,
     TierChange,
     TierStanding,
@@ -282,6 +283,13 @@ class ApprovalAdmin(OfCustomer):
     list_select_related = ["customer", "requested_by", "decided_by"]
     list_filter = ["state"]
     raw_id_fields = ["customer", "grant", "requested_by", "decided_by", "entry"]
+
+
+@admin.register(SignOff)
+class SignOffAdmin(ReadOnly):
+    list_display = ["id", "programme", "day", "liability_minor", "currency", "signed_by", "signed_at", "replaces"]
+    list_select_related = ["programme", "signed_by", "replaces"]
+    raw_id_fields = ["signed_by", "replaces"]
 
 
 @admin.register(Grant)

@@ -30,6 +30,7 @@ from loyalty import (
     referrals_api,
     rewards,
     rewards_api,
+    signoffs_api,
     statements,
     wallet_api,
 )
@@ -331,5 +332,6 @@ ROUTES: list[tuple[str, Any, str]] = [
     *liability_api.ROUTES,
     *extensions_api.ROUTES,
     *grants_api.ROUTES,
+    *signoffs_api.ROUTES,
     *referrals_api.ROUTES,
 ]

@@ -43,6 +43,12 @@ class GrantChanged(Conflict):
     code = "grant_changed"
 
 
+class SignedAlready(Conflict):
+    """A date has a sign-off that holds."""
+
+    code = "signed_already"
+
+
 class KeyReused(InvalidInput):
     """The key belongs to another movement: a client sent two different requests under one ``Idempotency-Key``."""
 

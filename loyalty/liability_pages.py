@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET
 
+from customers.importing import guarded
 from customers.models import Customer
 from customers.queries import shown_name
 from lifecycle_crm.lib import clock, http
@@ -20,8 +21,8 @@ from lifecycle_crm.lib.errors import InvalidInput, NotFound
 from lifecycle_crm.lib.money import from_minor
 from lifecycle_crm.lib.numbers import row_number
 from lifecycle_crm.templatetags.crm import money, month, num, pct
-from loyalty import effect, liability
-from loyalty.callers import may_set_up
+from loyalty import effect, liability, signoffs
+from loyalty.callers import may_set_up, person
 from loyalty.models import Programme
 
 NEVER = "never"
@@ -63,6 +64,12 @@ def overview(request: HttpRequest) -> HttpResponse:
     }
     if programme is not None:
         context |= _numbers(programme, on, assumed)
+        signed = signoffs.current(programme, on)
+        context |= {
+            "signed": signed,
+            "drift": signoffs.drift(signed) if signed else None,
+            "may_sign": signoffs.may_sign(person(request)) and on <= clock.last_complete_day(),
+        }
     return http.page(request, "loyalty/liability.html", context, status=status)
 
 
@@ -331,13 +338,30 @@ def table(request: HttpRequest, name: str) -> HttpResponse:
             for one in liability.by_tier(programme, on)
         ]
     elif name == "months":
-        head = ["month", "given", "redeemed", "expired", "taken_back", "outstanding", "cost", "owed"]
+        head = ["month", "given", "redeemed", "expired", "taken_back", "outstanding", "cost", "owed", "sign_off"]
+        signed = signoffs.numbers(programme)
         rows = [
             [
                 one.first.isoformat()[:7], one.given, one.redeemed, one.expired, one.taken_back, one.outstanding,
-                value(one.cost_minor), value(one.owed_minor),
+                value(one.cost_minor), value(one.owed_minor), signed.get(clock.month(one.first, 1) - timedelta(days=1), ""),
             ]
             for one in liability.months(programme, on)
+        ]  # fmt: skip
+    elif name == "sign-offs":
+        head = [
+            "number", "day", "points", "pending", "usable", "held", "owed_by_customers", "worth", "currency",
+            "value_of_100_points", "expected_redemption_percent", "expected_worth", "note", "signed_by", "signed_at",
+            "replaces", "reason", "replaced_by",
+        ]  # fmt: skip
+        rows = [
+            [
+                one.pk, one.day, one.points, one.pending, one.available, one.held, one.debt, value(one.liability_minor),
+                one.currency, value(one.value_minor_per_100), one.redeemed_percent or "",
+                "" if one.expected_minor is None else value(one.expected_minor), guarded(one.note),
+                guarded(str(one.signed_by)), one.signed_at.isoformat(), one.replaces_id or "", guarded(one.reason),
+                getattr(getattr(one, "replaced_by", None), "pk", ""),
+            ]
+            for one in signoffs.rows().filter(programme=programme)
         ]  # fmt: skip
     else:
         raise NotFound(_("There is no such table."))

@@ -130,6 +130,30 @@ class GrantForm(Movement):
         return {"whom": self.whose(), "points": data["points"], "programme": data["programme"]}
 
 
+class SignOffForm(Movement):
+    """A note about a date; ``is_again`` where one holds already, which the new one replaces with a reason."""
+
+    note = forms.CharField(
+        label=_("Note"),
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text=_("What you looked at, such as: agrees with account 2420."),
+    )
+    redeemed_percent = forms.IntegerField(
+        label=_("Expected redemption, %"),
+        min_value=1,
+        max_value=100,
+        required=False,
+        help_text=_("Your assumption, kept with the note. Empty: all of it."),
+    )
+    reason = reason_field(required=True, help_text=_("Why this note replaces the one that holds."))
+
+    def __init__(self, *args: Any, is_again: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not is_again:
+            del self.fields["reason"]
+
+
 class TakeBackForm(Movement):
     reason = reason_field(required=True, help_text=_("It stays in the history."))
 

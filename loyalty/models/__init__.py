@@ -13,6 +13,7 @@ from loyalty.models.proof import Proof
 from loyalty.models.referral import Referral, ReferralCode, ReferralOffer
 from loyalty.models.reward import Redemption, RedemptionStep, Reward, RewardPrice, RewardUse
 from loyalty.models.rules import EarningRule, RuleUse
+from loyalty.models.signoff import SignOff
 from loyalty.models.tier import Ladder, Tier, TierChange, TierStanding
 from loyalty.models.transfer import Household, HouseholdMember, Merge, Transfer
 from loyalty.models.voucher import Voucher, VoucherSeries
@@ -51,6 +52,7 @@ __all__ = [
     "RewardPrice",
     "RewardUse",
     "RuleUse",
+    "SignOff",
     "Tier",
     "TierChange",
     "TierStanding",

@@ -34,7 +34,7 @@ from lifecycle_crm import night, reactions
 from lifecycle_crm.accounts.models import Role
 from lifecycle_crm.demo import shop
 from lifecycle_crm.lib import clock
-from loyalty import grants, ledger, referrals, rewards, vouchers, wallet
+from loyalty import grants, ledger, referrals, rewards, signoffs, vouchers, wallet
 from loyalty.models import EarningRule, Extension, Grant, Programme, Redemption, Referral, ReferralCode, Voucher
 from stages import backtest, rulesets
 from stages.models import Backtest, RuleSet
@@ -171,6 +171,7 @@ def crm(settings: Any) -> dict[str, str]:
     imported = ImportRun.objects.create(
         kind="customers", file_name="people.csv", path="", state="done", rows=3, created=3
     )
+    _signed()
     segments.create(name="Going quiet", key="quiet", condition=builder.STARTS[0].tree)
     membership.record(business_date=clock.today(), as_of=clock.day_end(clock.today()))
     arguments: dict[str, dict[str, Any]] = {
@@ -241,6 +242,16 @@ def _granted(person: Customer) -> Grant:
     grants.work()
     made.refresh_from_db()
     return made
+
+
+def _signed() -> None:
+    """The figures of yesterday, signed before the walk began."""
+    programme = Programme.current()
+    assert programme is not None
+    signoffs.sign(
+        programme=programme, day=clock.last_complete_day(), note="Agrees with the books", key="walk",
+        actor=UserFactory(role=Role.OWNER),
+    )  # fmt: skip
 
 
 def _redeemed(person: Customer) -> Redemption:
