@@ -15,7 +15,7 @@ from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from customers.models import Customer, CustomerFacts, RfmCuts
+from customers.models import Customer, CustomerFacts, Order, RfmCuts
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import InvalidInput
 from lifecycle_crm.lib.moments import seconds
@@ -237,3 +237,14 @@ def stage_date(known: CustomerFacts | None) -> date | None:
 def rfm_cuts() -> RfmCuts | None:
     """The cut points in force today."""
     return RfmCuts.objects.filter(computed_on__lte=clock.today()).order_by("-computed_on").first()
+
+
+def order_sources() -> list[str]:
+    """Where orders have come from so far, in the order of their names: one look into the index for each."""
+    found: list[str] = []
+    names = Order.objects.order_by("source").values_list("source", flat=True)
+    source = names.first()
+    while source is not None:
+        found.append(source)
+        source = names.filter(source__gt=source).first()
+    return found

@@ -18,6 +18,7 @@ from django.db.models.functions import Cast
 
 from customers import counting
 from customers.models import Customer, Order
+from customers.queries import order_sources
 from customers.timeline import Cursor
 from lifecycle_crm.lib import batches, clock
 from loyalty.models import EarningRule, Entry, Programme
@@ -145,12 +146,7 @@ def pages(asked: Asked) -> Iterator[list[Entry]]:
 
 def _orders(number: str) -> list[int]:
     """Ids of the orders with this number, in whichever source: sources are few, and each is looked up by the key."""
-    ids: list[int] = []
-    source = Order.objects.order_by("source").values_list("source", flat=True).first()
-    while source is not None:
-        ids += Order.objects.filter(source=source, source_id=number).values_list("pk", flat=True)
-        source = Order.objects.filter(source__gt=source).order_by("source").values_list("source", flat=True).first()
-    return ids
+    return list(Order.objects.filter(source__in=order_sources(), source_id=number).values_list("pk", flat=True))
 
 
 # --- What a line says ---------------------------------------------------------------------------------------------------

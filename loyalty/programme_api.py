@@ -112,13 +112,14 @@ class RuleOut(serializers.ModelSerializer):
     dates = serializers.ListField(child=serializers.CharField())
     tiers = serializers.ListField(child=serializers.CharField())
     stages = serializers.ListField(child=serializers.CharField())
+    channels = serializers.ListField(child=serializers.CharField(), help_text="Sources of orders; empty: all.")
 
     class Meta:
         model = EarningRule
         fields = [
             "id", "programme", "key", "version", "name", "kind", "subject", "property", "points", "per", "percent",
-            "weekdays", "dates", "segment", "tiers", "stages", "limit_points", "limit_times", "limit_per", "starts_at",
-            "ends_at", "is_current", "position", "words",
+            "weekdays", "dates", "segment", "tiers", "stages", "channels", "limit_points", "limit_times", "limit_per",
+            "starts_at", "ends_at", "is_current", "position", "words",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -138,6 +139,10 @@ class RuleChange(serializers.Serializer):
     segment = serializers.CharField(required=False, allow_null=True, max_length=60, help_text="Key of a segment.")
     tiers = serializers.ListField(required=False, child=serializers.CharField(max_length=40))
     stages = serializers.ListField(required=False, child=serializers.CharField(max_length=12))
+    channels = serializers.ListField(
+        required=False, child=serializers.CharField(max_length=40), max_length=20,
+        help_text="Sources of orders, such as web; only for rules about orders. Empty: all.",
+    )  # fmt: skip
     limit_points = serializers.IntegerField(required=False, allow_null=True)
     limit_times = serializers.IntegerField(required=False, allow_null=True)
     limit_per = serializers.ChoiceField(required=False, allow_blank=True, choices=EarningRule.Per.choices)

@@ -13,13 +13,14 @@ from django.utils.translation import gettext_lazy as _
 
 from customers.forms import CustomerField
 from customers.models import Event, Segment
+from customers.queries import order_sources
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.money import from_minor, to_minor
 from loyalty import tiers, trial
 from loyalty.forms import Movement
 from loyalty.models import EarningRule, Ladder, Programme, Reward
-from loyalty.rules import MAY_HAVE_PER, MAY_HAVE_SUBJECT, MOST, MOST_PERCENT, NEEDS_SUBJECT
+from loyalty.rules import MAY_HAVE_PER, MAY_HAVE_SUBJECT, MOST, MOST_PERCENT, NEEDS_SUBJECT, OF_ORDERS
 from stages.models import StageKey
 
 Kind = EarningRule.Kind
@@ -139,6 +140,10 @@ class RuleForm(forms.Form):
     stages = forms.MultipleChoiceField(
         label=_("Only for these stages"), choices=StageKey.choices, required=False, widget=forms.CheckboxSelectMultiple
     )
+    channels = forms.MultipleChoiceField(
+        label=_("Only for orders from"), required=False, widget=forms.CheckboxSelectMultiple,
+        help_text=_("Where orders have come from so far. None ticked: all."),
+    )  # fmt: skip
     limit_points = forms.IntegerField(label=_("At most so many points"), min_value=1, max_value=MOST, required=False)
     limit_times = forms.IntegerField(label=_("At most so many times"), min_value=1, max_value=MOST, required=False)
     limit_per = forms.ChoiceField(
@@ -163,6 +168,9 @@ class RuleForm(forms.Form):
             self.fields["tiers"].choices = names
         else:
             del self.fields["tiers"]
+        if "channels" in self.fields:
+            known = dict.fromkeys([*order_sources(), *(rule.channels if rule else [])])
+            self.fields["channels"].choices = [(name, name) for name in known]
         if kind == Kind.STAGE:
             self.fields["subject"] = forms.ChoiceField(label=_("Stage"), choices=StageKey.choices)
         elif "subject" in self.fields:
@@ -179,6 +187,8 @@ class RuleForm(forms.Form):
             gone.add("subject")
         if kind not in MAY_HAVE_PER - {Kind.EVENT}:
             gone.add("per_money")
+        if kind not in OF_ORDERS | {Kind.MULTIPLIER}:
+            gone.add("channels")
         if kind != Kind.EVENT:
             gone |= {"property", "per"}
         if kind in (Kind.FIRST_ORDER, Kind.BIRTHDAY):
@@ -205,8 +215,8 @@ class RuleForm(forms.Form):
         return {
             name: getattr(rule, name)
             for name in (
-                "name", "points", "percent", "subject", "property", "per", "segment", "tiers", "stages", "limit_points",
-                "limit_times", "limit_per",
+                "name", "points", "percent", "subject", "property", "per", "segment", "tiers", "stages",
+                "channels", "limit_points", "limit_times", "limit_per",
             )
         } | {
             "weekdays": list(rule.weekdays),

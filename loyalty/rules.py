@@ -26,10 +26,13 @@ MOST_RULES = 60
 
 FIELDS = (
     "name", "subject", "property", "points", "per", "percent", "weekdays", "dates", "segment", "tiers", "stages",
+    "channels",
     "limit_points", "limit_times", "limit_per", "starts_at", "ends_at", "position",
 )  # fmt: skip
 NEEDS_SUBJECT = frozenset({Kind.PRODUCT, Kind.CATEGORY, Kind.EVENT, Kind.STAGE})
 MAY_HAVE_SUBJECT = NEEDS_SUBJECT | {Kind.REFERRAL, Kind.REVIEW, Kind.SURVEY, Kind.MULTIPLIER}
+OF_ORDERS = frozenset({Kind.AMOUNT, Kind.ORDER, Kind.PRODUCT, Kind.CATEGORY, Kind.FIRST_ORDER})
+MOST_CHANNELS = 20
 MAY_HAVE_PER = frozenset({Kind.AMOUNT, Kind.PRODUCT, Kind.CATEGORY, Kind.EVENT})
 
 
@@ -79,6 +82,7 @@ def overlapping(rule: EarningRule, others: Iterable[EarningRule] | None = None) 
         if (one.subject == rule.subject or not one.subject or not rule.subject)
         and _meet(one.tiers, rule.tiers)
         and _meet(one.stages, rule.stages)
+        and _meet(one.channels, rule.channels)
         and _meet(one.weekdays, rule.weekdays)
         and _meet([text[-5:] for text in one.dates], [text[-5:] for text in rule.dates])
         and not (one.ends_at is not None and rule.starts_at is not None and one.ends_at <= rule.starts_at)
@@ -201,6 +205,7 @@ def check(rule: EarningRule) -> None:
     _subject(rule)
     _time(rule)
     _people(rule)
+    _channels(rule)
     _limits(rule)
     _whole(rule.position, "position", 0, 10_000, _("The order must be a whole number from 0 to 10000."))
 
@@ -270,6 +275,22 @@ def _people(rule: EarningRule) -> None:
         raise BadRule(
             _("The segment “%(name)s” is archived. Choose another.") % {"name": rule.segment.name}, field="segment"
         )
+
+
+def is_about_orders(rule: EarningRule) -> bool:
+    """Whether what earns by it is an order, which has come through a channel."""
+    return rule.kind in OF_ORDERS or (rule.kind == Kind.MULTIPLIER and not rule.subject)
+
+
+def _channels(rule: EarningRule) -> None:
+    values = rule.channels
+    if not isinstance(values, list) or len(values) > MOST_CHANNELS:
+        raise BadRule(_("Channels are a list of at most %(most)s.") % {"most": MOST_CHANNELS}, field="channels")
+    if any(not isinstance(one, str) or not 0 < len(one) <= 40 for one in values):
+        raise BadRule(_("A channel is the source of orders, of 1 to 40 characters."), field="channels")
+    rule.channels = list(dict.fromkeys(values))
+    if rule.channels and not is_about_orders(rule):
+        raise BadRule(_("Only orders come through a channel. Leave the channels empty."), field="channels")
 
 
 def _limits(rule: EarningRule) -> None:

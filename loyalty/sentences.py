@@ -154,6 +154,8 @@ def _for_whom(one: EarningRule, tiers: Mapping[str, str] | None) -> list[str]:
         words.append(
             ngettext("for the stage %(names)s", "for the stages %(names)s", len(names)) % {"names": listed(names)}
         )
+    if one.channels:
+        words.append(_("for orders from %(names)s") % {"names": listed(one.channels)})
     return words
 
 

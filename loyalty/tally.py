@@ -29,6 +29,7 @@ from loyalty import programme as programmes
 from loyalty.causes import CAUSES, DAYS
 from loyalty.ledger import MOST_POINTS
 from loyalty.models import EarningRule, Programme
+from loyalty.rules import is_about_orders
 
 LINES, PEOPLE = "tally_lines", "tally_people"
 TOGETHER = f"SELECT customer_id FROM {LINES} UNION SELECT customer_id FROM {PEOPLE} UNION SELECT person FROM {PEOPLE}"
@@ -37,8 +38,6 @@ TOGETHER = f"SELECT customer_id FROM {LINES} UNION SELECT customer_id FROM {PEOP
 Kind = EarningRule.Kind
 MOST_VALUE = 10**9
 """A larger number in an event's property is a mistake and earns nothing."""
-
-_ORDERS = frozenset({Kind.AMOUNT, Kind.ORDER, Kind.PRODUCT, Kind.CATEGORY, Kind.FIRST_ORDER})
 
 
 def begin() -> None:
@@ -174,7 +173,7 @@ def _conditions(programme: Programme, rule: EarningRule) -> tuple[str, list[Any]
         params.extend(values)
 
     name = event_name(rule)
-    if rule.kind in _ORDERS or (rule.kind == Kind.MULTIPLIER and not name):
+    if is_about_orders(rule):
         also("c.kind = 'order'")
     elif name:
         also("c.kind = 'event' AND c.subject = %s", name)
@@ -216,6 +215,12 @@ def _conditions(programme: Programme, rule: EarningRule) -> tuple[str, list[Any]
             f"AND t.programme_id = {int(programme.pk or 0)} AND t.effective_at <= c.at "
             f"ORDER BY t.effective_at DESC LIMIT 1), '') IN ({', '.join(['%s'] * len(rule.tiers))})",
             *rule.tiers,
+        )
+    if rule.channels:
+        also(
+            "c.source_type = 'order' AND (SELECT o.source FROM customers_order o WHERE o.id = c.source_id) "
+            f"IN ({', '.join(['%s'] * len(rule.channels))})",
+            *rule.channels,
         )
     if rule.stages:
         also(

@@ -25,7 +25,6 @@ from loyalty.models import EarningRule, Membership, Programme, RuleUse
 
 SOURCE = "trial"
 Kind = EarningRule.Kind
-_ORDERS = (Kind.AMOUNT, Kind.ORDER, Kind.PRODUCT, Kind.CATEGORY, Kind.FIRST_ORDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def _tell(
     if order is not None:
         RuleUse.objects.filter(cause=f"order:{order.pk}").delete()  # It counts once, and that is now.
         causes.add_orders([order.pk])
-    elif rule.kind in _ORDERS or (rule.kind == Kind.MULTIPLIER and not name):
+    elif rules.is_about_orders(rule):
         causes.add_orders([_order(rule, who, amount_minor, now).pk])
     elif name:
         done = Event.objects.create(
@@ -104,9 +103,9 @@ def _tell(
 
 
 def _order(rule: EarningRule, who: Customer, amount_minor: int, now: datetime) -> Order:
-    """An order of so much, all of it the product or category that the rule is about."""
+    """An order of so much, all of it the product or category that the rule is about, through its first channel."""
     order = Order.objects.create(
-        customer=who, source=SOURCE, source_id=SOURCE, placed_at=now, currency=settings.SHOP_CURRENCY,
+        customer=who, source=(rule.channels or [SOURCE])[0], source_id=SOURCE, placed_at=now, currency=settings.SHOP_CURRENCY,
         amount_minor=amount_minor, base_minor=amount_minor, items=1,
     )  # fmt: skip
     column = {Kind.PRODUCT: "sku", Kind.CATEGORY: "category"}.get(Kind(rule.kind))

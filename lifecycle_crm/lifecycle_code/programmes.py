@@ -187,7 +187,7 @@ def _values(rule: dict[str, Any], *, is_new: bool) -> dict[str, Any]:
     """All fields as the verbs take them: what the file leaves out is empty."""
     empty: dict[str, Any] = {name: options[0] for name, options in _EMPTY.items()}
     empty |= dict.fromkeys(("subject", "property", "weekdays", "limit_per"), "")
-    empty |= {name: [] for name in ("dates", "tiers", "stages")}
+    empty |= {name: [] for name in ("dates", "tiers", "stages", "channels")}
     values = {**empty, **{name: value for name, value in rule.items() if name not in ("key", "kind")}}
     for name in ("starts_at", "ends_at"):
         if isinstance(values[name], str):

@@ -73,6 +73,9 @@ class EarningRule(models.Model):
     )
     tiers = models.JSONField(_("tiers"), default=list, blank=True)
     stages = models.JSONField(_("stages"), default=list, blank=True)
+    channels = models.JSONField(
+        _("channels"), default=list, blank=True, help_text=_("Sources of orders, such as web or till. Empty: all.")
+    )
     limit_points = models.PositiveIntegerField(_("at most so many points"), null=True, blank=True)
     limit_times = models.PositiveIntegerField(_("at most so many times"), null=True, blank=True)
     limit_per = models.CharField(_("in"), max_length=5, choices=Per.choices, blank=True)

@@ -91,7 +91,6 @@ def test_it_refuses_what_cannot_be_signed(boss: User) -> None:
         (InvalidInput, {"day": date(1999, 1, 1)}),
         (InvalidInput, {"redeemed_percent": 101}),
         (InvalidInput, {"key": ""}),
-        
     ):
         with pytest.raises(refused):
             sign(boss, **more)
