@@ -197,19 +197,16 @@ def _rules(entries: Sequence[Entry]) -> dict[int, list[EarningRule]]:
         for rule in EarningRule.objects.filter(programme__in=programmes, key__in=keys).order_by("version"):
             versions.setdefault((rule.programme_id, rule.key), []).append(rule)
 
-    def held(entry: Entry, key: str) -> EarningRule | None:
-        known = versions.get((entry.programme_id, key), [])
-        at = entry.effective_at
+    def held(entry: Entry, key: str) -> list[EarningRule]:
+        known, at = versions.get((entry.programme_id, key), []), entry.effective_at
         then = [
             one
             for one in known
             if (one.starts_at is None or one.starts_at <= at) and (one.ends_at is None or at < one.ends_at)
         ]
-        return (then or known or [None])[-1]
+        return (then or known)[-1:]
 
-    return {
-        one.pk: [rule for key in told[one.pk] if key and (rule := held(one, key))] for one in entries if told[one.pk]
-    }
+    return {one.pk: [rule for key in told[one.pk] if key for rule in held(one, key)] for one in entries if told[one.pk]}
 
 
 def _numbers(entries: Sequence[Entry]) -> dict[int, str]:

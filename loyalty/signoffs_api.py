@@ -17,6 +17,8 @@ from loyalty.models import Programme, SignOff
 
 
 class SignOffOut(serializers.ModelSerializer):
+    _read: tuple[int, signoffs.Drift] | None = None
+
     points = serializers.IntegerField(help_text="Points that could be redeemed then or later.")
     expected_minor = serializers.IntegerField(
         allow_null=True, help_text="Worth of what was expected to be redeemed; null: nothing was assumed."
@@ -45,10 +47,10 @@ class SignOffOut(serializers.ModelSerializer):
         return self._drift(row).minor
 
     def _drift(self, row: SignOff) -> signoffs.Drift:
-        known: dict[int, signoffs.Drift] = self.context.setdefault("drifts", {})
-        if row.pk not in known:
-            known[row.pk] = signoffs.drift(row)
-        return known[row.pk]
+        """Read once for both fields."""
+        if self._read is None or self._read[0] != row.pk:
+            self._read = (row.pk, signoffs.drift(row))
+        return self._read[1]
 
 
 class SignOffIn(serializers.Serializer):

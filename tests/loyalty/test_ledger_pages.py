@@ -97,7 +97,7 @@ def test_it_is_read_in_pages_without_gaps_and_at_the_same_cost(ola: Client, djan
     seen: list[str] = []
     address = LEDGER
     for _page in range(3):
-        with django_assert_max_num_queries(16):
+        with django_assert_max_num_queries(22):
             page = ola.get(address)
         seen += moved(page)
         found = re.search(r'href="(\?[^"]*before=[^"]*)">Next page', page.content.decode())
