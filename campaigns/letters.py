@@ -104,6 +104,8 @@ def values(
             "tier": clean(tier or ""),
         },
         "points": points or 0,
+        # Known to the message that mails a code, which brings its own.
+        "reward": {"name": "", "code": "", "last_day": ""},
         "shop": shop,
         "unsubscribe_url": "",
     }

@@ -42,12 +42,18 @@ VALUES: dict[str, Value] = {
         Value("shop.address", _("address of the shop"), TEXT),
         Value("shop.url", _("website of the shop"), TEXT),
         Value("unsubscribe_url", _("address to unsubscribe at"), TEXT),
+        Value("reward.name", _("name of the reward"), TEXT),
+        Value("reward.code", _("code of the reward"), TEXT),
+        Value("reward.last_day", _("last day of the code"), TEXT),
     )
 }
 OF_THE_CUSTOMER = tuple(path for path in VALUES if path.startswith("customer.") or path == "points")
 """What a condition of a block may ask for."""
-IN_THE_MENU = tuple(path for path in VALUES if path not in ("unsubscribe_url", "customer.language"))
-"""What a person inserts; the rest is said by the frame or is of no use in a sentence."""
+IN_THE_MENU = tuple(
+    path for path in VALUES if path not in ("unsubscribe_url", "customer.language") and not path.startswith("reward.")
+)
+"""What a person inserts; the rest is said by the frame, is of no use in a sentence, or (``reward``) is only known to the
+message that mails a code and empty in all others."""
 OTHER_NAMES = {
     "first_name": "customer.given_name", "firstname": "customer.given_name", "last_name": "customer.name",
     "full_name": "customer.name", "town": "customer.city", "level": "customer.tier", "balance": "points",

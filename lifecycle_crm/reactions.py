@@ -26,13 +26,14 @@ from customers.models import Customer, DirtyCustomer, Event, Order, Refund
 from customers.sources import Source
 from feedback import cases, scores
 from feedback.models import Response
+from lifecycle_crm import notices
 from lifecycle_crm.dashboard import rollups
 from lifecycle_crm.lib import clock, leases
 from lifecycle_crm.lib.models import SetAside
 from lifecycle_crm.lib.moments import parameter
 from loyalty import causes, earning, referrals, tiers
 from loyalty import standing as points_standing
-from loyalty.models import TierChange
+from loyalty.models import CodeMail, TierChange
 from stages import engine, presets
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ AFTER: dict[type[models.Model], tuple[str, list[Verb]]] = {
     Refund: ("occurred_at", [earning.reverse_for_refunds, referrals.take_back_for_refunds, rollups.late_refunds]),
     Event: ("occurred_at", [earning.award_for_events, _journeys_of_events]),
     TierChange: ("effective_at", [entering.for_tiers]),
+    CodeMail: ("requested_at", [notices.mail_codes]),
     Response: ("answered_at", [cases.open_for_responses, _reward_answers, entering.for_answers]),
 }
 

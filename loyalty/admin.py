@@ -9,6 +9,7 @@ from loyalty.models import (
     Account,
     Allowance,
     Approval,
+    CodeMail,
     EarningRule,
     Entry,
     ExtendedLot,
@@ -283,6 +284,13 @@ class ApprovalAdmin(OfCustomer):
     list_select_related = ["customer", "requested_by", "decided_by"]
     list_filter = ["state"]
     raw_id_fields = ["customer", "grant", "requested_by", "decided_by", "entry"]
+
+
+@admin.register(CodeMail)
+class CodeMailAdmin(OfCustomer):
+    list_display = ["id", "redemption", "customer", "number", "requested_at", "reacted_at"]
+    list_select_related = ["redemption", "customer"]
+    raw_id_fields = ["redemption", "customer"]
 
 
 @admin.register(SignOff)

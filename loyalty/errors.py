@@ -49,6 +49,12 @@ class SignedAlready(Conflict):
     code = "signed_already"
 
 
+class CannotMail(Conflict):
+    """A code that is not mailed: no address, not usable, or mailed often enough."""
+
+    code = "cannot_mail"
+
+
 class KeyReused(InvalidInput):
     """The key belongs to another movement: a client sent two different requests under one ``Idempotency-Key``."""
 

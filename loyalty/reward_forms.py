@@ -150,6 +150,10 @@ class OrderRewardForm(Movement):
     points = forms.IntegerField(min_value=0, widget=forms.HiddenInput)
 
 
+class MailForm(Movement):
+    """The press that has a code mailed."""
+
+
 class ReasonForm(forms.Form):
     reason = forms.CharField(label=_("Reason"), max_length=300, help_text=_("It stays in the customer's history."))
 

@@ -89,6 +89,7 @@ public: list[URLPattern] = [
     path("w/<str:token>/", wallet_pages.show, name="wallet"),
     path("w/<str:token>/rewards/<int:pk>/", wallet_pages.redeem, name="wallet-redeem"),
     path("w/<str:token>/redemptions/<int:pk>/undo/", wallet_pages.undo, name="wallet-undo"),
+    path("w/<str:token>/redemptions/<int:pk>/mail/", wallet_pages.mail_code, name="wallet-mail"),
     path("r/<slug:code>/", referral_pages.landing, name="referral-public"),
     path("programmes/<slug:key>/", wallet_pages.programme, name="programme-public"),
 ]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from loyalty import callers, tiers, wallet
+from lifecycle_crm.lib.api import BIGGEST_ID
+from lifecycle_crm.lib.errors import NotFound
+from loyalty import callers, codemails, tiers, wallet
+from loyalty.models import CodeMail, Redemption
 
 
 class EndingOut(serializers.Serializer):
@@ -41,6 +44,19 @@ class AskedIn(serializers.Serializer):
     programme = serializers.CharField(required=False, max_length=60, help_text="Key; left out: the main one.")
 
 
+class MailCodeIn(serializers.Serializer):
+    redemption = serializers.IntegerField(
+        min_value=1, max_value=BIGGEST_ID, help_text="Id of one of their redemptions."
+    )
+
+
+class CodeMailOut(serializers.ModelSerializer):
+    class Meta:
+        model = CodeMail
+        fields = ["id", "redemption", "customer", "number", "requested_at"]
+        read_only_fields = fields
+
+
 class WalletViewSet(ViewSet):
     """What a customer's wallet shows, and the link that opens it."""
 
@@ -65,6 +81,31 @@ class WalletViewSet(ViewSet):
     def renew_link(self, request: Request, customer: str) -> Response:
         wallet.renew_links(customer=callers.known_customer(int(customer)))
         return Response(_answer(int(customer), ""))
+
+    @extend_schema(
+        summary="Mail the customer the code of something they redeemed",
+        description="To the address on file, as a service message; a few times for each redemption.",
+        tags=["wallets"],
+        request=MailCodeIn,
+        responses={
+            202: CodeMailOut,
+            409: OpenApiResponse(description="No address, not usable any more, or mailed several times already."),
+        },
+        parameters=[callers.IDEMPOTENCY],
+    )
+    @action(detail=True, methods=["post"], url_path="mail-code")
+    def mail_code(self, request: Request, customer: str) -> Response:
+        key = callers.key(request)
+        body = MailCodeIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        whose = callers.known_customer(int(customer))
+        redemption = Redemption.objects.filter(pk=body.validated_data["redemption"], customer=whose).first()
+        if redemption is None:
+            raise NotFound("This customer has no redemption with this id.", code="unknown_redemption")
+        made = codemails.ask(redemption=redemption, key=key)
+        if made.replayed:
+            return Response(CodeMailOut(made).data, headers={"Idempotency-Replayed": "true"})
+        return Response(CodeMailOut(made).data, status=status.HTTP_202_ACCEPTED)
 
 
 def _answer(pk: int, key: str) -> dict[str, Any]:

@@ -24,14 +24,17 @@ from lifecycle_crm.accounts.middleware import public
 from lifecycle_crm.lib import pace
 from lifecycle_crm.lib.errors import DomainError, Gone, NotFound
 from lifecycle_crm.lib.numbers import row_number
-from loyalty import catalogue, codes, marks, queries, referrals, rewards, vouchers, wallet
+from loyalty import catalogue, codemails, codes, marks, queries, referrals, rewards, vouchers, wallet
+from loyalty.errors import CannotMail
 from loyalty.models import Programme, Redemption, Reward, WalletCard
-from loyalty.reward_forms import OrderRewardForm
+from loyalty.reward_forms import MailForm, OrderRewardForm
 
 LOOKS, PRESSES = 120, 20
 """So many looks and pressed buttons a minute for one link: more is no person."""
 READERS = 600
 """So many looks a minute at the page of a programme from one address, which may be a whole shop's."""
+MAILS = 5
+"""So many codes a minute that one customer may have mailed."""
 GUESSES = 30
 """So many addresses a minute that open nothing, from one computer."""
 
@@ -92,7 +95,8 @@ def show(request: HttpRequest, card: WalletCard, token: str) -> HttpResponse:
     number = view.stay.number if view.stay else card.number
     is_scanned = len(number) == 13 and number.isdigit()
     done = request.GET.get("done", "")
-    taken = [_taken(one) for one in view.taken]
+    mailed = codemails.times(view.taken)
+    taken = [_taken(one, mailed.get(one.pk, 0)) for one in view.taken]
     holds = referrals.offer()
     own = referrals.code(card.customer) if holds else None
     context = _context(
@@ -101,6 +105,7 @@ def show(request: HttpRequest, card: WalletCard, token: str) -> HttpResponse:
         taken=taken,
         done=next((one for one in taken if str(one["redemption"].pk) == done), None),
         is_undone=request.GET.get("undone") == "1",
+        mailed=request.GET.get("mailed", ""),
         number=marks.grouped(number) if is_scanned else number,
         qr=marks.qr(number, _("QR code of your card")),
         barcode=marks.barcode(number, _("Barcode of your card")) if is_scanned else "",
@@ -132,7 +137,7 @@ def _steps(progress: Any) -> dict[str, str]:
     }
 
 
-def _taken(redemption: Redemption) -> dict[str, Any]:
+def _taken(redemption: Redemption, mailed: int) -> dict[str, Any]:
     voucher = getattr(redemption, "voucher", None)
     return {
         "redemption": redemption,
@@ -142,6 +147,8 @@ def _taken(redemption: Redemption) -> dict[str, Any]:
         "last_day": queries.last_day(voucher.expires_at) if voucher and voucher.expires_at else None,
         "problem": str(vouchers.refusal(voucher) or "") if voucher else "",
         "may_undo": rewards.may_undo(redemption),
+        "may_mail": not codemails.refusal(redemption, mailed),
+        "mail_form": MailForm(),
     }
 
 
@@ -198,6 +205,26 @@ def undo(request: HttpRequest, card: WalletCard, token: str, pk: int) -> HttpRes
         raise NotFound(_("There is no such redemption. Go back to your points."))
     rewards.undo(redemption=redemption)
     return _back(token, undone="1", programme=redemption.reward.programme.key)
+
+
+@require_POST
+@_public
+def mail_code(request: HttpRequest, card: WalletCard, token: str, pk: int) -> HttpResponse:
+    """The code of something they redeemed, to the address on file; once however often the button is pressed."""
+    found = Redemption.objects.select_related("reward__programme", "voucher", "customer")
+    redemption = found.filter(pk=pk, customer=card.customer_id).first() if pk < 2**63 else None
+    if redemption is None:
+        raise NotFound(_("There is no such redemption. Go back to your points."))
+    pace.take("wallet-mail", card.pk, most=MAILS)
+    form = MailForm(request.POST)
+    programme = redemption.reward.programme.key
+    if not form.is_valid():
+        return _back(token, mailed="no", programme=programme)
+    try:
+        codemails.ask(redemption=redemption, key=f"wallet:{card.customer_id}:{form.cleaned_data['key']}")
+    except CannotMail:
+        return _back(token, mailed="no", programme=programme)
+    return _back(token, mailed="yes", programme=programme)
 
 
 def _back(token: str, **query: str) -> HttpResponse:

@@ -2,6 +2,7 @@
 
 from loyalty.models.approval import Allowance, Approval, GoodwillMonth, Limits
 from loyalty.models.card import WalletCard
+from loyalty.models.codemail import CodeMail
 from loyalty.models.extension import ExtendedLot, Extension
 from loyalty.models.freeze import Freeze
 from loyalty.models.grant import Grant, GrantPerson
@@ -22,6 +23,7 @@ __all__ = [
     "Account",
     "Allowance",
     "Approval",
+    "CodeMail",
     "EarningRule",
     "Entry",
     "ExtendedLot",

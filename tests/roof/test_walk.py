@@ -106,6 +106,7 @@ ACTIONS = {
     "loyalty:voucher-upload",
     "loyalty:voucher-use",
     "loyalty:wallet-undo",
+    "loyalty:wallet-mail",
     "loyalty:referral-approve",
     "loyalty:voucher-generate",
     "loyalty:voucher-issue",
