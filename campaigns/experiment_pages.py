@@ -93,7 +93,11 @@ def experiment(request: HttpRequest, pk: int) -> HttpResponse:
         "experiment": one,
         "crumbs": _crumbs(one.name),
         "versions": [
-            {"version": version, "words": words.label(version), "share": version.share / 100, "people": _people_url(version.pk)} for version in versions
+            {
+                "version": version, "words": words.label(version), "share": version.share / 100,
+                "people": _people_url(version.pk),
+            }
+            for version in versions
         ],
         "may_steer": may(request, User.may_steer),
     }  # fmt: skip
