@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -169,20 +169,42 @@ def settle_sent(done: list[Taken], owner: str) -> None:
         done.clear()
 
 
-def settle_after_all(taken: Sequence[Taken], owner: str, *, seconds: float = 60) -> None:
-    """The database went away in the middle: once it is back, tell it again all that the server took of a batch. It may
-    have forgotten the last of it, and nobody but this sender knows."""
-    end = time.monotonic() + seconds
+class NotWritten(OperationalError):
+    """What the server took could not be written down: only this sender knew it."""
+
+
+BACK_SECONDS = 60.0
+"""So long a sender waits for a database that went away."""
+
+
+def _when_it_is_back(work: Callable[[], Any]) -> None:
+    end = time.monotonic() + BACK_SECONDS
     while True:
-        connection.close()
         try:
-            settle_sent(list(taken), owner)
+            work()
         except (OperationalError, InterfaceError):
             if time.monotonic() > end:
                 raise
+            connection.close()
             time.sleep(0.5)
         else:
             return
+
+
+def settle_after_all(taken: Sequence[Taken], owner: str) -> None:
+    """The database went away in the middle: once it is back, tell it again all that the server took of a batch. It may
+    have forgotten the last of it, and nobody but this sender knows. Raises ``NotWritten`` when it does not come back."""
+    connection.close()
+    try:
+        _when_it_is_back(lambda: settle_sent(list(taken), owner))
+    except (OperationalError, InterfaceError) as problem:
+        raise NotWritten(str(problem)) from problem
+
+
+def release_after_all(owner: str) -> None:
+    """Give back what we did not begin, once the database is there. It may have forgotten its senders when it was away, and
+    then nobody else could tell these messages from such as have left."""
+    _when_it_is_back(lambda: release(owner))
 
 
 _SENT = batches.Statement(

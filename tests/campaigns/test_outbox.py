@@ -7,14 +7,14 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import connection
 
 from campaigns import audit, claims, outbox, planning, runs
 from campaigns.channels import email
 from campaigns.errors import NotNow
-from campaigns.models import Message, Run, Sender, Slot, Suppression
+from campaigns.models import Message, Run, Slot, Suppression
 from customers import consent
-from lifecycle_crm.lib import batches, clock
+from lifecycle_crm.lib import clock
 from tests.campaigns.factories import NOON, CampaignFactory, VariantFactory, agree, people, person, planned
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
@@ -384,55 +384,6 @@ def test_it_gives_single_messages_their_own_values():
     texts = dict(Message.objects.filter(run=run).values_list("customer_id", "rendering__text"))
     assert "Your code is A1." in texts[one.pk]
     assert "Your code is B2." in texts[two.pk]
-
-
-# --- When the database itself goes away (docs/adr/0009) ------------------------------------------------------------------
-
-
-def test_it_doubts_what_a_sender_had_claimed_when_its_witness_is_gone(noon):
-    """A crash of the database may have forgotten which of these were on their way; it forgot the witness with them."""
-    run = planned(people(3))
-    assert len(claims.claim_due(limit=2, owner="sender")) == 2
-    Sender.objects.all().delete()
-    noon.move_to(NOON + timedelta(minutes=6))
-    assert outbox.send_due() == {"in_doubt": 2, "sent": 1}
-    assert states(run) == {"in_doubt": 2, "sent": 1}
-    assert audit.problems() == []
-
-
-def test_it_doubts_them_too_when_the_machine_started_anew(noon, monkeypatch):
-    run = planned(people(2))
-    claims.claim_due(limit=1, owner="sender")
-    monkeypatch.setattr(claims, "this_boot", lambda: "another boot")
-    noon.move_to(NOON + timedelta(minutes=6))
-    assert outbox.send_due() == {"in_doubt": 1, "sent": 1}
-    assert states(run) == {"in_doubt": 1, "sent": 1}
-
-
-@pytest.mark.django_db(transaction=True)
-def test_it_tells_a_database_that_forgot_what_the_server_took(smtp, monkeypatch):
-    run = planned(people(6), CampaignFactory(quiet_from=0, quiet_until=0))
-    together, calls = batches.together, [0]
-
-    def breaks(*work):
-        calls[0] += 1
-        if calls[0] == 4:
-            # The last marks did not reach the disk: all that is left is the claim.
-            Message.objects.filter(run=run, state__in=("sending", "sent")).update(
-                state="claimed", sent_at=None, lease_until=clock.now() + timedelta(minutes=5)
-            )
-            raise OperationalError("server closed the connection unexpectedly")
-        return together(*work)
-
-    monkeypatch.setattr(batches, "together", breaks)
-    with pytest.raises(OperationalError):
-        outbox.send_due()
-    assert states(run) == {"sent": 3, "queued": 3}
-    assert outbox.send_due() == {"sent": 3}
-    arrived = Counter(recipient for one in smtp.messages for recipient in one.recipients)
-    assert len(arrived) == 6
-    assert set(arrived.values()) == {1}
-    assert audit.problems() == []
 
 
 def test_it_slows_down_for_a_server_that_takes_twenty_and_then_asks_for_later(smtp, noon):

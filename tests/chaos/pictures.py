@@ -224,7 +224,7 @@ NOT_BY_A_NIGHT: dict[str, str] = {
     "loyalty.Programme loyalty.Limits loyalty.Approval loyalty.Allowance loyalty.GoodwillMonth loyalty.EarningRule "
     "loyalty.Ladder loyalty.Tier loyalty.RewardPrice loyalty.VoucherSeries loyalty.ReferralOffer": "set by people",
     "loyalty.WalletCard loyalty.Household loyalty.HouseholdMember loyalty.Merge loyalty.MergedThing loyalty.Extension "
-    "loyalty.ExtendedLot": "made by people",
+    "loyalty.ExtendedLot loyalty.Grant loyalty.GrantPerson loyalty.SignOff loyalty.CodeMail": "made by people",
     "feedback.Survey campaigns.Template campaigns.TemplateVariant campaigns.TemplateDraft "
     "campaigns.TrialMessage campaigns.JourneyVersion campaigns.SendingRules": "written by people",
     "campaigns.Rendering campaigns.Slot campaigns.Link campaigns.Throttle campaigns.Hold campaigns.Sender "
