@@ -17,6 +17,8 @@ from lifecycle_crm.accounts.callers import may, need, only
 from lifecycle_crm.accounts.callers import person as person  # Here too: the doors ask it with the rest.
 from lifecycle_crm.accounts.models import ApiKey, User
 from lifecycle_crm.lib.errors import InvalidInput, NotFound
+from lifecycle_crm.lib.numbers import row_number
+from loyalty.models import Programme
 
 KEY_MAX = 150
 """A longer Idempotency-Key is kept as its SHA-256, so that the ledger's key has room for whose it is."""
@@ -52,6 +54,26 @@ def customer(pk: int) -> Customer:
     found = Customer.objects.filter(pk=pk).first() if pk < 2**63 else None
     if found is None:
         raise NotFound(_("There is no such customer. Choose one from the list of customers."))
+    return found
+
+
+def programme(request: HttpRequest) -> Programme | None:
+    """The programme of ``?programme=`` (its id); without it the main one, if there is one. Raises ``NotFound``."""
+    wanted = request.GET.get("programme", "")
+    if not wanted:
+        return Programme.current()
+    number = row_number(wanted)
+    found = Programme.objects.filter(pk=number).first() if number else None
+    if found is None:
+        raise NotFound(_("There is no such programme. Choose one from the list."))
+    return found
+
+
+def a_programme(request: HttpRequest) -> Programme:
+    """The same for a page that says nothing without one."""
+    found = programme(request)
+    if found is None:
+        raise NotFound(_("There is no such programme. Choose one from the list."))
     return found
 
 

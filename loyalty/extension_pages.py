@@ -21,9 +21,9 @@ from lifecycle_crm.lib.numbers import row_number
 from lifecycle_crm.templatetags.crm import month as month_name
 from lifecycle_crm.templatetags.crm import num
 from loyalty import ledger, queries
+from loyalty.callers import a_programme, for_those_who_set_up, may_set_up, person
 from loyalty.callers import customer as find_customer
-from loyalty.callers import for_those_who_set_up, may_set_up, person
-from loyalty.models import Extension, Programme
+from loyalty.models import Extension
 from loyalty.movement_forms import ExtendForm, TakeBackForm
 
 PAGE = 30
@@ -41,15 +41,6 @@ def extension_list(request: HttpRequest) -> HttpResponse:
     return http.page(request, "loyalty/extensions.html", context)
 
 
-def _programme(request: HttpRequest) -> Programme:
-    wanted = request.GET.get("programme", "")
-    number = row_number(wanted)
-    found = Programme.current() if not wanted else Programme.objects.filter(pk=number).first() if number else None
-    if found is None:
-        raise NotFound(_("There is no such programme. Choose one from the list."))
-    return found
-
-
 def _month(request: HttpRequest) -> date | None:
     wanted = request.GET.get("month", "")
     try:
@@ -63,7 +54,7 @@ def _month(request: HttpRequest) -> date | None:
 def extend(request: HttpRequest) -> HttpResponse:
     """Points of ``?customer=``, or of everybody that end in ``?month=`` (2026-12; default: this one), in ``?programme=``:
     until when, and why."""
-    programme, month = _programme(request), _month(request)
+    programme, month = a_programme(request), _month(request)
     number = row_number(request.GET.get("customer"))
     customer = find_customer(number) if number is not None else None
     if customer is None and month is None:

@@ -23,19 +23,10 @@ from lifecycle_crm.lib.numbers import row_number
 from lifecycle_crm.templatetags.crm import money, month, num, pct
 from loyalty import effect, liability, signoffs
 from loyalty.callers import may_set_up, person
+from loyalty.callers import programme as asked_programme
 from loyalty.models import Programme
 
 NEVER = "never"
-
-
-def _programme(request: HttpRequest) -> Programme | None:
-    wanted = request.GET.get("programme", "")
-    if not wanted:
-        return Programme.current()
-    found = Programme.objects.filter(pk=int(wanted)).first() if wanted.isdecimal() and len(wanted) < 19 else None
-    if found is None:
-        raise NotFound(_("There is no such programme. Choose one from the list."))
-    return found
 
 
 def _crumbs(*more: tuple[str, str]) -> list[dict[str, str]]:
@@ -45,7 +36,7 @@ def _crumbs(*more: tuple[str, str]) -> list[dict[str, str]]:
 @require_GET
 def overview(request: HttpRequest) -> HttpResponse:
     """What is owed at the end of ``?as_of=``, what will end unused, when points end, and what each month cost."""
-    programme = _programme(request)
+    programme = asked_programme(request)
     error, status = "", 200
     on, assumed = clock.last_complete_day(), None
     try:
@@ -268,7 +259,7 @@ def _effect_rows(found: effect.Effect, currency: str) -> list[list[Any]]:
 @require_GET
 def people(request: HttpRequest, which: str) -> HttpResponse:
     """Whose points end in a month of the calendar, the most first."""
-    programme = _programme(request)
+    programme = asked_programme(request)
     on = liability.asked_day(request.GET.get("as_of", ""))
     first = _first(which)
     if programme is None:
@@ -317,7 +308,7 @@ def _first(which: str) -> date | None:
 @require_GET
 def table(request: HttpRequest, name: str) -> HttpResponse:
     """A table of the page as CSV, for the accountant: plain numbers, money in units of the shop's currency."""
-    programme = _programme(request)
+    programme = asked_programme(request)
     on = liability.asked_day(request.GET.get("as_of", ""))
     if programme is None:
         raise NotFound(_("There is no such programme. Choose one from the list."))

@@ -14,11 +14,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods
 
 from lifecycle_crm.lib import clock, http
-from lifecycle_crm.lib.errors import DomainError, NotFound
-from lifecycle_crm.lib.numbers import row_number
+from lifecycle_crm.lib.errors import DomainError
 from loyalty import liability, signoffs
-from loyalty.callers import person
-from loyalty.models import Programme
+from loyalty.callers import a_programme, person
 from loyalty.movement_forms import SignOffForm
 
 PAGE = 12
@@ -30,19 +28,10 @@ def _crumbs(*more: tuple[str, str]) -> list[dict[str, str]]:
     return [{"label": label, "url": url} for label, url in (*first, *more)]
 
 
-def _programme(request: HttpRequest) -> Programme:
-    wanted = request.GET.get("programme", "")
-    number = row_number(wanted)
-    found = Programme.current() if not wanted else Programme.objects.filter(pk=number).first() if number else None
-    if found is None:
-        raise NotFound(_("There is no such programme. Choose one from the list."))
-    return found
-
-
 @require_GET
 def sign_off_list(request: HttpRequest) -> HttpResponse:
     """The notes of ``?programme=``, the last first, each with how its figures would differ today."""
-    programme = _programme(request)
+    programme = a_programme(request)
     page = Paginator(signoffs.rows().filter(programme=programme), PAGE).get_page(request.GET.get("page"))
     rows = [(one, signoffs.drift(one) if getattr(one, "replaced_by", None) is None else None) for one in page]
     context = {"programme": programme, "page": page, "rows": rows, "crumbs": _crumbs()}
@@ -55,7 +44,7 @@ def sign_off_new(request: HttpRequest) -> HttpResponse:
     user = person(request)
     if user is None or not signoffs.may_sign(user):
         raise PermissionDenied
-    programme, day = _programme(request), liability.asked_day(request.GET.get("as_of", ""))
+    programme, day = a_programme(request), liability.asked_day(request.GET.get("as_of", ""))
     signed = signoffs.current(programme, day)
     form = SignOffForm(request.POST if request.method == "POST" else None, is_again=signed is not None)
     status = 200
