@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import django_filters
 from django.core.exceptions import PermissionDenied
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,22 +19,18 @@ from loyalty.models import Programme, SignOff
 
 
 class SignOffOut(serializers.ModelSerializer):
-    _read: tuple[int, signoffs.Drift] | None = None
-
     points = serializers.IntegerField(help_text="Points that could be redeemed then or later.")
     expected_minor = serializers.IntegerField(
         allow_null=True, help_text="Worth of what was expected to be redeemed; null: nothing was assumed."
     )
     replaced_by = serializers.SerializerMethodField(help_text="The note that replaced this one, if any.")
-    drift_points = serializers.SerializerMethodField(help_text="Read today, so many points more; 0: still the same.")
-    drift_minor = serializers.SerializerMethodField(help_text="Read today, so much more, in minor units.")
 
     class Meta:
         model = SignOff
         fields = [
             "id", "programme", "day", "note", "points", "pending", "available", "held", "debt", "liability_minor",
             "currency", "value_minor_per_100", "redeemed_percent", "expected_minor", "replaces", "reason", "replaced_by",
-            "signed_by", "signed_at", "drift_points", "drift_minor",
+            "signed_by", "signed_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -40,17 +38,24 @@ class SignOffOut(serializers.ModelSerializer):
         found = getattr(row, "replaced_by", None)
         return found.pk if found else None
 
-    def get_drift_points(self, row: SignOff) -> int:
-        return self._drift(row).points
 
-    def get_drift_minor(self, row: SignOff) -> int:
-        return self._drift(row).minor
+class SignOffDriftOut(serializers.Serializer):
+    points = serializers.IntegerField(help_text="Read today, so many points more; 0: still the same.")
+    minor = serializers.IntegerField(help_text="Read today, so much more, in minor units.")
 
-    def _drift(self, row: SignOff) -> signoffs.Drift:
-        """Read once for both fields."""
-        if self._read is None or self._read[0] != row.pk:
-            self._read = (row.pk, signoffs.drift(row))
-        return self._read[1]
+
+class SignOffDetailOut(SignOffOut):
+    """One note says how its figures would differ today; in a list that would read the ledger once for each."""
+
+    drift = serializers.SerializerMethodField(help_text="How the figures of this date would differ today.")
+
+    class Meta(SignOffOut.Meta):
+        fields = [*SignOffOut.Meta.fields, "drift"]
+        read_only_fields = fields
+
+    @extend_schema_field(SignOffDriftOut)
+    def get_drift(self, row: SignOff) -> dict[str, Any]:
+        return SignOffDriftOut(signoffs.drift(row)).data
 
 
 class SignOffIn(serializers.Serializer):
@@ -82,8 +87,10 @@ class SignOffViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
 
     scope = "points"
     queryset = signoffs.rows()
-    serializer_class = SignOffOut
     filterset_class = SignOffFilter
+
+    def get_serializer_class(self) -> type[serializers.BaseSerializer]:
+        return SignOffDetailOut if self.action == "retrieve" else SignOffOut
 
     @extend_schema(
         summary="Sign what is owed",
