@@ -78,7 +78,7 @@ class ApprovalRequired(Conflict):
 
 
 class AboveRole(Conflict):
-    """More than the role of whoever asks may move at once."""
+    """Not for the role of whoever asks."""
 
     code = "above_role"
     status = 403

@@ -159,11 +159,7 @@ def ask(
     """
     of = _programme(programme)
     _points(points)
-    text = reason.strip()
-    if not 0 < len(text) <= 300:
-        raise InvalidInput(_("Say why in at most 300 characters: the reason stays with it."), code="reason_required")
-    if not 0 < len(key) <= 240:
-        raise InvalidInput(_("A movement of points needs a key of 1 to 240 characters."), code="invalid_key")
+    text, key = ledger.checked_reason(reason, required=True), ledger.checked_key(key)
     if actor is not None and not actor.may_steer():
         raise AboveRole(_("Your role may not give points to many at once. Ask an owner, an admin or a marketer."))
 
@@ -171,7 +167,8 @@ def ask(
         found = Grant.objects.filter(programme=of, key=key).first()
         if found is None:
             return None
-        if (found.points, found.reason, found.whom, found.whom_key) != (points, text, whom.kind, whom.key):
+        asked = (points, text, whom.kind, whom.key)
+        if (found.points, found.reason, found.whom, found.whom_key) != asked or not _is_of(found, whom):
             raise KeyReused(_("This key was used for another request. Send a new key for a new request."), key=key)
         found.replayed = True
         return found
@@ -185,6 +182,14 @@ def ask(
         if found := before():
             return found
         raise
+
+
+def _is_of(grant: Grant, whom: Whom) -> bool:
+    """Whether a list names the people of this set. A segment and a tier are named by their keys: who was in them is fixed."""
+    if whom.kind != Grant.Whom.LIST:
+        return True
+    named = {pk for (pk,) in batches.rows(whom.select, whom.params)}
+    return named == set(grant.persons.values_list("customer_id", flat=True))
 
 
 def _write(
@@ -253,11 +258,7 @@ def settle_approval(*, grant: Grant, is_yes: bool) -> None:
 def undo(*, grant: Grant, key: str, actor: User | None, reason: str) -> Grant:
     """Take back what everybody in a set was given, as work for the worker: from the points themselves, then from others they
     have, and what they spent becomes a debt. Raises ``NotReversible`` unless it is given to the last person."""
-    text = reason.strip()
-    if not 0 < len(text) <= 300:
-        raise InvalidInput(_("Say why in at most 300 characters: the reason stays with it."), code="reason_required")
-    if not 0 < len(key) <= 240:
-        raise InvalidInput(_("A movement of points needs a key of 1 to 240 characters."), code="invalid_key")
+    text, key = ledger.checked_reason(reason, required=True), ledger.checked_key(key)
     given = Grant.objects.filter(pk=grant.pk, state=State.DONE)
     with transaction.atomic():
         is_ours = given.update(

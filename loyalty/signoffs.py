@@ -14,7 +14,7 @@ from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
 from loyalty import liability
-from loyalty.errors import FourEyes, KeyReused, SignedAlready
+from loyalty.errors import AboveRole, KeyReused, SignedAlready
 from loyalty.models import Programme, SignOff
 
 
@@ -35,7 +35,7 @@ def sign(
     """
     text, why = note.strip(), reason.strip()
     if not may_sign(actor):
-        raise FourEyes(_("Only an owner or an admin can sign this."))
+        raise AboveRole(_("Only an owner or an admin can sign this."))
     if not 0 < len(text) <= 500:
         raise InvalidInput(_("Write a note of at most 500 characters."), code="note_required")
     if len(why) > 300:
@@ -51,7 +51,10 @@ def sign(
         found = SignOff.objects.filter(key=key).first()
         if found is None:
             return None
-        if (found.programme_id, found.day, found.note, found.signed_by_id) != (programme.pk, day, text, actor.pk):
+        then = (found.programme_id, found.day, found.note, found.signed_by_id, found.redeemed_percent, found.reason)
+        # A reason is kept only where there was a note to replace.
+        asked = (programme.pk, day, text, actor.pk, redeemed_percent, why if found.replaces_id else "")
+        if then != asked:
             raise KeyReused(_("This key was used for another request. Send a new key for a new request."), key=key)
         found.replayed = True
         return found

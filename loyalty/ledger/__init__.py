@@ -22,7 +22,7 @@ from loyalty.ledger.merges import follow_due, merge, unmerge
 from loyalty.ledger.proof import broken_accounts
 from loyalty.ledger.returns import cancel_redemption, left_to_take_back, reverse, reverse_many, undo
 from loyalty.ledger.spending import redeem
-from loyalty.ledger.terms import MOST_POINTS, Earning, TakeBack, add_months, expiry
+from loyalty.ledger.terms import MOST_POINTS, Earning, TakeBack, add_months, checked_key, checked_reason, expiry
 from loyalty.ledger.transfers import transfer
 
 __all__ = [
@@ -35,6 +35,8 @@ __all__ = [
     "authorise",
     "broken_accounts",
     "cancel_redemption",
+    "checked_key",
+    "checked_reason",
     "earn",
     "earn_many",
     "earn_selected",

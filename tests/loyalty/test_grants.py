@@ -115,7 +115,10 @@ def test_the_same_request_again_is_the_same_set(crowd: list[Customer]) -> None:
     for other in ({"points": 101}, {"reason": "Another"}):
         with pytest.raises(KeyReused):
             ask(crowd, **other)
-    assert (Grant.objects.count(), Entry.objects.count()) == (1, 0)
+    for others in (crowd[:4], [*crowd, CustomerFactory()]):
+        with pytest.raises(KeyReused):
+            ask(others)
+    assert (Grant.objects.count(), GrantPerson.objects.count(), Entry.objects.count()) == (1, 5, 0)
 
 
 def test_who_is_in_it_is_fixed_when_it_is_asked_for(crowd: list[Customer]) -> None:

@@ -16,7 +16,7 @@ from lifecycle_crm.accounts.models import ApiKey, Role, User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
 from loyalty import signoffs
-from loyalty.errors import FourEyes, KeyReused, SignedAlready
+from loyalty.errors import AboveRole, KeyReused, SignedAlready
 from loyalty.models import Programme, SignOff
 from tests.factories import UserFactory
 from tests.loyalty.factories import CustomerFactory, give
@@ -62,11 +62,15 @@ def test_the_figures_stay_as_they_were(boss: User) -> None:
 def test_a_date_has_one_note_unless_another_replaces_it(boss: User) -> None:
     made = sign(boss)
     assert sign(boss).replayed
-    with pytest.raises(KeyReused):
-        sign(boss, note="Another")
+    for other in ({"note": "Another"}, {"redeemed_percent": 55}):
+        with pytest.raises(KeyReused):
+            sign(boss, **other)
     with pytest.raises(SignedAlready, match=f"#{made.pk}"):
         sign(boss, key="k2")
     again = sign(boss, key="k2", reason="A late import")
+    assert sign(boss, key="k2", reason="A late import").replayed
+    with pytest.raises(KeyReused):
+        sign(boss, key="k2", reason="Another")
     assert (again.replaces, again.reason, signoffs.current(again.programme, yesterday())) == (
         made,
         "A late import",
@@ -94,7 +98,7 @@ def test_it_refuses_what_cannot_be_signed(boss: User) -> None:
     ):
         with pytest.raises(refused):
             sign(boss, **more)
-    with pytest.raises(FourEyes):
+    with pytest.raises(AboveRole):
         sign(UserFactory(role=Role.MARKETER))
     assert SignOff.objects.count() == 0
 
@@ -143,7 +147,9 @@ def test_only_a_person_who_governs_signs(boss: User, client: Client) -> None:
     assert SignOff.objects.count() == 0
     made = sign(boss)
     [row] = get(secret, f"sign-offs/?day={yesterday()}").json()["results"]
-    assert (row["id"], row["points"], row["drift_points"], row["replaced_by"]) == (made.pk, 250, 0, None)
+    assert (row["id"], row["points"], row["replaced_by"]) == (made.pk, 250, None)
+    give(CustomerFactory(), 30, effective_at=clock.now() - timedelta(days=3))
+    assert get(secret, f"sign-offs/{made.pk}/").json()["drift"] == {"points": 30, "minor": 30}
 
 
 def test_a_person_signs_over_rest(boss: User, client: Client) -> None:
