@@ -67,6 +67,31 @@ def broker_url(tmp_path: Path) -> str:
     return f"sqla+sqlite:///{tmp_path / 'broker.sqlite3'}"
 
 
+# --- Processes to be killed -------------------------------------------------------------------------------------------
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """As a power cut would."""
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def beside(environment: Callable[..., dict[str, str]]) -> Iterator[Callable[[str, str], subprocess.Popen[bytes]]]:
+    """``beside(module, mode)``: ``python -m module mode`` as a process of its own on this test's database."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(module: str, mode: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", module, mode]
+        started.append(subprocess.Popen(command, cwd=ROOT, env=environment(LOG_LEVEL="ERROR")))
+        return started[-1]
+
+    yield start
+    for process in started:
+        kill(process)
+
+
 # --- Worker ---------------------------------------------------------------------------------------------------------
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -18,35 +16,19 @@ from campaigns.models import JourneyRun, JourneyStep, Message
 from customers.models import Event
 from lifecycle_crm.lib import clock
 from tests.campaigns.factories import VariantFactory, live_journey, people
-from tests.fixtures import ROOT, wait_until
+from tests.fixtures import kill, wait_until
 
 pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 
 SIZE = 160
 
 
+Start = Callable[[str], subprocess.Popen]
+
+
 @pytest.fixture
-def mover(environment: Callable[..., dict[str, str]]) -> Iterator[Callable[[str], subprocess.Popen]]:
-    started: list[subprocess.Popen] = []
-
-    def start(mode: str) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.campaigns.journey_process", mode],
-            cwd=ROOT,
-            env=environment(LOG_LEVEL="ERROR"),
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        kill(process)
-
-
-def kill(process: subprocess.Popen) -> None:
-    if process.poll() is None:
-        os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+def mover(beside: Callable[[str, str], subprocess.Popen]) -> Start:
+    return partial(beside, "tests.campaigns.journey_process")
 
 
 def crowd() -> None:

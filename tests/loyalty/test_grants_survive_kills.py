@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from customers.models import Customer
 from loyalty import audit, grants
 from loyalty.models import Account, Entry, Grant, GrantPerson
-from tests.fixtures import ROOT, wait_until
+from tests.fixtures import kill, wait_until
 from tests.loyalty.factories import CustomerFactory
 
 pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
@@ -25,25 +23,8 @@ Start = Callable[[str], subprocess.Popen]
 
 
 @pytest.fixture
-def giver(environment: Callable[..., dict[str, str]]) -> Iterator[Start]:
-    started: list[subprocess.Popen] = []
-
-    def start(mode: str) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.loyalty.grant_process", mode], cwd=ROOT, env=environment(LOG_LEVEL="ERROR")
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        kill(process)
-
-
-def kill(process: subprocess.Popen) -> None:
-    if process.poll() is None:
-        os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+def giver(beside: Callable[[str, str], subprocess.Popen]) -> Start:
+    return partial(beside, "tests.loyalty.grant_process")
 
 
 def crowd() -> Grant:
