@@ -26,6 +26,8 @@ from campaigns.models import (
     Run,
     Sender,
     SendingRules,
+    SignUp,
+    SignUpForm,
     Slot,
     Suppression,
     Template,
@@ -293,3 +295,19 @@ class ExperimentVerdictAdmin(ReadOnly):
     list_select_related = ("experiment", "winner__template")
     raw_id_fields = ("experiment", "winner")
     search_fields = ("=experiment__id",)
+
+
+@admin.register(SignUpForm)
+class SignUpFormAdmin(ReadOnly):
+    list_display = ("name", "key", "tag", "archived_at")
+    search_fields = ("key__startswith",)
+    raw_id_fields = ("created_by",)
+
+
+@admin.register(SignUp)
+class SignUpAdmin(ReadOnly):
+    list_display = ("created_at", "form", "email", "language", "state", "confirmed_at")
+    list_filter = ("state",)
+    search_fields = ("=customer__id",)
+    list_select_related = ("form",)
+    raw_id_fields = ("form", "customer")

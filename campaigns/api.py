@@ -17,6 +17,7 @@ from campaigns import audience, gate, queries, runs
 from campaigns.experiments_api import ROUTES as EXPERIMENTS
 from campaigns.journeys_api import ROUTES as JOURNEYS
 from campaigns.models import Campaign, Message, Run, Template
+from campaigns.signups_api import ROUTES as SIGN_UPS
 from campaigns.templates_api import TemplateViewSet
 from customers.models import Customer
 from lifecycle_crm.accounts.callers import need, sees_contacts
@@ -220,4 +221,5 @@ ROUTES = [
     ("messages", MessageViewSet, "message"),
     *EXPERIMENTS,
     *JOURNEYS,
+    *SIGN_UPS,
 ]

@@ -104,8 +104,9 @@ def values(
             "tier": clean(tier or ""),
         },
         "points": points or 0,
-        # Known to the message that mails a code, which brings its own.
+        # Known to the messages that are about them, which bring their own.
         "reward": {"name": "", "code": "", "last_day": ""},
+        "sign_up": {"title": "", "confirm_url": ""},
         "shop": shop,
         "unsubscribe_url": "",
     }

@@ -6,6 +6,7 @@ from celery import shared_task
 
 from campaigns import outbox, tracking
 from campaigns.journeys import engine
+from campaigns.signups import mailing
 
 logger = logging.getLogger(__name__)
 
@@ -30,3 +31,11 @@ def advance_journeys() -> None:
 def judge_visits() -> None:
     """Say of the visits that have waited long enough who they were."""
     tracking.judge()
+
+
+@shared_task(name="campaigns.tasks.mail_sign_ups")  # type: ignore[untyped-decorator]
+def mail_sign_ups() -> None:
+    """Mail those who asked for our news the link to confirm with. Several may run at once: rows are claimed."""
+    counts = mailing.send_due()
+    if counts:
+        logger.info("sign-ups: %s", counts)

@@ -45,15 +45,19 @@ VALUES: dict[str, Value] = {
         Value("reward.name", _("name of the reward"), TEXT),
         Value("reward.code", _("code of the reward"), TEXT),
         Value("reward.last_day", _("last day of the code"), TEXT),
+        Value("sign_up.title", _("title of the sign-up form"), TEXT),
+        Value("sign_up.confirm_url", _("address to confirm the sign-up at"), TEXT),
     )
 }
 OF_THE_CUSTOMER = tuple(path for path in VALUES if path.startswith("customer.") or path == "points")
 """What a condition of a block may ask for."""
 IN_THE_MENU = tuple(
-    path for path in VALUES if path not in ("unsubscribe_url", "customer.language") and not path.startswith("reward.")
+    path
+    for path in VALUES
+    if path not in ("unsubscribe_url", "customer.language") and not path.startswith(("reward.", "sign_up."))
 )
-"""What a person inserts; the rest is said by the frame, is of no use in a sentence, or (``reward``) is only known to the
-message that mails a code and empty in all others."""
+"""What a person inserts; the rest is said by the frame, is of no use in a sentence, or (``reward``, ``sign_up``) is only
+known to the message that is about it and empty in all others."""
 OTHER_NAMES = {
     "first_name": "customer.given_name", "firstname": "customer.given_name", "last_name": "customer.name",
     "full_name": "customer.name", "town": "customer.city", "level": "customer.tier", "balance": "points",

@@ -356,6 +356,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "StageEnum": "stages.models.StageKey",
         "CampaignKindEnum": "campaigns.models.Campaign.Kind",
+        "SignUpStateEnum": "campaigns.models.SignUp.State",
         "ExperimentMeasureEnum": "campaigns.models.Experiment.Measure",
         "SurveyKindEnum": "feedback.models.Kind",
         "CaseKindEnum": "feedback.models.Case.Kind",

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from celery import shared_task
 
+from campaigns.signups import mailing
 from lifecycle_crm import night, reactions
 from lifecycle_crm.api import idempotency
 from lifecycle_crm.lib import clock
@@ -36,5 +37,6 @@ def replay_rules() -> None:
 
 @shared_task(name="lifecycle_crm.tasks.tidy")
 def tidy() -> None:
-    """Answers kept for repeated requests are promised for seven days."""
+    """Answers kept for repeated requests are promised for seven days; addresses nobody confirmed go after a month."""
     idempotency.forget(before=clock.now() - timedelta(days=7))
+    mailing.forget_unconfirmed()

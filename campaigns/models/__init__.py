@@ -6,6 +6,7 @@ from campaigns.models.journey import Journey, JourneyRun, JourneyStep, JourneyVe
 from campaigns.models.limits import DeliveryEvent, Hold, SendingRules, Throttle
 from campaigns.models.message import Message, Rendering, Slot
 from campaigns.models.sender import Sender, this_boot
+from campaigns.models.signup import SignUp, SignUpForm
 from campaigns.models.suppression import Suppression
 from campaigns.models.template import Channel, Purpose, Template, TemplateDraft, TemplateVariant, TrialMessage
 from campaigns.models.tracking import Link, Visit, digest_of
@@ -31,6 +32,8 @@ __all__ = [
     "Run",
     "Sender",
     "SendingRules",
+    "SignUp",
+    "SignUpForm",
     "Slot",
     "Suppression",
     "Template",

@@ -48,6 +48,7 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
             Entry(_("Campaigns"), "send", ("campaigns:list",), "m"),
             Entry(_("Experiments"), "experiment", ("campaigns:experiments",), "x"),
             Entry(_("Templates"), "mail", ("campaigns:templates",), "e"),
+            Entry(_("Sign-up forms"), "sign-up", ("campaigns:sign-ups",), "u"),
             Entry(_("Outbox"), "outbox", ("campaigns:outbox",), "o"),
         ),
     ),

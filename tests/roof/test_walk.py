@@ -26,6 +26,8 @@ from campaigns.models import (
     Message,
     Rendering,
 )
+from campaigns.signups import asking as signing_up
+from campaigns.signups import editing as signups
 from customers import builder, membership, segments
 from customers.models import Customer, CustomerFacts, ImportRun
 from feedback import cases, links, surveys
@@ -79,6 +81,7 @@ ACTIONS = {
     "campaigns:journey-switch",
     "campaigns:experiment-csv",
     "campaigns:experiment-act",
+    "campaigns:sign-up-act",
     "feedback:link-create",
     "feedback:case-answer",
     "feedback:case-note",
@@ -223,6 +226,7 @@ def crm(settings: Any) -> dict[str, str]:
         **_journey(person),
         "campaigns:experiment": {"pk": _experiment(campaign).pk},
         "campaigns:unsubscribe": {"token": _way_out(person, message)},
+        **_signed_up(),
     }
     names = sorted(set(_names(get_resolver().url_patterns)) - ACTIONS)
     return {name: reverse(name, kwargs=arguments.get(name)) for name in names}
@@ -253,6 +257,20 @@ def _signed() -> None:
         programme=programme, day=clock.last_complete_day(), note="Agrees with the books", key="walk",
         actor=UserFactory(role=Role.OWNER),
     )  # fmt: skip
+
+
+def _signed_up() -> dict[str, dict[str, Any]]:
+    """A sign-up form, and somebody who has not confirmed."""
+    form = signups.create(name="News", tag="news", asks_name=True)
+    asked = signing_up.ask(form=form, email="stranger@shop.example", language="en")
+    of = {"key": form.key}
+    return {
+        "campaigns:sign-up": of,
+        "campaigns:sign-up-confirm": {"token": signing_up.confirm_url(asked).rstrip("/").rpartition("/")[2]},
+        "campaigns:sign-up-form": of,
+        "campaigns:sign-up-settings": of,
+        "campaigns:sign-up-words": {**of, "language": "sv"},
+    }
 
 
 def _redeemed(person: Customer) -> Redemption:
