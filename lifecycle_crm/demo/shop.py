@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, Min
 
+from campaigns.signups import editing
 from customers import facts
 from customers.ingest.items import insert
 from customers.models import Consent, Customer, CustomerFacts, Event, ExternalId, Order, OrderLine, Product
@@ -109,6 +110,7 @@ def build(*, customers: int | None = None, seed: int = SEED, progress: Progress 
         club.install()
         club.bring_friends(seed=seed)
         programmes.install(seed=seed, opens=window.opens, ends=window.ends)
+        editing.create(name="Newsletter", tag="newsletter", asks_name=True)
         note = {
             "customers": total,
             "buyers": buyers,
