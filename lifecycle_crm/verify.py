@@ -16,6 +16,7 @@ from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.models import SetAside
 from loyalty import audit as loyalty_audit
 from loyalty import catalogue as loyalty_catalogue
+from loyalty import pictures as loyalty_pictures
 from loyalty import tiers
 from stages.models import Chunk, Night
 
@@ -105,6 +106,7 @@ CHECKS: list[tuple[str, Callable[[], Iterator[str] | list[str]]]] = [
     ("points balance to the last one", loyalty_audit.problems),
     ("tiers equal their last change", tiers.problems),
     ("rewards, vouchers and referrals equal their points", loyalty_catalogue.problems),
+    ("pictures of rewards are what was stored", loyalty_pictures.problems),
     ("answers, scores and cases agree", feedback_audit.problems),
     ("every recipient is accounted for", campaigns_audit.problems),
     ("rollups equal their rows", rollups.problems),

@@ -4,6 +4,8 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
 
 from loyalty.models import (
     Account,
@@ -37,6 +39,7 @@ from loyalty.models import (
     ReferralCode,
     ReferralOffer,
     Reward,
+    RewardPicture,
     RewardPrice,
     RewardUse,
     RuleUse,
@@ -174,6 +177,23 @@ class RewardPriceAdmin(ReadOnly):
     raw_id_fields = ["reward"]
     search_fields = ["=reward__id"]
     search_help_text = "Number of the reward"
+
+
+@admin.register(RewardPicture)
+class RewardPictureAdmin(ReadOnly):
+    """Changed on the reward's own page, which draws what is uploaded anew."""
+
+    list_display = ["preview", "reward", "alt", "width", "height", "changed_at", "changed_by"]
+    list_display_links = ["reward"]
+    list_select_related = ["reward", "changed_by"]
+    readonly_fields = ["preview"]
+    raw_id_fields = ["reward", "changed_by"]
+    search_fields = ["=reward__id"]
+    search_help_text = "Number of the reward"
+
+    @admin.display(description=_("Picture"))
+    def preview(self, picture: RewardPicture) -> str:
+        return format_html('<img src="{}" alt="{}" height="72">', picture.small_path, picture.alt)
 
 
 @admin.register(RewardUse)

@@ -20,7 +20,7 @@ DAYS = 90
 
 def rewards() -> QuerySet[Reward]:
     """All rewards with what a list of them shows."""
-    return Reward.objects.select_related("programme", "product", "series").prefetch_related("prices")
+    return Reward.objects.select_related("programme", "product", "series").prefetch_related("prices", "picture")
 
 
 def listed(*, is_active: bool = True, as_of: datetime | None = None) -> list[Reward]:

@@ -14,7 +14,8 @@ from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.lib.money import to_minor
 from loyalty.forms import FindForm, Movement
 from loyalty.ledger import MOST_POINTS
-from loyalty.models import Programme, Reward, VoucherSeries
+from loyalty.models import Programme, Reward, RewardPicture, VoucherSeries
+from loyalty.models.picture import LONGEST_ALT
 from loyalty.vouchers import MOST_CODES
 
 BIGGEST_FILE = 8 * 1024 * 1024
@@ -142,6 +143,42 @@ class RewardForm(forms.Form):
             else:
                 given["stock_seen"] = seen
         return given
+
+
+class PictureForm(forms.Form):
+    """The picture of a reward, or other words for the one it has; ``seen`` is the SHA-256 of the one on the page, which
+    writes it: after a refusal it is that of the picture that is looked at by then."""
+
+    file = forms.FileField(
+        label=_("Picture"),
+        required=False,
+        allow_empty_file=True,
+        widget=forms.FileInput(attrs={"accept": "image/jpeg,image/png,image/webp"}),
+    )
+    alt = forms.CharField(
+        label=_("What it shows"),
+        required=False,
+        widget=forms.TextInput(attrs={"maxlength": LONGEST_ALT}),
+        help_text=_("In a few words, for those who do not see it. Such as: a blue mug with a white handle."),
+    )
+    seen = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, picture: RewardPicture | None = None, **kwargs: Any) -> None:
+        if picture is not None:
+            kwargs["initial"] = {"alt": picture.alt}
+        super().__init__(*args, **kwargs)
+        file = self.fields["file"]
+        file.label = _("Another picture") if picture else _("Picture")
+        file.help_text = _(
+            "JPEG, PNG or WebP, at most 8 MB. It is drawn anew: what the camera noted, such as the place, is not kept."
+        )
+        self.has_picture = picture is not None
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        if not self.has_picture and "file" not in self.errors and data.get("file") is None:
+            self.add_error("file", _("Choose a picture."))
+        return data
 
 
 class OrderRewardForm(Movement):

@@ -18,9 +18,9 @@ from customers.queries import shown_name
 from lifecycle_crm.lib import http
 from lifecycle_crm.lib.errors import DomainError, NotFound
 from lifecycle_crm.templatetags.crm import money, num
-from loyalty import callers, catalogue, codes, rewards, statements
+from loyalty import callers, catalogue, codes, pictures, rewards, statements
 from loyalty.models import Programme, Redemption, Reward, Tier
-from loyalty.reward_forms import OrderRewardForm, ReasonForm, RewardForm
+from loyalty.reward_forms import OrderRewardForm, PictureForm, ReasonForm, RewardForm
 
 PAGE = 25
 
@@ -51,8 +51,10 @@ def reward_list(request: HttpRequest) -> HttpResponse:
     """The catalogue with what is left and how often each was redeemed; ``?shows=past`` what is not offered any more."""
     shows_past = request.GET.get("shows") == "past"
     sums = catalogue.sums()
+    listed = catalogue.listed(is_active=not shows_past)
     context = {
-        "rewards": catalogue.listed(is_active=not shows_past),
+        "rewards": listed,
+        "are_pictured": pictures.shown(listed),
         "shows_past": shows_past,
         "has_past": shows_past or Reward.objects.filter(is_active=False).exists(),
         "metrics": _metrics(sums),
@@ -99,9 +101,7 @@ def reward_new(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def reward_edit(request: HttpRequest, pk: int) -> HttpResponse:
     """One reward: its rules, and its last redemptions."""
-    reward = catalogue.rewards().filter(pk=pk).first() if pk < 2**63 else None
-    if reward is None:
-        raise NotFound(_("There is no such reward. Choose one from the catalogue."))
+    reward = _reward(pk)
     if request.method == "POST":
         return callers.for_those_who_set_up(
             lambda request: _edit(request, RewardForm(request.POST, reward=reward, tiers=_tiers()), reward)
@@ -109,13 +109,59 @@ def reward_edit(request: HttpRequest, pk: int) -> HttpResponse:
     return _edit(request, RewardForm(reward=reward, tiers=_tiers()), reward)
 
 
+def _reward(pk: int) -> Reward:
+    reward = catalogue.rewards().filter(pk=pk).first() if pk < 2**63 else None
+    if reward is None:
+        raise NotFound(_("There is no such reward. Choose one from the catalogue."))
+    return reward
+
+
+@require_POST
+@callers.for_those_who_set_up
+def picture_put(request: HttpRequest, pk: int) -> HttpResponse:
+    """A picture for the reward in place of the one it has; without a file, other words for that one."""
+    reward = _reward(pk)
+    picture = getattr(reward, "picture", None)
+    form = PictureForm(request.POST, request.FILES, picture=picture, prefix="picture")
+    status = 422
+    if form.is_valid():
+        file, alt, seen = (form.cleaned_data[name] for name in ("file", "alt", "seen"))
+        try:
+            if file is not None:
+                pictures.put(reward=reward, file=file, alt=alt, actor=callers.person(request))
+            else:
+                pictures.describe(reward=reward, alt=alt, seen=seen, actor=callers.person(request))
+        except DomainError as problem:
+            about = "alt" if problem.code.startswith("alt_") else None if file is None else "file"
+            form.add_error(about, problem.message)
+            status = problem.status
+        else:
+            messages.success(request, _("The picture of “%(name)s” is saved.") % {"name": reward.name})
+            return redirect("loyalty:reward", pk)
+    return _edit(request, RewardForm(reward=reward, tiers=_tiers()), reward, form, status)
+
+
+@require_POST
+@callers.for_those_who_set_up
+def picture_remove(request: HttpRequest, pk: int) -> HttpResponse:
+    reward = _reward(pk)
+    pictures.remove(reward=reward, seen=request.POST.get("seen", ""))
+    messages.success(request, _("“%(name)s” has no picture now.") % {"name": reward.name})
+    return redirect("loyalty:reward", pk)
+
+
 def _tiers() -> dict[str, str]:
     """Key and name of every tier, those of the first programme first."""
     return dict(Tier.objects.order_by("programme__position", "programme", "threshold").values_list("key", "name"))
 
 
-def _edit(request: HttpRequest, form: RewardForm, reward: Reward | None) -> HttpResponse:
-    status = 200
+def _edit(
+    request: HttpRequest,
+    form: RewardForm,
+    reward: Reward | None,
+    picture_form: PictureForm | None = None,
+    status: int = 200,
+) -> HttpResponse:
     if form.is_bound:
         status = 422
         if form.is_valid():
@@ -134,6 +180,7 @@ def _edit(request: HttpRequest, form: RewardForm, reward: Reward | None) -> Http
     context = {
         "reward": reward,
         "form": form,
+        "picture_form": picture_form or PictureForm(picture=getattr(reward, "picture", None), prefix="picture"),
         "last": last,
         "may_set_up": callers.may_set_up(request),
         "crumbs": _crumbs((reward.name if reward else _("New reward"), "")),
@@ -258,6 +305,7 @@ def _counter(request: HttpRequest, customer_id: int, status: int = 200, problem:
         "who": who,
         "view": view,
         "offers": [(one, OrderRewardForm(initial={"points": one.points})) for one in offers],
+        "are_pictured": pictures.shown(one.reward for one in offers),
         "taken": taken,
         "problem": problem,
         "may_act": callers.may_act(request),
@@ -274,9 +322,7 @@ def _counter(request: HttpRequest, customer_id: int, status: int = 200, problem:
 @callers.for_those_who_act
 def counter_redeem(request: HttpRequest, customer_id: int, pk: int) -> HttpResponse:
     customer = callers.customer(customer_id)
-    reward = Reward.objects.filter(pk=pk).first() if pk < 2**63 else None
-    if reward is None:
-        raise NotFound(_("There is no such reward. Choose one from the catalogue."))
+    reward = _reward(pk)
     form = OrderRewardForm(request.POST)
     if not form.is_valid():
         return _counter(request, customer_id, 422, _("Press the button of the reward on this page."))

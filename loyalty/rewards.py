@@ -213,7 +213,7 @@ def offers(
         Reward.objects.filter(programme=programme, is_active=True)
         .filter(Q(ends_on=None) | Q(ends_on__gte=on))
         .select_related("programme")
-        .prefetch_related("prices")
+        .prefetch_related("prices", "picture")
     )
     used = dict(RewardUse.objects.filter(customer=customer, reward__in=rewards).values_list("reward_id", "count"))
     found = []

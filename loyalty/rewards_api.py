@@ -16,18 +16,20 @@ from customers.models import Product
 from lifecycle_crm.lib.api import BIGGEST_ID, OfCustomer, described
 from loyalty import callers, catalogue, ledger, rewards, vouchers
 from loyalty.models import Programme, Redemption, Reward, Voucher, VoucherSeries
+from loyalty.pictures_api import HasPicture, PictureOut
 
 
 class RewardOut(serializers.ModelSerializer):
     programme = serializers.SlugRelatedField("key", read_only=True, help_text="Key of the programme.")
     product = serializers.SlugRelatedField("sku", read_only=True, allow_null=True, help_text="SKU of the product.")
     prices = serializers.SerializerMethodField(help_text="Price in points per tier; 0 is for nothing.")
+    picture = PictureOut(read_only=True, allow_null=True, help_text="What it looks like; null without one.")
 
     class Meta:
         model = Reward
         fields = [
             "id", "programme", "name", "description", "kind", "perk", "product", "points", "prices", "cost_minor",
-            "stock", "per_customer", "series", "starts_on", "ends_on", "only_tiers", "is_active", "created_at",
+            "stock", "per_customer", "series", "starts_on", "ends_on", "only_tiers", "is_active", "picture", "created_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -136,7 +138,7 @@ def _answer(done: Redemption) -> Response:
 
 
 @described("Rewards", "One reward", tag="rewards")
-class RewardViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
+class RewardViewSet(HasPicture, mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet):
     """The catalogue: what points buy."""
 
     scope = "rewards"

@@ -69,6 +69,8 @@ staff = [
     path("rewards/", reward_pages.reward_list, name="rewards"),
     path("rewards/new/", reward_pages.reward_new, name="reward-new"),
     path("rewards/<int:pk>/", reward_pages.reward_edit, name="reward"),
+    path("rewards/<int:pk>/picture/", reward_pages.picture_put, name="reward-picture"),
+    path("rewards/<int:pk>/picture/remove/", reward_pages.picture_remove, name="reward-picture-remove"),
     path("redemptions/", reward_pages.redemption_list, name="redemptions"),
     path("redemptions/<int:pk>/prepare/", reward_pages.redemption_prepare, name="redemption-prepare"),
     path("redemptions/<int:pk>/hand-out/", reward_pages.redemption_hand_out, name="redemption-hand-out"),
@@ -90,6 +92,7 @@ public: list[URLPattern] = [
     path("w/<str:token>/rewards/<int:pk>/", wallet_pages.redeem, name="wallet-redeem"),
     path("w/<str:token>/redemptions/<int:pk>/undo/", wallet_pages.undo, name="wallet-undo"),
     path("w/<str:token>/redemptions/<int:pk>/mail/", wallet_pages.mail_code, name="wallet-mail"),
+    path("pictures/<slug:sha256>/<slug:size>.webp", wallet_pages.picture, name="picture"),
     path("r/<slug:code>/", referral_pages.landing, name="referral-public"),
     path("programmes/<slug:key>/", wallet_pages.programme, name="programme-public"),
 ]

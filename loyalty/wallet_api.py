@@ -15,11 +15,25 @@ from lifecycle_crm.lib.api import BIGGEST_ID
 from lifecycle_crm.lib.errors import NotFound
 from loyalty import callers, codemails, tiers, wallet
 from loyalty.models import CodeMail, Redemption
+from loyalty.pictures_api import PictureOut
 
 
 class EndingOut(serializers.Serializer):
     last_day = serializers.DateField()
     points = serializers.IntegerField()
+
+
+class OfferOut(serializers.Serializer):
+    """A reward as this customer sees it."""
+
+    reward = serializers.IntegerField(source="reward.pk", help_text="Id of the reward.")
+    name = serializers.CharField(source="reward.name")
+    description = serializers.CharField(source="reward.description")
+    points = serializers.IntegerField(allow_null=True, help_text="What it costs them; null: not for their tier.")
+    lacks = serializers.IntegerField(help_text="So many points they are short of it.")
+    may_redeem = serializers.BooleanField()
+    refusal = serializers.CharField(help_text="Why they cannot have it, whatever their points; empty if they can.")
+    picture = PictureOut(source="reward.picture", allow_null=True)
 
 
 class WalletOut(serializers.Serializer):
@@ -31,6 +45,7 @@ class WalletOut(serializers.Serializer):
     shared = serializers.IntegerField(help_text="What the others in their household have, to be used after their own.")
     pending = serializers.IntegerField()
     debt = serializers.IntegerField()
+    is_frozen = serializers.BooleanField(help_text="Being checked: nothing can be redeemed meanwhile.")
     value_minor = serializers.IntegerField(help_text="What the spendable points are worth, in minor units.")
     tier = serializers.CharField(allow_null=True, help_text="Key of their tier.")
     perks = serializers.ListField(
@@ -38,6 +53,7 @@ class WalletOut(serializers.Serializer):
         help_text="What their tiers give, of every programme.",
     )
     endings = EndingOut(many=True, help_text="Which points end when, the first first.")
+    rewards = OfferOut(many=True, help_text="What the programme offers them, the cheapest first.")
 
 
 class AskedIn(serializers.Serializer):
@@ -120,10 +136,12 @@ def _answer(pk: int, key: str) -> dict[str, Any]:
         "shared": view.shared.points,
         "pending": view.pending,
         "debt": view.debt,
+        "is_frozen": view.is_frozen,
         "value_minor": view.value_minor,
         "tier": view.progress.tier.key if view.progress and view.progress.tier else None,
         "perks": sorted({perk for one in tiers.given(customer) for perk in one.perks}),
         "endings": [{"last_day": day, "points": points} for day, points in view.endings],
+        "rewards": OfferOut(view.offers, many=True).data,
     }
 
 

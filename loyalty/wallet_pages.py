@@ -15,16 +15,17 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import translation
+from django.utils.cache import get_conditional_response
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST
 
 from lifecycle_crm.accounts.middleware import public
-from lifecycle_crm.lib import pace
+from lifecycle_crm.lib import images, pace
 from lifecycle_crm.lib.errors import DomainError, Gone, NotFound
 from lifecycle_crm.lib.numbers import row_number
-from loyalty import catalogue, codemails, codes, marks, queries, referrals, rewards, vouchers, wallet
+from loyalty import catalogue, codemails, codes, marks, pictures, queries, referrals, rewards, vouchers, wallet
 from loyalty.errors import CannotMail
 from loyalty.models import Programme, Redemption, Reward, WalletCard
 from loyalty.reward_forms import MailForm, OrderRewardForm
@@ -37,6 +38,10 @@ MAILS = 5
 """So many codes a minute that one customer may have mailed."""
 GUESSES = 30
 """So many addresses a minute that open nothing, from one computer."""
+PICTURES = 3000
+"""So many pictures a minute to one address, which may be a whole shop's: each is asked for once and then kept."""
+KEEP = "public, max-age=31536000, immutable"
+"""What an address with a SHA-256 in it gives never changes, so nobody has to ask again for a year."""
 
 
 def _language(request: HttpRequest, default: str) -> str:
@@ -103,6 +108,7 @@ def show(request: HttpRequest, card: WalletCard, token: str) -> HttpResponse:
         request, card, token,
         view=view,
         taken=taken,
+        are_pictured=pictures.shown(one.reward for one in view.offers),
         done=next((one for one in taken if str(one["redemption"].pk) == done), None),
         is_undone=request.GET.get("undone") == "1",
         mailed=request.GET.get("mailed", ""),
@@ -245,16 +251,37 @@ def programme(request: HttpRequest, key: str) -> HttpResponse:
         raise NotFound(_("There is no such programme now."))
     language = _language(request, settings.LANGUAGE_CODE)
     with translation.override(language):
-        offered = list(Reward.objects.filter(programme=found, is_active=True).order_by("points", "pk")[:50])
+        offered = list(
+            Reward.objects.filter(programme=found, is_active=True)
+            .prefetch_related("picture")
+            .order_by("points", "pk")[:50]
+        )
         for one in (found, *offered):
             wallet.speak(one)
         context = {
             "programme": found,
             "plain": wallet.in_plain_words(found),
             "rewards": offered,
+            "are_pictured": pictures.shown(offered),
             "language": language,
             "languages": settings.LANGUAGES,
         }
         page = render(request, "loyalty/programme_public.html", context)
     page["Content-Language"] = language
     return page
+
+
+# --- Pictures ---------------------------------------------------------------------------------------------------------
+
+
+@public
+@require_http_methods(["GET", "HEAD"])
+def picture(request: HttpRequest, sha256: str, size: str) -> HttpResponse:
+    """The picture of a reward, the same for everybody and for ever; 404 once the reward shows another or none."""
+    pace.take("picture", request.META.get("REMOTE_ADDR"), most=PICTURES)
+    data = pictures.content(sha256, size)
+    if data is None:
+        return HttpResponse(status=404, headers={"Cache-Control": "no-store"})
+    etag = f'"{sha256}-{size}"'
+    answer = HttpResponse(data, content_type=images.MEDIA_TYPE, headers={"Cache-Control": KEEP, "ETag": etag})
+    return get_conditional_response(request, etag=etag, response=answer) or answer

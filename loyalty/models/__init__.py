@@ -9,6 +9,7 @@ from loyalty.models.grant import Grant, GrantPerson
 from loyalty.models.hold import Hold
 from loyalty.models.ledger import Account, Entry, Lot, LotSpend, Posting
 from loyalty.models.merging import MergedThing
+from loyalty.models.picture import RewardPicture
 from loyalty.models.programme import Membership, Programme
 from loyalty.models.proof import Proof
 from loyalty.models.referral import Referral, ReferralCode, ReferralOffer
@@ -51,6 +52,7 @@ __all__ = [
     "ReferralCode",
     "ReferralOffer",
     "Reward",
+    "RewardPicture",
     "RewardPrice",
     "RewardUse",
     "RuleUse",

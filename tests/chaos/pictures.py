@@ -222,7 +222,8 @@ NOT_BY_A_NIGHT: dict[str, str] = {
     "customers.ImportRun customers.ImportRow": "an import, with a proof of its own",
     "stages.Stage stages.RuleApproval stages.Backtest": "written by people; a backtest is replayed and leaves nothing",
     "loyalty.Programme loyalty.Limits loyalty.Approval loyalty.Allowance loyalty.GoodwillMonth loyalty.EarningRule "
-    "loyalty.Ladder loyalty.Tier loyalty.RewardPrice loyalty.VoucherSeries loyalty.ReferralOffer": "set by people",
+    "loyalty.Ladder loyalty.Tier loyalty.RewardPrice loyalty.RewardPicture loyalty.VoucherSeries "
+    "loyalty.ReferralOffer": "set by people",
     "loyalty.WalletCard loyalty.Household loyalty.HouseholdMember loyalty.Merge loyalty.MergedThing loyalty.Extension "
     "loyalty.ExtendedLot loyalty.Grant loyalty.GrantPerson loyalty.SignOff loyalty.CodeMail": "made by people",
     "feedback.Survey campaigns.Template campaigns.TemplateVariant campaigns.TemplateDraft "
