@@ -151,15 +151,18 @@ class PictureForm(forms.Form):
 
     file = forms.FileField(
         label=_("Picture"),
-        required=False,
         allow_empty_file=True,
         widget=forms.FileInput(attrs={"accept": "image/jpeg,image/png,image/webp"}),
+        help_text=_(
+            "JPEG, PNG or WebP, at most 8 MB. It is drawn anew: what the camera noted, such as the place, is not kept."
+        ),
+        error_messages={"required": _("Choose a picture.")},
     )
     alt = forms.CharField(
         label=_("What it shows"),
-        required=False,
         widget=forms.TextInput(attrs={"maxlength": LONGEST_ALT}),
         help_text=_("In a few words, for those who do not see it. Such as: a blue mug with a white handle."),
+        error_messages={"required": _("Describe the picture for those who do not see it.")},
     )
     seen = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
 
@@ -167,18 +170,9 @@ class PictureForm(forms.Form):
         if picture is not None:
             kwargs["initial"] = {"alt": picture.alt}
         super().__init__(*args, **kwargs)
-        file = self.fields["file"]
-        file.label = _("Another picture") if picture else _("Picture")
-        file.help_text = _(
-            "JPEG, PNG or WebP, at most 8 MB. It is drawn anew: what the camera noted, such as the place, is not kept."
-        )
-        self.has_picture = picture is not None
-
-    def clean(self) -> dict[str, Any]:
-        data = super().clean() or self.cleaned_data
-        if not self.has_picture and "file" not in self.errors and data.get("file") is None:
-            self.add_error("file", _("Choose a picture."))
-        return data
+        if picture is not None:
+            self.fields["file"].required = False
+            self.fields["file"].label = _("Another picture")
 
 
 class OrderRewardForm(Movement):

@@ -6,6 +6,7 @@ between them, once a month, from the points that the real purchases earned. A se
 
 from __future__ import annotations
 
+import io
 from datetime import date, datetime, timedelta
 from random import Random
 from typing import Any
@@ -14,10 +15,11 @@ from django.db import transaction
 from django.db.models import Min
 
 from customers.models import Customer
+from lifecycle_crm.demo import drawings
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
+from loyalty import pictures, referrals, rewards, vouchers
 from loyalty import programme as programmes
-from loyalty import referrals, rewards, vouchers
 from loyalty.models import Account, Membership, Programme, Redemption, Reward, Voucher
 
 SHARE = 0.02
@@ -43,7 +45,7 @@ _CATALOGUE: tuple[dict[str, Any], ...] = (
 
 
 def install() -> None:
-    """The catalogue, two series of vouchers and the offer for friends, in the main programme."""
+    """The catalogue, of which some have a picture, two series of vouchers and the offer for friends, in the main programme."""
     programme = Programme.current()
     if programme is None or Reward.objects.filter(programme=programme).exists():
         return
@@ -56,6 +58,9 @@ def install() -> None:
         programme=programme, name="5 dollars off", kind="discount", points=100, series=five, cost_minor=500
     )  # fmt: skip
     rewards.create(programme=programme, name="A coffee next door", kind="voucher", points=40, series=partner)
+    for reward in Reward.objects.filter(programme=programme, name__in=drawings.WORDS).order_by("pk"):
+        file = io.BytesIO(drawings.drawing(reward.name))
+        pictures.put(reward=reward, file=file, alt=drawings.WORDS[reward.name], actor=None)
     referrals.set_offer(programme=programme, advocate_points=100, friend_points=50, min_order_minor=1000)
 
 
