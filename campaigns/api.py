@@ -19,6 +19,7 @@ from campaigns.journeys_api import ROUTES as JOURNEYS
 from campaigns.models import Campaign, Message, Run, Template
 from campaigns.signups_api import ROUTES as SIGN_UPS
 from campaigns.templates_api import TemplateViewSet
+from campaigns.whom_api import ROUTES as WHOM
 from customers.models import Customer
 from lifecycle_crm.accounts.callers import need, sees_contacts
 from lifecycle_crm.accounts.models import User
@@ -222,4 +223,5 @@ ROUTES = [
     *EXPERIMENTS,
     *JOURNEYS,
     *SIGN_UPS,
+    *WHOM,
 ]

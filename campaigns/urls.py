@@ -12,6 +12,7 @@ from campaigns import (
     template_preview_pages,
     views,
     webhooks,
+    whom_pages,
 )
 
 app_name = "campaigns"
@@ -37,6 +38,7 @@ urlpatterns = [
     path("templates/<slug:key>/<str:language>/test/", template_preview_pages.template_try, name="template-test"),
     path("campaigns/", views.campaign_list, name="list"),
     path("campaigns/new/", views.new, name="new"),
+    path("campaigns/whom/", whom_pages.whom_page, name="whom"),
     path("campaigns/lift/", views.lift, name="lift"),
     path("campaigns/outbox/", views.outbox_page, name="outbox"),
     path("campaigns/messages/<int:pk>/", views.message, name="message"),
