@@ -16,7 +16,7 @@ from campaigns.models import Channel
 
 class DaysIn(serializers.Serializer):
     days = serializers.ChoiceField(
-        choices=[str(one) for one in whom.PERIODS], required=False, help_text="So many days back. Default: 365."
+        choices=[str(one) for one in whom.PERIODS], required=False, help_text="So many days back. Default: 90."
     )
 
 
@@ -41,7 +41,9 @@ class PlaceOut(serializers.Serializer):
 class EffectivenessOut(serializers.Serializer):
     since = serializers.DateField(help_text="Campaigns that began on this date")
     until = serializers.DateField(help_text="to this one.")
-    as_of = serializers.DateTimeField(help_text="When it was counted. Days of credit that were not over are left out.")
+    as_of = serializers.DateTimeField(
+        help_text="When it was counted, at most ten minutes ago. Days of credit that were not over are left out."
+    )
     cells = PlaceOut(many=True)
 
 
@@ -56,7 +58,7 @@ class EffectivenessViewSet(ViewSet):
     def list(self, request: Request) -> Response:
         asked = DaysIn(data=request.query_params)
         asked.is_valid(raise_exception=True)
-        found = whom.table(days=int(asked.validated_data.get("days", whom.PERIODS[-1])))
+        found = whom.recent(days=int(asked.validated_data.get("days", whom.PERIODS[0])))
         cells = [found.cells[place] for place in sorted(found.cells)]
         told = {"since": found.since, "until": found.until, "as_of": found.as_of, "cells": cells}
         return Response(EffectivenessOut(told).data)

@@ -71,8 +71,8 @@ def _grid(found: whom.Table, channel: str) -> dict[str, Any]:
 def whom_page(request: HttpRequest) -> HttpResponse:
     """``?days=``: 90, 180 or 365."""
     asked = request.GET.get("days", "")
-    days = int(asked) if asked in map(str, whom.PERIODS) else whom.PERIODS[-1]
-    found = whom.table(days=days)
+    days = int(asked) if asked in map(str, whom.PERIODS) else whom.PERIODS[0]
+    found = whom.recent(days=days)
     labels = {str(one): ngettext("%(n)s day", "%(n)s days", one) % {"n": num(one)} for one in whom.PERIODS}
     context = {
         "table": found,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
@@ -29,8 +30,10 @@ THEN = NOON - timedelta(days=20)
 
 @pytest.fixture(autouse=True)
 def today() -> Any:
+    cache.clear()
     with time_machine.travel(NOON, tick=False):
         yield
+    cache.clear()
 
 
 def crowd(number: int, **same: Any) -> list[Customer]:
@@ -228,7 +231,7 @@ def text(page: Any) -> str:
 def test_the_page_says_it_with_the_count_the_definition_and_the_date() -> None:
     ola = Client()
     ola.force_login(UserFactory(role=Role.VIEWER))
-    empty = text(ola.get(reverse("campaigns:whom")))
+    empty = text(ola.get(reverse("campaigns:whom") + "?days=365"))
     assert "Nothing to say yet" in empty
     people = crowd(300, birth_date=date(1990, 1, 1))
     moved(people, "retain", THEN - timedelta(days=1))
@@ -243,6 +246,19 @@ def test_the_page_says_it_with_the_count_the_definition_and_the_date() -> None:
     assert "from 22 Aug 2026 to 20 Nov 2026" in page
     assert "one looks clear by chance alone" in page
     assert ola.get(reverse("campaigns:whom") + "?days=1;").status_code == 200
+
+
+def test_it_is_counted_anew_after_ten_minutes_and_without_a_cache(settings: Any) -> None:
+    wrote(CampaignFactory(), crowd(1))
+    first = whom.recent(days=90)
+    wrote(CampaignFactory(), crowd(1))
+    assert whom.recent(days=90) == first
+    cache.clear()
+    assert whom.recent(days=90).cells["email", ALL, ALL].people == 2
+    settings.CACHES = {
+        "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
+    }
+    assert whom.recent(days=90).cells["email", ALL, ALL].people == 2
 
 
 def test_the_api_says_the_same(django_assert_max_num_queries: Any) -> None:
