@@ -172,7 +172,7 @@ def _move(one: InForce, found: list[Traveller], now: datetime) -> Counter[str]:
     _write_steps(passed, as_of)
     _write_runs([(who, move) for who, _before, move in moves], as_of)
     told.update(Counter(str(move.state) for _who, _before, move in moves))
-    _call_off(one, [who for who, _before, move in moves if move.state in (State.EXITED, State.GOAL)])
+    _call_off(one, [who for who, _before, move in moves if _is_early(move)])
     return told
 
 
@@ -391,6 +391,11 @@ def _write_runs(moves: list[tuple[Traveller, Move]], as_of: int) -> None:
 def _call_off(one: InForce, gone: Sequence[Traveller]) -> int:
     """Messages of this way that have not left, when somebody left the journey early."""
     return call_off(one.journey, [(who.customer, who.number) for who in gone])
+
+
+def _is_early(move: Move) -> bool:
+    """Whether somebody left before the end of their way. A step that ends it is such an end: what it said still holds."""
+    return move.state == State.GOAL or move.reason == Reason.EXIT_RULE
 
 
 def call_off(journey: Journey, ways: Sequence[tuple[int, int]]) -> int:

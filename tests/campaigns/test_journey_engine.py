@@ -47,6 +47,15 @@ def test_it_sends_waits_and_sends_again(text, noon):
     assert audit.problems() == []
 
 
+def test_it_sends_the_message_before_a_step_that_ends_the_journey(text):
+    anna = person()
+    live_journey([{"id": "s1", "do": "message", "template": text}, {"id": "s2", "do": "exit"}])
+    entering.for_events([happens(anna).pk])
+    assert engine.advance_due() == {"messages": 1, "exited": 1}
+    assert outbox.send_due() == {"sent": 1}
+    assert audit.problems() == []
+
+
 def test_it_lets_in_once_per_cause_and_never_again_unless_it_says_so(text, noon):
     anna = person()
     live_journey([{"id": "s1", "do": "message", "template": text}])
