@@ -29,6 +29,8 @@ from campaigns.models import (
     SignUp,
     SignUpForm,
     Slot,
+    StaffTask,
+    StaffTaskChange,
     Suppression,
     Template,
     TemplateDraft,
@@ -259,6 +261,26 @@ class JourneyStepAdmin(ReadOnly):
     list_filter = ("outcome",)
     raw_id_fields = ("run",)
     search_fields = ("=run__id",)
+
+
+@admin.register(StaffTask)
+class StaffTaskAdmin(ReadOnly):
+    """Done and passed on by its own pages, which keep the history."""
+
+    list_display = ("id", "kind", "customer", "role", "assignee", "due_on", "state")
+    list_filter = ("state", "kind")
+    list_select_related = ("customer", "assignee")
+    raw_id_fields = ("run", "customer", "assignee")
+    search_fields = ("=customer__id",)
+
+
+@admin.register(StaffTaskChange)
+class StaffTaskChangeAdmin(ReadOnly):
+    list_display = ("task_id", "what", "at", "by")
+    list_filter = ("what",)
+    list_select_related = ("by",)
+    raw_id_fields = ("task", "by", "assignee")
+    search_fields = ("=task__id",)
 
 
 @admin.register(Experiment)

@@ -18,6 +18,7 @@ from campaigns.experiments_api import ROUTES as EXPERIMENTS
 from campaigns.journeys_api import ROUTES as JOURNEYS
 from campaigns.models import Campaign, Message, Run, Template
 from campaigns.signups_api import ROUTES as SIGN_UPS
+from campaigns.tasks_api import ROUTES as TASKS
 from campaigns.templates_api import TemplateViewSet
 from campaigns.whom_api import ROUTES as WHOM
 from customers.models import Customer
@@ -224,4 +225,5 @@ ROUTES = [
     *JOURNEYS,
     *SIGN_UPS,
     *WHOM,
+    *TASKS,
 ]

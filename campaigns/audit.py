@@ -61,7 +61,7 @@ def problems() -> list[str]:
             "HAVING count(DISTINCT m.version_id) > 1 ORDER BY m.customer_id LIMIT 100"
         )
     ]
-    return [*found, *_journeys()]
+    return [*found, *_journeys(), *_tasks()]
 
 
 def _journeys() -> list[str]:
@@ -99,3 +99,33 @@ def _journeys() -> list[str]:
         )
     ]
     return found
+
+
+def _tasks() -> list[str]:
+    """What must be true of the tasks that journeys gave."""
+    checks = [
+        (
+            "Journey entry {}: its history says that a task was given at {}, but there is none.",
+            "SELECT s.run_id, s.step FROM campaigns_journeystep s WHERE s.outcome = 'task' AND NOT EXISTS "
+            "(SELECT 1 FROM campaigns_stafftask t WHERE t.run_id = s.run_id AND t.step = s.step)",
+        ),
+        (
+            "Task {} belongs to another customer than its journey entry {}.",
+            "SELECT t.id, t.run_id FROM campaigns_stafftask t JOIN campaigns_journeyrun r ON r.id = t.run_id "
+            "WHERE r.customer_id <> t.customer_id",
+        ),
+        (
+            "Task {} is open, but journey entry {} was taken out or left early.",
+            "SELECT t.id, t.run_id FROM campaigns_stafftask t JOIN campaigns_journeyrun r ON r.id = t.run_id "
+            "WHERE t.state = 'open' AND (r.state IN ('cancelled', 'goal') OR r.reason = 'exit_rule')",
+        ),
+        (
+            "Task {} is {}, but its history does not say so once.",
+            "SELECT t.id, t.state FROM campaigns_stafftask t LEFT JOIN campaigns_stafftaskchange c ON c.task_id = t.id "
+            "AND c.what IN ('done', 'not_done', 'withdrawn') GROUP BY t.id, t.state HAVING "
+            "count(c.id) <> CASE WHEN t.state = 'open' THEN 0 ELSE 1 END OR coalesce(max(c.what), t.state) <> t.state",
+        ),
+    ]
+    return [
+        sentence.format(*row) for sentence, query in checks for row in batches.rows(f"{query} ORDER BY 1 LIMIT 100", [])
+    ]

@@ -14,7 +14,8 @@ from django.utils.translation import gettext as _
 
 from campaigns import texts
 from campaigns.journeys import reading
-from campaigns.models import Journey
+from campaigns.models import Journey, StaffTask
+from campaigns.task_forms import choices_of_people
 from customers.models import Segment
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import DomainError
@@ -30,6 +31,8 @@ KINDS: tuple[tuple[str, Any], ...] = (
     ("points", gettext_lazy("Give points")),
     ("voucher", gettext_lazy("Give a voucher")),
     ("tag", gettext_lazy("Put on or take off a tag")),
+    ("task", gettext_lazy("Give a task to somebody of the team")),
+    ("task_done", gettext_lazy("Wait until a task is done")),
     ("exit", gettext_lazy("End here")),
 )
 TRIGGERS: tuple[tuple[str, Any], ...] = (
@@ -175,10 +178,10 @@ def _stage_of(tree: Any) -> str:
 
 
 class StepForm(forms.Form):
-    """Base: ``of`` takes the stored step, ``values`` gives what to store."""
+    """Base: ``of`` takes the stored step, ``values`` gives what to store. ``tree`` is the draft around it."""
 
-    def __init__(self, step: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
-        self.step = step
+    def __init__(self, step: Mapping[str, Any], *args: Any, tree: Any = None, **kwargs: Any) -> None:
+        self.step, self.tree = step, tree
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -334,6 +337,53 @@ class TagStep(StepForm):
         return {"tag": self.cleaned_data["tag"], **({"remove": True} if self.cleaned_data["remove"] else {})}
 
 
+class TaskStep(StepForm):
+    kind = forms.ChoiceField(label=gettext_lazy("Kind"), choices=StaffTask.Kind.choices)
+    what = forms.CharField(
+        label=gettext_lazy("What to do"),
+        max_length=200,
+        help_text=gettext_lazy("Only your team reads it. Name, phone and e-mail of the customer stand beside it."),
+    )
+    days = _whole(gettext_lazy("Days to do it"), 0, reading.TASK_DAYS, help_text=gettext_lazy("0: on the same day."))
+    whom = forms.ChoiceField(label=gettext_lazy("For"), choices=choices_of_people, required=False)
+
+    @classmethod
+    def initial_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
+        whom = f"person:{step['person']}" if step.get("person") else f"role:{step['role']}" if step.get("role") else ""
+        return {**{name: step.get(name) for name in ("kind", "what", "days")}, "whom": whom}
+
+    def values(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        word, _sep, of = given["whom"].partition(":")
+        return {**{name: given[name] for name in ("kind", "what", "days")}, **({word: of} if of else {})}
+
+
+class TaskDoneStep(StepForm):
+    task = forms.ChoiceField(label=gettext_lazy("Which task"))
+    days = _whole(gettext_lazy("At most so many days"), 0, 365, required=False)
+    hours = _whole(gettext_lazy("and so many hours"), 0, 8760, required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        steps = [one for one in reading.steps_of(self.tree or {}) if one.get("do") == "task"]
+        self.fields["task"].choices = [(one.get("id", ""), one.get("what") or "…") for one in steps]  # type: ignore[attr-defined]
+
+    @classmethod
+    def initial_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
+        most = step.get("at_most", {})
+        return {"task": step.get("task", ""), **{name: most[name] for name in ("days", "hours") if most.get(name)}}
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if not (values.get("days") or values.get("hours") or self.errors):
+            self.add_error("days", _("This wait has no end. Say after how many days people go on anyway."))
+        return values
+
+    def values(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        return {"task": given["task"], "at_most": {name: given[name] for name in ("days", "hours") if given[name]}}
+
+
 class SplitStep(StepForm):
     """For each branch a segment, or a condition as JSON."""
 
@@ -413,4 +463,6 @@ STEPS: dict[str, type[StepForm]] = {
     "points": PointsStep,
     "voucher": VoucherStep,
     "tag": TagStep,
+    "task": TaskStep,
+    "task_done": TaskDoneStep,
 }

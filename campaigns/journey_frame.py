@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from campaigns import texts
 from campaigns.journey_forms import KINDS, STEPS
-from campaigns.journeys import publishing, results, words
+from campaigns.journeys import publishing, reading, results, words
 from campaigns.models import Campaign, Journey, Template
 from lifecycle_crm.accounts.callers import may
 from lifecycle_crm.accounts.models import User
@@ -113,7 +113,7 @@ class Lines:
     def line(self, step: Mapping[str, Any], number: str, at: int, of: int) -> dict[str, Any]:
         pk = step.get("id", "")
         ways = []
-        if step.get("do") in ("split", "share"):
+        if step.get("do") in reading.WITH_WAYS:
             branches = step.get("branches", [])
             for n in (*range(len(branches)), -1):
                 letter = chr(ord("a") + (n if n >= 0 else len(branches)) % 26)
@@ -133,6 +133,7 @@ class Lines:
             "inside": self.inside.get(pk, 0),
             "passed": self.passed.get(pk, 0),
             "ways": ways,
+            "can_branch": bool(ways) and step.get("do") != "task_done",
             "place": f"after:{pk}",
             "can_edit": step.get("do") in STEPS,
             "words_url": self.words_url(step),

@@ -136,7 +136,7 @@ def step(request: HttpRequest, pk: int, step: str) -> HttpResponse:
     if found.get("do") not in STEPS:
         raise NotFound(_("This step has nothing to fill in."))
     kind = STEPS[found["do"]]
-    form = kind(found, request.POST or None, initial=kind.initial_of(found))
+    form = kind(found, request.POST or None, initial=kind.initial_of(found), tree=journey.draft)
     title = str(dict(KINDS)[found["do"]])
     return _form_page(
         request, journey, form, title, lambda: editing.change(journey.draft, step, form.values()), f"#step-{step}"

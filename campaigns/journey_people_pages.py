@@ -167,7 +167,7 @@ def outcome(request: HttpRequest, pk: int) -> HttpResponse:
     journey = journey_of(pk)
     seen = results.of(journey)
     found = results.caused(journey)
-    by_step = results.messages_by_step(journey)
+    by_step, tasks = results.messages_by_step(journey), results.tasks_by_step(journey)
     lines = lines_in_force(journey)
     people = reverse("campaigns:journey-people", args=[pk])
     groups = (
@@ -194,6 +194,7 @@ def outcome(request: HttpRequest, pk: int) -> HttpResponse:
             {
                 **line,
                 "sent": by_step.get(line["id"], {}).get(Message.State.SENT, 0),
+                "tasks": tasks.get(line["id"]),
                 "share": round(100 * line["passed"] / seen["entered"]) if seen["entered"] else 0,
             }
             for line in lines

@@ -141,6 +141,10 @@ class ResultsOut(serializers.Serializer):
     held_out_reached = serializers.IntegerField()
     states = serializers.DictField(child=serializers.IntegerField())
     steps = serializers.DictField(child=serializers.IntegerField(), help_text="Entries that passed each step.")
+    tasks = serializers.DictField(
+        child=serializers.DictField(child=serializers.IntegerField()),
+        help_text="Tasks per state of each step with some.",
+    )
     caused = CausedOut()
 
 
@@ -288,7 +292,7 @@ class JourneyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
     @extend_schema(request=None, responses={200: JourneyOut})
     @action(detail=True, methods=["post"])
     def end(self, request: Request, pk: Any = None) -> Response:
-        """For good: who is inside is taken out, and what waits in the outbox is called off."""
+        """For good: who is inside is taken out, what waits in the outbox is called off, and open tasks are withdrawn."""
         need(request, User.may_steer)
         journey = self.get_object()
         publishing.end(journey=journey)
@@ -311,7 +315,12 @@ class JourneyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
             "sentence": results.sentence(journey, found),
             "currency": settings.SHOP_CURRENCY,
         }
-        counts = {**results.of(journey), "steps": results.steps_taken(journey), "caused": caused}
+        counts = {
+            **results.of(journey),
+            "steps": results.steps_taken(journey),
+            "tasks": results.tasks_by_step(journey),
+            "caused": caused,
+        }
         return Response(ResultsOut(counts).data)
 
     @extend_schema(

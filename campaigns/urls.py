@@ -8,6 +8,7 @@ from campaigns import (
     journey_people_pages,
     public,
     signup_pages,
+    task_pages,
     template_pages,
     template_preview_pages,
     views,
@@ -84,5 +85,9 @@ urlpatterns = [
     path("journeys/<int:pk>/settings/", journey_pages.settings, name="journey-settings"),
     path("journeys/<int:pk>/try/", journey_people_pages.attempt, name="journey-try"),
     re_path(r"^journeys/(?P<pk>\d{1,18})/(?P<verb>pause|resume|end)/$", journey_pages.switch, name="journey-switch"),
+    path("tasks/", task_pages.task_list, name="tasks"),
+    path("tasks/csv/", task_pages.tasks_csv, name="tasks-csv"),
+    path("tasks/<int:pk>/", task_pages.task, name="task"),
+    re_path(r"^tasks/(?P<pk>\d{1,18})/(?P<verb>done|not-done|pass-on|put-off)/$", task_pages.act, name="task-act"),
     re_path(r"^campaigns/runs/(?P<pk>\d{1,18})/(?P<verb>pause|resume|cancel|confirm)/$", views.act, name="run-act"),
 ]

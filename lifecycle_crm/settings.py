@@ -378,6 +378,8 @@ SPECTACULAR_SETTINGS = {
         "JourneyRunStateEnum": "campaigns.models.JourneyRun.State",
         "JourneyRunReasonEnum": "campaigns.models.JourneyRun.Reason",
         "JourneyOutcomeEnum": "campaigns.models.JourneyStep.Outcome",
+        "TaskStateEnum": "campaigns.models.StaffTask.State",
+        "TaskKindEnum": "campaigns.models.StaffTask.Kind",
         "OutcomeEnum": "feedback.models.Case.Outcome",
         "ReasonEnum": "campaigns.models.Message.Reason",
     },

@@ -12,8 +12,22 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from campaigns.journeys.tree import Branch, Exit, Message, Plan, Points, Split, Tag, Until, Voucher, Wait, Window
-from campaigns.models import JourneyRun, JourneyStep
+from campaigns.journeys.tree import (
+    Branch,
+    Exit,
+    Message,
+    Plan,
+    Points,
+    Split,
+    Tag,
+    Task,
+    TaskDone,
+    Until,
+    Voucher,
+    Wait,
+    Window,
+)
+from campaigns.models import JourneyRun, JourneyStep, StaffTask
 from customers.conditions import Condition, Snapshot, holds, next_flip
 from lifecycle_crm.lib.moments import DAY, from_seconds
 
@@ -68,9 +82,10 @@ def advance(
     """From ``at``, with what is ``known`` of them at ``as_of``, as far as they can go.
 
     ``bucket`` gives 0–9999 for the name of a random split, always the same for this person. ``at.step`` must be of this
-    plan (``Plan.place_of``).
+    plan (``Plan.place_of``). What is known of the task of a step stands under ``task_key``.
     """
     passed: list[Passed] = []
+    given: set[str] = set()
 
     def left(state: str, reason: str = "", step: str = "", **data: Any) -> Move:
         passed.append(Passed(step, Outcome.LEFT, {"state": str(state), **data}))
@@ -112,6 +127,21 @@ def advance(
                 passed.append(Passed(here, Outcome.VOUCHER, {"series": step.series}))
             case Tag():
                 passed.append(Passed(here, Outcome.TAGGED, {"tag": step.tag, "off": step.is_taken_off}))
+            case Task():
+                passed.append(Passed(here, Outcome.TASK, {"kind": step.kind, "what": step.what}))
+                given.add(here)
+            case TaskDone():
+                stands = known.get(task_key(step.task), StaffTask.State.OPEN if step.task in given else None)
+                began = as_of if since is None else since
+                if stands == StaffTask.State.OPEN and began + step.at_most > as_of:
+                    due = began + step.at_most
+                    return Move(tuple(passed), State.RUNNING, Position(here, began), due, listens=True)
+                is_done = stands == StaffTask.State.DONE
+                came = {"branch": 0 if is_done else -1, "task": str(stands or ""), "since": began}
+                passed.append(Passed(here, Outcome.BRANCH, came))
+                way = step.branches[0].steps if is_done else step.otherwise
+                if way:
+                    follows = way[0].id
             case Exit():
                 return left(State.EXITED, Reason.EXIT_STEP, here)
             case Split():
@@ -121,6 +151,11 @@ def advance(
                     follows = steps[0].id
         here, since = follows, None
     return left(State.DONE)
+
+
+def task_key(step: str) -> str:
+    """Under which name a walk knows where the task of a step stands: a state of ``StaffTask``, nothing without a task."""
+    return f"task:{step}"
 
 
 def _branch(step: Split, known: Snapshot, as_of: int, bucket: Callable[[str], int]) -> tuple[int, tuple[Any, ...]]:

@@ -25,6 +25,8 @@ BLANK: dict[str, dict[str, Any]] = {
     "points": {"points": 100, "reason": ""},
     "voucher": {},
     "tag": {"tag": ""},
+    "task": {"kind": "call", "what": "", "days": 2},
+    "task_done": {"task": "", "at_most": {"days": 7}, "branches": [{"steps": []}], "else": []},
     "exit": {},
 }
 """What a step of each kind is when it is added."""
@@ -130,10 +132,16 @@ def duplicate(tree: Tree, pk: str, known: set[str]) -> tuple[Tree, str]:
     tree = copy.deepcopy(tree)
     steps, number = _place(tree, pk)
     new = copy.deepcopy(steps[number])
-    taken = set(known)
+    taken, renamed = set(known), {}
     for step in reading.steps_of({"steps": [new]}):
-        step["id"] = _free(tree, taken)
-        taken.add(step["id"])
+        free = _free(tree, taken)
+        renamed[step.get("id")] = free
+        step["id"] = free
+        taken.add(free)
+    # Who waits in the copy for a task of the copy.
+    for step in reading.steps_of({"steps": [new]}):
+        if "task" in step:
+            step["task"] = renamed.get(step["task"], step["task"])
     steps.insert(number + 1, new)
     return tree, new["id"]
 
@@ -141,6 +149,8 @@ def duplicate(tree: Tree, pk: str, known: set[str]) -> tuple[Tree, str]:
 def add_branch(tree: Tree, pk: str) -> Tree:
     tree = copy.deepcopy(tree)
     split = find(tree, pk)
+    if split.get("do") == "task_done":
+        raise InvalidInput(_("This wait has one branch, for a task that was done."))
     empty = {"percent": 10, "steps": []} if split.get("do") == "share" else {"when": {"all": []}, "steps": []}
     split.setdefault("branches", []).append(empty)
     return tree

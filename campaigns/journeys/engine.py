@@ -20,12 +20,12 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from campaigns import gate, letters, planning
+from campaigns import gate, letters, planning, stafftasks
 from campaigns.journeys import plans
-from campaigns.journeys.deciding import Move, Outcome, Passed, Position, advance
+from campaigns.journeys.deciding import Move, Outcome, Passed, Position, advance, task_key
 from campaigns.journeys.plans import InForce
-from campaigns.journeys.tree import Message
-from campaigns.models import Campaign, Journey, JourneyRun, Template
+from campaigns.journeys.tree import Message, Task, TaskDone
+from campaigns.models import Campaign, Journey, JourneyRun, StaffTask, Template
 from customers import conditions, tagging
 from customers.models import Customer
 from lifecycle_crm.lib import batches, bell, clock
@@ -154,6 +154,7 @@ def _move(one: InForce, found: list[Traveller], now: datetime) -> Counter[str]:
         late = {who.run for who in behind}
         found = [who for who in found if who.run not in late]
     known = conditions.snapshots([who.customer for who in found], one.asks(), now)
+    tasks = stafftasks.states(who.run for who in found) if one.plan.has(TaskDone) else {}
     moves: list[tuple[Traveller, tuple[Passed, ...], Move]] = []
     for who in found:
         before: tuple[Passed, ...] = ()
@@ -163,16 +164,18 @@ def _move(one: InForce, found: list[Traveller], now: datetime) -> Counter[str]:
             if place != who.step:
                 before = (Passed(who.step, Outcome.MOVED, {"to": place}),)
                 at = Position(place)
-        moves.append((who, before, _decide(one, who, at, known.get(who.customer, {}), as_of)))
+        knows = known.get(who.customer, {}) | {task_key(step): state for step, state in tasks.get(who.run, {}).items()}
+        moves.append((who, before, _decide(one, who, at, knows, as_of)))
     passed = [(who, step) for who, before, move in moves for step in (*before, *move.passed)]
     passed = _plan_messages(one, passed, now, told)
     passed = _give_points(passed, now, told)
     passed = _give_vouchers(passed, now, told)
+    passed = _give_tasks(one, passed, now, told)
     _tag(passed, now)
     _write_steps(passed, as_of)
     _write_runs([(who, move) for who, _before, move in moves], as_of)
     told.update(Counter(str(move.state) for _who, _before, move in moves))
-    _call_off(one, [who for who, _before, move in moves if _is_early(move)])
+    _call_off(one, moves)
     return told
 
 
@@ -335,6 +338,25 @@ def _key(who: Traveller, step: Passed) -> str:
     return f"journey:{who.run}:{step.step}"
 
 
+def _give_tasks(one: InForce, passed: list[Taken], now: datetime, told: Counter[str]) -> list[Taken]:
+    """A task each for the people of the shop, once per way and step."""
+    wanted = []
+    for who, step in passed:
+        if step.outcome == Outcome.TASK:
+            task = one.plan.at[step.step]
+            assert isinstance(task, Task)
+            of = (task.kind, task.what, task.days, task.role, task.person)
+            wanted.append(stafftasks.Wanted(who.run, step.step, who.customer, *of))
+    had = stafftasks.ask(wanted, at=now)
+    told["tasks"] += len(wanted) - len(had)
+    return [
+        (who, Passed(step.step, Outcome.TASK_HAD, step.data))
+        if step.outcome == Outcome.TASK and (who.run, step.step) in had
+        else (who, step)
+        for who, step in passed
+    ]
+
+
 def _tag(passed: list[Taken], now: datetime) -> None:
     """What several steps do to one tag of a person in one go comes to what the last of them does."""
     last = {
@@ -388,9 +410,14 @@ def _write_runs(moves: list[tuple[Traveller, Move]], as_of: int) -> None:
     )
 
 
-def _call_off(one: InForce, gone: Sequence[Traveller]) -> int:
-    """Messages of this way that have not left, when somebody left the journey early."""
-    return call_off(one.journey, [(who.customer, who.number) for who in gone])
+def _call_off(one: InForce, moves: Sequence[tuple[Traveller, tuple[Passed, ...], Move]]) -> None:
+    """Messages that have not left and tasks that nobody did, of those who left the journey early."""
+    early = [(who, move) for who, _before, move in moves if _is_early(move)]
+    call_off(one.journey, [(who.customer, who.number) for who, _move in early])
+    for reason in (StaffTask.Withdrawn.GOAL, StaffTask.Withdrawn.EXIT_RULE):
+        runs = [who.run for who, move in early if reason in (move.reason, move.state)]
+        if runs:
+            stafftasks.withdraw(", ".join(map(str, runs)), [], reason)
 
 
 def _is_early(move: Move) -> bool:

@@ -17,13 +17,14 @@ from django.db.models import Count, F
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
+from campaigns import stafftasks
 from campaigns.errors import NotNow
 from campaigns.gate import zone_of
 from campaigns.journeys import engine, plans, reading, shape
 from campaigns.journeys.deciding import end_of_wait
 from campaigns.journeys.reading import Problem
-from campaigns.journeys.tree import Message, Plan, Until, Wait
-from campaigns.models import Campaign, Journey, JourneyRun, JourneyStep, JourneyVersion
+from campaigns.journeys.tree import Message, Plan, Task, TaskDone, Until, Wait
+from campaigns.models import Campaign, Journey, JourneyRun, JourneyStep, JourneyVersion, StaffTask
 from customers.conditions import BadCondition
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import batches, bell, clock, keys
@@ -112,7 +113,15 @@ def set_up(*, journey: Journey, **given: Any) -> Journey:
 
 def problems(journey: Journey) -> list[Problem]:
     """What keeps the draft from being published."""
-    _plan, found = reading.read(journey.draft)
+    plan, found = reading.read(journey.draft)
+    # A journey in force goes on when somebody leaves the shop: their tasks are for the others. Nobody publishes such a one.
+    of_people = {step.id: step.person for step in plan.walk() if isinstance(step, Task) and step.person} if plan else {}
+    gone = set(User.objects.filter(pk__in=of_people.values(), is_active=False).values_list("pk", flat=True))
+    found += [
+        Problem(step, _("The person this task is for does not work here any more. Choose somebody else, or a role."))
+        for step, person in of_people.items()
+        if person in gone
+    ]
     try:
         reading.exits_of(journey.exits)
     except BadCondition as problem:
@@ -186,7 +195,7 @@ def _over(journey: Journey, plan: Plan, step: str) -> int:
     )
     if isinstance(found, Wait):
         return sum(end_of_wait(found, since, zone_of(zone)) <= now for since, zone in rows)
-    if isinstance(found, Until):
+    if isinstance(found, Until | TaskDone):
         return sum(since + found.at_most <= now for since, _zone in rows)
     return len(rows)
 
@@ -254,12 +263,17 @@ def resume(*, journey: Journey) -> Journey:
 
 
 def end(*, journey: Journey) -> int:
-    """For good: nobody enters, who is inside is taken out, and what waits in the outbox is called off. How many were inside."""
+    """For good: nobody enters, who is inside is taken out, what waits in the outbox is called off, and open tasks are
+    withdrawn. How many were inside."""
     with transaction.atomic():
         running = Journey.objects.filter(pk=journey.pk).exclude(state=Journey.State.ENDED)
         if running.update(state=Journey.State.ENDED) != 1:
             raise NotNow(_("This journey has ended already."))
         inside = take_out(journey, JourneyRun.objects.filter(journey=journey), JourneyRun.Reason.ENDED)
+        # Those of people who are through already, too.
+        stafftasks.withdraw(
+            "SELECT id FROM campaigns_journeyrun WHERE journey_id = %s", [journey.pk], StaffTask.Withdrawn.ENDED
+        )
         journey.campaigns.update(state=Campaign.State.ENDED)
     journey.refresh_from_db()
     return inside
@@ -305,7 +319,8 @@ def remove(*, run: JourneyRun, actor: User | None, why: str) -> JourneyRun:
 
 
 def take_out(journey: Journey, runs: Any, reason: str, **data: Any) -> int:
-    """Take those of ``runs`` that are inside out of it, with their messages that have not left; how many."""
+    """Take those of ``runs`` that are inside out of it, with their messages that have not left and their open tasks; how
+    many."""
     count, now = 0, clock.whole_now()
     running = runs.filter(state=State.RUNNING).order_by("pk")
     while part := list(running.values_list("pk", "customer_id", "number", "step")[:1000]):
@@ -322,23 +337,27 @@ def take_out(journey: Journey, runs: Any, reason: str, **data: Any) -> int:
             for pk, _customer, _number, step in part
         )
         engine.call_off(journey, [(customer, number) for _pk, customer, number, _step in part])
+        stafftasks.withdraw(", ".join(str(pk) for pk, *_rest in part), [], reason)
         count += len(part)
     return count
 
 
 def undo_night(*, business_date: date) -> dict[str, int]:
-    """Take out whom a night let in and who got nothing yet: ``taken_out``; ``gone_on`` had a message already."""
+    """Take out whom a night let in and who got nothing yet: ``taken_out``; ``gone_on`` had a message, or a person of the
+    shop did a task for them, already."""
     runs = JourneyRun.objects.filter(night=business_date)
     sent = {
         pk
         for (pk,) in batches.rows(
             """
-            SELECT r.id FROM campaigns_journeyrun r WHERE r.night = %s AND EXISTS (
+            SELECT r.id FROM campaigns_journeyrun r WHERE r.night = %s AND (EXISTS (
+                SELECT 1 FROM campaigns_stafftask t WHERE t.run_id = r.id AND t.state = 'done'
+            ) OR EXISTS (
                 SELECT 1 FROM campaigns_message m JOIN campaigns_run u ON u.id = m.run_id
                 JOIN campaigns_campaign k ON k.id = u.campaign_id
                 WHERE m.customer_id = r.customer_id AND m.state IN ('sending', 'sent', 'in_doubt')
                   AND k.journey_id = r.journey_id AND u.key LIKE 'entry:' || r.number || ':%%'
-            )
+            ))
             """,
             [connection.ops.adapt_datefield_value(business_date)],
         )
@@ -349,5 +368,8 @@ def undo_night(*, business_date: date) -> dict[str, int]:
         taken += take_out(journey, mine, JourneyRun.Reason.UNDONE)
         # Who was held out, or through already without a word, was never let in either.
         rest = mine.exclude(state__in=(State.CANCELLED, State.RUNNING))
+        through = ", ".join(map(str, rest.filter(tasks__state=StaffTask.State.OPEN).values_list("pk", flat=True)))
+        if through:
+            stafftasks.withdraw(through, [], StaffTask.Withdrawn.UNDONE)
         taken += rest.update(state=State.CANCELLED, reason=JourneyRun.Reason.UNDONE, due_at=None)
     return {"taken_out": taken, "gone_on": len(sent)}

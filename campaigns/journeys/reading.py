@@ -12,7 +12,12 @@
        {"id": "s6", "do": "points", "points": 200, "reason": "Come back"},
        {"id": "s7", "do": "voucher", "series": 3},
        {"id": "s8", "do": "tag", "tag": "came back", "remove": false},
-       {"id": "s9", "do": "exit"}]}
+       {"id": "s9", "do": "task", "kind": "call", "what": "Ask how it went", "days": 2, "role": "support"},
+       {"id": "s10", "do": "task_done", "task": "s9", "at_most": {"days": 7}, "branches": [{"steps": […]}], "else": […]},
+       {"id": "s11", "do": "exit"}]}
+
+A task is for a ``role``, for one ``person`` (the address they sign in with), or for whoever serves. ``task_done`` waits for
+the task of a step before it: the branch is for a task that was done, the rest for one that was not, or not in time.
 
 Triggers: ``stage_entered`` and ``stage_left`` (``stage``), ``segment_entered`` and ``segment_left`` (``segment``),
 ``event`` (``event``), ``order``, ``first_order``, ``answer`` (``at_least``, ``at_most``: a score), ``tier`` (``tier``),
@@ -37,16 +42,19 @@ from campaigns.journeys.tree import (
     Split,
     Step,
     Tag,
+    Task,
+    TaskDone,
     Trigger,
     Until,
     Voucher,
     Wait,
     Window,
 )
-from campaigns.models import Template
+from campaigns.models import StaffTask, Template
 from customers import conditions, segments, tagging
 from customers.conditions import BadCondition, Condition, Resolver, Times
 from customers.vocabulary import STAGES
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import InvalidInput
 from lifecycle_crm.lib.moments import DAY
@@ -69,7 +77,10 @@ TRIGGERS: dict[str, str] = {
     "birthday": "days",
 }
 """What may let somebody in, and the word that says of what."""
-KINDS = ("message", "wait", "until", "split", "share", "points", "voucher", "tag", "exit")
+KINDS = ("message", "wait", "until", "split", "share", "points", "voucher", "tag", "task", "task_done", "exit")
+WITH_WAYS = ("split", "share", "task_done")
+"""Kinds of step that have steps inside."""
+TASK_DAYS = 90
 ID = re.compile(r"[a-z][a-z0-9-]{0,19}")
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 
@@ -154,6 +165,7 @@ class _Reader:
         self.resolve = resolve
         self.problems: list[Problem] = []
         self.seen: set[str] = set()
+        self.tasks: set[str] = set()
         self.written = set(Template.objects.filter(variants__isnull=False).values_list("key", flat=True))
         self.templates = set(Template.objects.values_list("key", flat=True))
 
@@ -243,6 +255,8 @@ class _Reader:
             "points": {"points", "reason"},
             "voucher": {"series"},
             "tag": {"tag", "remove"},
+            "task": {"kind", "what", "days", "role", "person"},
+            "task_done": {"task", "at_most", "branches", "else"},
             "exit": set(),
         }[do]
         if extra := set(tree) - {"id", "do"} - allowed:
@@ -260,6 +274,10 @@ class _Reader:
                 return self.voucher(pk, tree)
             case "tag":
                 return self.tag(pk, tree)
+            case "task":
+                return self.task(pk, tree)
+            case "task_done":
+                return self.task_done(pk, tree, depth)
             case "exit":
                 return Exit(pk)
         return self.split(pk, tree, depth, is_random=do == "share")
@@ -298,12 +316,7 @@ class _Reader:
         return Window(opens, closes, tuple(sorted(set(days))))
 
     def until(self, pk: str, tree: Mapping[str, Any]) -> Until:
-        if "at_most" not in tree:
-            raise _Stop(pk, _("This wait has no end. Say after how many days people go on anyway."))
-        most = tree["at_most"]
-        if not isinstance(most, dict) or set(most) - {"days", "hours"}:
-            raise _Stop(pk, _("A wait is a whole number of days (up to 365) or hours."))
-        at_most = self.length(pk, most, needs=True)
+        at_most = self.at_most(pk, tree)
         given = [word for word in ("order", "event", "when") if word in tree]
         if len(given) != 1:
             raise _Stop(pk, _("Say what this wait is for: an order, an event or a condition."))
@@ -314,6 +327,14 @@ class _Reader:
                 raise _Stop(pk, _("Name the event this wait is for."))
             return Until(pk, at_most, "event", event=Times("did", tree["event"], True, 1, None))
         return Until(pk, at_most, "when", when=self.condition(pk, tree["when"]))
+
+    def at_most(self, pk: str, tree: Mapping[str, Any]) -> int:
+        if "at_most" not in tree:
+            raise _Stop(pk, _("This wait has no end. Say after how many days people go on anyway."))
+        most = tree["at_most"]
+        if not isinstance(most, dict) or set(most) - {"days", "hours"}:
+            raise _Stop(pk, _("A wait is a whole number of days (up to 365) or hours."))
+        return self.length(pk, most, needs=True)
 
     def condition(self, pk: str, tree: Any) -> Condition:
         try:
@@ -345,16 +366,65 @@ class _Reader:
         except InvalidInput as problem:
             raise _Stop(pk, problem.message) from None
 
-    def split(self, pk: str, tree: Mapping[str, Any], depth: int, *, is_random: bool) -> Split:
-        branches = tree.get("branches")
-        if not isinstance(branches, list) or not branches:
-            raise _Stop(pk, _("This split has no branch. Add one, or remove the split."))
+    def task(self, pk: str, tree: Mapping[str, Any]) -> Task:
+        what, role, name = (tree.get(word, "") for word in ("what", "role", "person"))
+        if tree.get("kind") not in StaffTask.Kind.values:
+            raise _Stop(pk, _("Choose what kind of task this is."))
+        if not isinstance(what, str) or not what.strip() or len(what) > 200:
+            raise _Stop(pk, _("Say what there is to do, in at most 200 letters; your team reads it."))
+        if not _is_whole(tree.get("days"), 0, TASK_DAYS):
+            raise _Stop(pk, _("Say within how many days the task has to be done: 0 to 90."))
+        if role and role not in StaffTask.ROLES:
+            raise _Stop(pk, _("Choose a role that works with customers."))
+        person = 0
+        if name:
+            user = User.objects.filter(email=name).first() if isinstance(name, str) else None
+            if user is None or not user.may_serve():
+                raise _Stop(pk, _("Choose somebody who works with customers, or a role."))
+            person = user.pk
+        self.tasks.add(pk)
+        assert isinstance(tree["days"], int)
+        return Task(pk, str(tree["kind"]), " ".join(what.split()), tree["days"], str(role), person)
+
+    def task_done(self, pk: str, tree: Mapping[str, Any], depth: int) -> TaskDone:
+        self.deep(pk, depth)
+        task, branches = tree.get("task"), tree.get("branches")
+        if not isinstance(task, str) or task not in self.tasks:
+            raise _Stop(pk, _("Choose the task this wait is for. It has to stand before it."))
+        at_most = self.at_most(pk, tree)
+        if not isinstance(branches, list) or len(branches) != 1 or not isinstance(branches[0], dict):
+            raise _Stop(pk, _("This wait has one branch, for a task that was done."))
+        if extra := set(branches[0]) - {"steps"}:
+            raise _Stop(pk, _("This step does not know %(what)s.") % {"what": ", ".join(sorted(map(str, extra)))})
+        [steps], otherwise = self.ways(pk, [branches[0].get("steps", [])], tree.get("else", []), depth)
+        return TaskDone(pk, task, at_most, (Branch(steps),), otherwise)
+
+    def deep(self, pk: str, depth: int) -> None:
         if depth >= MAX_DEPTH:
             raise _Stop(
                 pk,
                 _("Splits go at most %(most)d deep. Make this branch a journey of its own.") % {"most": MAX_DEPTH},
             )
-        found, total = [], 0
+
+    def ways(
+        self, pk: str, branches: list[Any], otherwise: Any, depth: int
+    ) -> tuple[list[tuple[Step, ...]], tuple[Step, ...]]:
+        """The steps of each way. A task of one way is none of its neighbours; after the split it may have been any."""
+        before, after, found = self.tasks, set(self.tasks), []
+        for steps in (*branches, otherwise):
+            self.tasks = set(before)
+            found.append(self.sequence(steps, depth + 1, pk))
+            after |= self.tasks
+        self.tasks = after
+        return found[:-1], found[-1]
+
+    def split(self, pk: str, tree: Mapping[str, Any], depth: int, *, is_random: bool) -> Split:
+        branches = tree.get("branches")
+        if not isinstance(branches, list) or not branches:
+            raise _Stop(pk, _("This split has no branch. Add one, or remove the split."))
+        self.deep(pk, depth)
+        heads: list[tuple[Condition | None, int, str]] = []
+        total = 0
         for number, branch in enumerate(branches, 1):
             head = "percent" if is_random else "when"
             if not isinstance(branch, dict) or set(branch) - {head, "steps", "name"}:
@@ -370,10 +440,11 @@ class _Reader:
                 total += branch["percent"]
             else:
                 when = self.condition(pk, branch.get("when"))
-            found.append(Branch(self.sequence(branch.get("steps", []), depth + 1, pk), when, share, name))
+            heads.append((when, share, name))
         if total > 100:
             raise _Stop(pk, _("The branches add up to %(n)d per cent. Make it at most 100.") % {"n": total})
-        otherwise = self.sequence(tree.get("else", []), depth + 1, pk)
+        ways, otherwise = self.ways(pk, [branch.get("steps", []) for branch in branches], tree.get("else", []), depth)
+        found = [Branch(steps, *head) for steps, head in zip(ways, heads, strict=True)]
         return Split(pk, tuple(found), otherwise, is_random)
 
 

@@ -60,6 +60,11 @@ _STEP = {
     "series": _WHOLE,
     "tag": _TEXT,
     "remove": _YES_OR_NO,
+    "kind": _TEXT,
+    "what": _TEXT,
+    "role": _TEXT,
+    "person": _TEXT,
+    "task": _TEXT,
     "branches": _LIST,
     "else": _LIST,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from customers.conditions import Condition, Times
 
@@ -81,6 +82,21 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """Something for a person of the shop to do for this customer within so many days.
+
+    For one ``person`` (id of a user, 0 for none), for everybody of a ``role``, or with neither for whoever serves.
+    """
+
+    id: str
+    kind: str
+    what: str
+    days: int
+    role: str = ""
+    person: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     id: str
 
@@ -105,7 +121,18 @@ class Split:
     is_random: bool = False
 
 
-Step = Message | Wait | Until | Points | Voucher | Tag | Exit | Split
+@dataclass(frozen=True, slots=True)
+class TaskDone:
+    """Until the task of the step ``task`` is done, at most so many seconds: done the one branch, else the last way."""
+
+    id: str
+    task: str
+    at_most: int
+    branches: tuple[Branch, ...]
+    otherwise: tuple[Step, ...] = ()
+
+
+Step = Message | Wait | Until | Points | Voucher | Tag | Task | TaskDone | Exit | Split
 
 
 @dataclass(frozen=True)
@@ -129,7 +156,7 @@ class Plan:
             follows = steps[number + 1].id if number + 1 < len(steps) else end
             self.at[step.id] = step
             self.after[step.id] = follows
-            if isinstance(step, Split):
+            if isinstance(step, Split | TaskDone):
                 for branch in step.branches:
                     self._chain(branch.steps, follows)
                 self._chain(step.otherwise, follows)
@@ -141,6 +168,10 @@ class Plan:
     def walk(self) -> Iterator[Step]:
         """All steps, from the top down."""
         yield from self.at.values()
+
+    def has(self, kind: type[Any]) -> bool:
+        """Whether a step of this kind is among them."""
+        return any(isinstance(step, kind) for step in self.walk())
 
     def conditions(self) -> Iterator[Condition]:
         """Everything a walk may ask."""

@@ -15,9 +15,9 @@ from typing import Any
 from campaigns import gate, letters
 from campaigns.errors import BrokenTemplate
 from campaigns.journeys import engine, entering, reading
-from campaigns.journeys.deciding import Outcome, Position, State, advance
+from campaigns.journeys.deciding import Outcome, Position, State, advance, task_key
 from campaigns.journeys.tree import Plan, Split
-from campaigns.models import Campaign, Journey, Template
+from campaigns.models import Campaign, Journey, StaffTask, Template
 from customers import conditions, segments
 from customers.conditions import Compare, Snapshot
 from customers.models import Customer
@@ -76,6 +76,8 @@ def attempt(*, journey: Journey, customer: Customer, as_of: datetime | None = No
         )
         for passed in move.passed:
             trial.steps.append(_tried(plan, customer, passed, trees.get(passed.step, {}), known, now))
+            if passed.outcome == Outcome.TASK:  # nobody does a task of a try
+                known = known | {task_key(passed.step): StaffTask.State.OPEN}
         if move.state != State.RUNNING or move.due is None:
             break
         position, now = move.at, move.due

@@ -9,10 +9,11 @@ from babel.dates import get_day_names
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
-from campaigns.models import Journey, JourneyRun, Template
+from campaigns.models import Journey, JourneyRun, StaffTask, Template
 from customers import conditions, segments
 from customers.models import Segment
 from customers.sentences import say
+from lifecycle_crm.accounts.models import Role, User
 from lifecycle_crm.lib.errors import DomainError
 from lifecycle_crm.templatetags.crm import num, stage_name
 from loyalty.models import Tier, VoucherSeries
@@ -116,9 +117,41 @@ def step(tree: Mapping[str, Any], texts: Mapping[str, str] | None = None) -> str
         case "tag":
             named = {"tag": tree.get("tag") or "…"}
             return (_("Takes off the tag “%(tag)s”") if tree.get("remove") else _("Puts on the tag “%(tag)s”")) % named
+        case "task":
+            return _task(tree)
+        case "task_done":
+            most = tree.get("at_most") or {}
+            return _("Waits until the task is done; at most %(length)s") % {
+                "length": length(_n(most.get("days")), _n(most.get("hours")))
+            }
         case "exit":
             return _("Ends here")
     return str(tree.get("do", ""))
+
+
+def _task(tree: Mapping[str, Any]) -> str:
+    days = _n(tree.get("days"))
+    named = {
+        "kind": dict(StaffTask.Kind.choices).get(str(tree.get("kind")), "…"),
+        "what": tree.get("what") or "…",
+        "who": task_for(str(tree.get("role") or ""), str(tree.get("person") or "")),
+        "n": num(days),
+    }
+    if not days:
+        return _("Gives a task for the same day to %(who)s: %(kind)s – %(what)s") % named
+    return ngettext(
+        "Gives a task for %(n)s day to %(who)s: %(kind)s – %(what)s",
+        "Gives a task for %(n)s days to %(who)s: %(kind)s – %(what)s",
+        days,
+    ) % named  # fmt: skip
+
+
+def task_for(role: str, person: str = "") -> str:
+    """Whom a task is for: a person by the address they sign in with, a role, or the whole team."""
+    if person:
+        user = User.objects.filter(email=person).first()
+        return str(user) if user else person
+    return str(dict(Role.choices).get(role, "")) or _("the team")
 
 
 def _n(value: Any) -> int:
@@ -188,6 +221,8 @@ def goal(journey: Journey) -> str:
 def branch(tree: Mapping[str, Any], number: int) -> str:
     """What a step's branch is called; ``-1`` is the way of everybody else."""
     branches = tree.get("branches") or []
+    if tree.get("do") == "task_done":
+        return _("The task was done") if number == 0 else _("Not done, or not in time")
     if not 0 <= number < len(branches):
         return _("Everybody else")
     one = branches[number]

@@ -7,6 +7,7 @@ from campaigns.models.limits import DeliveryEvent, Hold, SendingRules, Throttle
 from campaigns.models.message import Message, Rendering, Slot
 from campaigns.models.sender import Sender, this_boot
 from campaigns.models.signup import SignUp, SignUpForm
+from campaigns.models.stafftask import StaffTask, StaffTaskChange
 from campaigns.models.suppression import Suppression
 from campaigns.models.template import Channel, Purpose, Template, TemplateDraft, TemplateVariant, TrialMessage
 from campaigns.models.tracking import Link, Visit, digest_of
@@ -35,6 +36,8 @@ __all__ = [
     "SignUp",
     "SignUpForm",
     "Slot",
+    "StaffTask",
+    "StaffTaskChange",
     "Suppression",
     "Template",
     "TemplateDraft",

@@ -213,6 +213,8 @@ class JourneyStep(models.Model):
         VOUCHER = "voucher", _("voucher given")
         SOLD_OUT = "sold_out", _("no voucher was left")
         TAGGED = "tagged", _("tag changed")
+        TASK = "task", _("task given to the team")
+        TASK_HAD = "task_had", _("the team had this task already")
         MOVED = "moved", _("the step was removed, went on")
         PLACED = "placed", _("moved by a person to")
         LEFT = "left", _("left")

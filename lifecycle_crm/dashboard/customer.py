@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET
 
 from campaigns import queries as message_queries
+from campaigns import worklist
 from customers import queries as customer_queries
 from customers.filters import country_name, language_name
 from customers.forms import ConsentForm, CustomerForm
@@ -39,6 +40,7 @@ from stages import evidence
 from stages.models import StageTransition
 
 PAGE_SIZE = 50
+MOST_TASKS = 10
 
 TABS: tuple[tuple[str, Any, str], ...] = (
     ("timeline", gettext_lazy("Timeline"), "dashboard:customer"),
@@ -95,6 +97,7 @@ def show(
                 for key, label, name in TABS
             ],
             "last_move": last,
+            "tasks": list(worklist.of_customer(customer.pk)[:MOST_TASKS]),
             "last_reason": evidence.reason(last) if last else "",
             "pin": head.pin(customer),
             "consents": head.consent_words(customer),

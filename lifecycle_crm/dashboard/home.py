@@ -15,6 +15,7 @@ from django.views.decorators.http import require_GET
 from customers.models import Customer
 from feedback import queries as feedback_queries
 from feedback import scores
+from lifecycle_crm.accounts.callers import person
 from lifecycle_crm.dashboard import metrics, queries, today
 from lifecycle_crm.dashboard.metrics import Metric
 from lifecycle_crm.dashboard.models import ReportDay
@@ -68,7 +69,7 @@ def home(request: HttpRequest) -> HttpResponse:
             "period": of,
             "periods": _choices(request, "days", [(str(n), _period_name(n)) for n in PERIODS], str(days)),
             "compares": _choices(request, "compare", list(COMPARE.items()), compare),
-            "today": today.lines(night, report),
+            "today": today.lines(night, report, person(request)),
             "tiles": _tiles(of, found, moves),
             "flow": _flow(of, moves, request.GET.urlencode()),
             "metrics": [card.card(basis) for card in cards],

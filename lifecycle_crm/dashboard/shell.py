@@ -45,6 +45,7 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
         _("Act"),
         (
             Entry(_("Journeys"), "journey", ("campaigns:journeys",), "j"),
+            Entry(_("Tasks"), "check", ("campaigns:tasks",), "k"),
             Entry(_("Campaigns"), "send", ("campaigns:list",), "m"),
             Entry(_("Experiments"), "experiment", ("campaigns:experiments",), "x"),
             Entry(_("Templates"), "mail", ("campaigns:templates",), "e"),

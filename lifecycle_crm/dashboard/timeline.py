@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from campaigns.models import JourneyRun, Message
+from campaigns.models import JourneyRun, Message, StaffTask
 from customers.timeline import SOURCES as FROM_CUSTOMERS
 from customers.timeline import Item, Source
 from feedback.models import Answer, Case, CaseNote
@@ -132,6 +132,19 @@ def _journey(row: JourneyRun) -> Item:
     )
 
 
+def _task(row: StaffTask) -> Item:
+    return Item(
+        row.created_at,
+        "task",
+        row.pk,
+        _("Task for the team: %(what)s") % {"what": row.what},
+        f"{row.get_kind_display()} · {row.get_state_display()}",
+        reason=str(row.get_withdrawn_display()) if row.withdrawn else "",
+        icon="check",
+        url=reverse("campaigns:task", args=[row.pk]),
+    )
+
+
 SOURCES: tuple[Source, ...] = (
     Source("stage", gettext_lazy("Stages"), "occurred_at", moves_of, _move),
     *FROM_CUSTOMERS,
@@ -153,5 +166,6 @@ SOURCES: tuple[Source, ...] = (
         lambda pk: JourneyRun.objects.filter(customer_id=pk).select_related("journey"),
         _journey,
     ),
+    Source("task", gettext_lazy("Tasks"), "created_at", lambda pk: StaffTask.objects.filter(customer_id=pk), _task),
 )
 """In the order in which things of the same instant are shown, the latest consequence first."""

@@ -10,8 +10,9 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from campaigns import reactivation
+from campaigns import reactivation, worklist
 from feedback import queries as feedback_queries
+from lifecycle_crm.accounts.models import User
 from lifecycle_crm.dashboard import queries
 from lifecycle_crm.dashboard.models import ReportDay
 from lifecycle_crm.lib import clock
@@ -33,8 +34,8 @@ class Line:
     kind: str = "info"
 
 
-def lines(night: Night | None, report: ReportDay) -> list[Line]:
-    """At most ``MOST`` lines, the most urgent first."""
+def lines(night: Night | None, report: ReportDay, reader: User | None = None) -> list[Line]:
+    """At most ``MOST`` lines, the most urgent first; ``reader`` is whose tasks are named."""
     found: list[Line] = []
     missing = stage_queries.missing_nights(night)
     if night and night.state == Night.State.FAILED:
@@ -79,6 +80,14 @@ def lines(night: Night | None, report: ReportDay) -> list[Line]:
             )
         )
         found.append(Line(text % {"n": num(count)}, reverse("feedback:overview"), kind))
+    if reader is not None and reader.may_serve() and (tasks := worklist.waiting(reader)).due:
+        text = (
+            ngettext("%(n)s task of yours is overdue.", "%(n)s tasks of yours are overdue.", tasks.late)
+            if tasks.late
+            else ngettext("%(n)s task waits for you today.", "%(n)s tasks wait for you today.", tasks.due)
+        )
+        count, kind = (tasks.late, "warn") if tasks.late else (tasks.due, "info")
+        found.append(Line(text % {"n": num(count)}, reverse("campaigns:tasks"), kind))
     since = report.business_date - timedelta(days=DORMANT_DAYS - 1)
     gone, worth = stage_queries.worth_of_entered(StageKey.DORMANT, since, report.business_date)
     if gone:

@@ -23,11 +23,15 @@ def page(request: HttpRequest, template: str, context: dict[str, Any] | None = N
     return render(request, name, context or {}, status=status)
 
 
-def choices(request: HttpRequest, name: str, labels: Mapping[str, Any], active: str) -> list[dict[str, Any]]:
-    """The options of ``components/chip_choice.html``: this page's address with another value of ``name``."""
+def choices(
+    request: HttpRequest, name: str, labels: Mapping[str, Any], active: str, *, without: str = ""
+) -> list[dict[str, Any]]:
+    """The options of ``components/chip_choice.html``: this page's address with another value of ``name``, and ``without`` the
+    place in a list that was another one."""
     options = []
     for key, label in labels.items():
         query = request.GET.copy()
+        query.pop(without, None)
         query[name] = key
         options.append({"label": label, "url": f"?{query.urlencode()}", "active": key == active})
     return options

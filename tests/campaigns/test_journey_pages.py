@@ -108,7 +108,8 @@ def test_it_fills_in_every_kind_of_step(marketer):
     segments.create(name="Big", key="big", condition={"all": []})
     journey = publishing.create(name="Spring")
     series = vouchers.create(name="Spring", worth="percent", percent=10)
-    for kind in ("points", "share", "split", "until", "voucher", "tag", "tag"):
+    UserFactory(role="support", email="ada@shop.example")
+    for kind in ("points", "share", "split", "until", "voucher", "tag", "tag", "task_done", "task"):
         press(marketer, journey, "add:start", kind=kind)
     given = {
         "s4": {"what": "event", "event": "visit", "days": 9},
@@ -118,6 +119,8 @@ def test_it_fills_in_every_kind_of_step(marketer):
         "s5": {"series": series.pk},
         "s6": {"tag": "came back", "remove": ""},
         "s7": {"tag": "quiet", "remove": "1"},
+        "s9": {"kind": "call", "what": "Ask how it went", "days": 3, "whom": "person:ada@shop.example"},
+        "s8": {"task": "s9", "days": 7},
     }
     for step, values in given.items():
         journey.refresh_from_db()
@@ -126,6 +129,8 @@ def test_it_fills_in_every_kind_of_step(marketer):
         assert answer.status_code == 302
     journey.refresh_from_db()
     assert journey.draft["steps"] == [
+        {"id": "s9", "do": "task", "kind": "call", "what": "Ask how it went", "days": 3, "person": "ada@shop.example"},
+        {"id": "s8", "do": "task_done", "task": "s9", "at_most": {"days": 7}, "branches": [{"steps": []}], "else": []},
         {"id": "s7", "do": "tag", "tag": "quiet", "remove": True},
         {"id": "s6", "do": "tag", "tag": "came back"},
         {"id": "s5", "do": "voucher", "series": series.pk},

@@ -11,14 +11,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from campaigns.journeys import reading
-from campaigns.journeys.deciding import Position, advance, opening
-from campaigns.journeys.tree import Branch, Exit, Message, Plan, Points, Split, Trigger, Until, Wait, Window
+from campaigns.journeys.deciding import Position, advance, opening, task_key
+from campaigns.journeys.tree import (
+    Branch,
+    Exit,
+    Message,
+    Plan,
+    Points,
+    Split,
+    Task,
+    TaskDone,
+    Trigger,
+    Until,
+    Wait,
+    Window,
+)
 from customers.conditions import parse
 from lifecycle_crm.lib.moments import DAY
 from tests.campaigns.factories import TemplateFactory, VariantFactory
 
 STOCKHOLM = ZoneInfo("Europe/Stockholm")
 RICH = parse({"fact": "points", "op": "gte", "value": 100})
+WORDS = ["s1", "wait", "split", "task", "task_done", "order", "x"]
 T0 = int(datetime(2026, 11, 20, 11, tzinfo=UTC).timestamp())
 
 
@@ -143,7 +157,8 @@ def trees(draw: Any, depth: int = 0, names: list[int] | None = None) -> tuple[An
         return f"s{names[0]}"
 
     steps: list[Any] = []
-    for kind in draw(st.lists(st.sampled_from(["message", "wait", "until", "split", "share", "exit"]), max_size=4)):
+    kinds = ["message", "wait", "until", "split", "share", "task", "task_done", "exit"]
+    for kind in draw(st.lists(st.sampled_from(kinds), max_size=4)):
         if kind in ("split", "share") and depth < 3:
             ways = [draw(trees(depth + 1, names)) for _ in range(draw(st.integers(1, 2)))]
             one = name()
@@ -153,6 +168,14 @@ def trees(draw: Any, depth: int = 0, names: list[int] | None = None) -> tuple[An
             steps.append(Wait(name(), draw(st.integers(0, 5)) * DAY))
         elif kind == "until":
             steps.append(Until(name(), draw(st.integers(1, 5)) * DAY, "order"))
+        elif kind == "task":
+            steps.append(Task(name(), "call", "Ask how it went", 2))
+        elif kind == "task_done" and depth < 3:
+            way, one = draw(trees(depth + 1, names)), name()
+            task = f"s{draw(st.integers(1, names[0]))}"
+            steps.append(
+                TaskDone(one, task, draw(st.integers(1, 5)) * DAY, (Branch(way),), draw(trees(depth + 1, names)))
+            )
         elif kind == "exit":
             steps.append(Exit(name()))
         else:
@@ -160,20 +183,25 @@ def trees(draw: Any, depth: int = 0, names: list[int] | None = None) -> tuple[An
     return tuple(steps)
 
 
-@given(steps=trees(), points=st.integers(0, 200), place=st.integers(0, 9_999))
+@given(
+    steps=trees(), points=st.integers(0, 200), place=st.integers(0, 9_999),
+    tasks=st.dictionaries(st.integers(1, 9), st.sampled_from(["open", "done", "not_done", "withdrawn"])),
+)  # fmt: skip
 @settings(max_examples=200, deadline=None)
-def test_every_walk_ends_never_passes_a_step_twice_and_never_waits_without_an_end(steps, points, place):
+def test_every_walk_ends_never_passes_a_step_twice_and_never_waits_without_an_end(steps, points, place, tasks):
     plan = Plan.of(Trigger("order"), steps)
+    known = {"points": points} | {f"task:s{n}": state for n, state in tasks.items()}
     position, now, seen = Position(), T0, []
     for _ in range(len(plan.at) + 1):
-        move = advance(plan, position, {"points": points}, now, zone=STOCKHOLM, bucket=lambda _name: place)
+        move = advance(plan, position, known, now, zone=STOCKHOLM, bucket=lambda _name: place)
         seen += [p.step for p in move.passed if p.outcome != "left"]
         if move.state != "running":
             break
         assert move.due is not None
         assert move.due > now
+        known = {task_key(p.step): "open" for p in move.passed if p.outcome == "task"} | known
         # Looking again without any news changes nothing.
-        again = advance(plan, move.at, {"points": points}, now, zone=STOCKHOLM, bucket=lambda _name: place)
+        again = advance(plan, move.at, known, now, zone=STOCKHOLM, bucket=lambda _name: place)
         assert (again.passed, again.at, again.due) == ((), move.at, move.due)
         position, now = move.at, move.due
     assert move.state in ("done", "exited")
@@ -204,6 +232,9 @@ def _without(steps: tuple[Any, ...], lost: str) -> tuple[Any, ...]:
         if isinstance(step, Split):
             branches = tuple(Branch(_without(b.steps, lost), b.when, b.share) for b in step.branches)
             kept.append(Split(step.id, branches, _without(step.otherwise, lost), step.is_random))
+        elif isinstance(step, TaskDone):
+            branches = tuple(Branch(_without(b.steps, lost)) for b in step.branches)
+            kept.append(TaskDone(step.id, step.task, step.at_most, branches, _without(step.otherwise, lost)))
         else:
             kept.append(step)
     return tuple(kept)
@@ -250,7 +281,7 @@ def test_it_reads_all_kinds_of_steps():
     [
         (
             {"do": "jump"},
-            "Unknown kind of step. Use one of: message, wait, until, split, share, points, voucher, tag, exit.",
+            "Unknown kind of step. Use one of: message, wait, until, split, share, points, voucher, tag, task, task_done, exit.",
         ),
         ({"do": "wait"}, "This wait has no length. Say how many days or hours."),
         ({"do": "wait", "days": 400}, "A wait is a whole number of days (up to 365) or hours."),
@@ -321,7 +352,7 @@ def test_it_says_what_is_wrong_with_the_whole(tree, sentence):
 @pytest.mark.django_db
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers(-5, 200) | st.sampled_from(["s1", "wait", "split", "order", "x"]),
+        st.none() | st.booleans() | st.integers(-5, 200) | st.sampled_from(WORDS),
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
@@ -339,6 +370,9 @@ def test_it_says_what_is_wrong_with_the_whole(tree, sentence):
                         "trigger",
                         "on",
                         "at_most",
+                        "task",
+                        "kind",
+                        "person",
                     ]
                 ),
                 inner,

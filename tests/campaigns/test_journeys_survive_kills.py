@@ -12,7 +12,7 @@ import pytest
 
 from campaigns import audit
 from campaigns.journeys import entering
-from campaigns.models import JourneyRun, JourneyStep, Message
+from campaigns.models import JourneyRun, JourneyStep, Message, StaffTask
 from customers.models import Event
 from lifecycle_crm.lib import clock
 from tests.campaigns.factories import VariantFactory, live_journey, people
@@ -32,12 +32,13 @@ def mover(beside: Callable[[str, str], subprocess.Popen]) -> Start:
 
 
 def crowd() -> None:
-    """So many people at the beginning of message, wait of no time, message."""
+    """So many people at the beginning of message, wait, message, task."""
     text = VariantFactory().template.key
     live_journey([
         {"id": "s1", "do": "message", "template": text},
         {"id": "s2", "do": "wait", "hours": 1},
         {"id": "s3", "do": "message", "template": text},
+        {"id": "s4", "do": "task", "kind": "call", "what": "Ask how it went", "days": 2},
     ])  # fmt: skip
     at = clock.now() - timedelta(minutes=1)
     told = Event.objects.bulk_create(
@@ -62,7 +63,10 @@ def test_it_does_every_step_once_when_movers_are_killed(mover):
 
     assert hits, "The kills found nobody at work, so this test proves nothing."
     steps = Counter(JourneyStep.objects.values_list("step", "outcome"))
-    assert steps == {("s1", "message"): SIZE, ("s2", "waited"): SIZE, ("s3", "message"): SIZE, ("", "left"): SIZE}
+    assert steps == {
+        ("s1", "message"): SIZE, ("s2", "waited"): SIZE, ("s3", "message"): SIZE, ("s4", "task"): SIZE, ("", "left"): SIZE,
+    }  # fmt: skip
+    assert StaffTask.objects.count() == SIZE
     sent = Counter(Message.objects.values_list("customer_id", "run__campaign_id"))
     assert (len(sent), set(sent.values())) == (2 * SIZE, {1})
     assert audit.problems() == []

@@ -28,6 +28,8 @@ STEPS = [
     {"id": "s2", "do": "message", "template": "hello"},
     {"id": "s3", "do": "split", "branches": [{"when": {"fact": "orders", "op": "gte", "value": 2}, "steps": [
         {"id": "s4", "do": "points", "points": 50, "reason": "Thanks"}]}], "else": [{"id": "s5", "do": "exit"}]},
+    {"id": "s6", "do": "task", "kind": "call", "what": "Ask how it went", "days": 2, "role": "support"},
+    {"id": "s7", "do": "task_done", "task": "s6", "at_most": {"days": 7}, "branches": [{"steps": []}], "else": []},
 ]  # fmt: skip
 
 

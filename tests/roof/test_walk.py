@@ -13,7 +13,7 @@ import pytest
 from django.contrib import admin
 from django.urls import get_resolver, reverse
 
-from campaigns import letters, planning
+from campaigns import letters, planning, stafftasks
 from campaigns.experiments import asking, counting, deciding, life
 from campaigns.experiments.asking import Wanted
 from campaigns.journeys import publishing
@@ -25,6 +25,7 @@ from campaigns.models import (
     JourneyRun,
     Message,
     Rendering,
+    StaffTask,
 )
 from campaigns.signups import asking as signing_up
 from campaigns.signups import editing as signups
@@ -79,6 +80,8 @@ ACTIONS = {
     "campaigns:journey-move",
     "campaigns:journey-remove",
     "campaigns:journey-switch",
+    "campaigns:tasks-csv",
+    "campaigns:task-act",
     "campaigns:experiment-csv",
     "campaigns:experiment-act",
     "campaigns:sign-up-act",
@@ -310,6 +313,8 @@ def _journey(person: Customer) -> dict[str, dict[str, Any]]:
             {"id": "s1", "do": "wait", "days": 7},
             {"id": "s2", "do": "split", "branches": [{"when": {"segment": "quiet"}, "steps": []}], "else": []},
             {"id": "s3", "do": "points", "points": 20, "reason": "Thanks"},
+            {"id": "s4", "do": "task", "kind": "call", "what": "Ask how it went", "days": 2, "role": "support"},
+            {"id": "s5", "do": "task_done", "task": "s4", "at_most": {"days": 7}, "branches": [{"steps": []}]},
         ],
     }
     made = publishing.create(name="Welcome", tree=tree, goal={"order": True})
@@ -319,6 +324,8 @@ def _journey(person: Customer) -> dict[str, dict[str, Any]]:
         journey=made, version=version, customer=person, key="walk", number=1, step="s1", since=now, entered_at=now,
         due_at=now + timedelta(days=7),
     )  # fmt: skip
+    wanted = stafftasks.Wanted(run.pk, "s4", person.pk, "call", "Ask how it went", 2, "support")
+    stafftasks.ask([wanted], at=clock.whole_now())
     tree["steps"][0]["days"] = 5
     tree["steps"][2]["points"] = 0
     publishing.save(journey=made, tree=tree)
@@ -328,6 +335,7 @@ def _journey(person: Customer) -> dict[str, dict[str, Any]]:
         **{f"campaigns:journey{tab}": of for tab in tabs},
         "campaigns:journey-step": {**of, "step": "s2"},
         "campaigns:journey-way": {**of, "run": run.pk},
+        "campaigns:task": {"pk": StaffTask.objects.get(run=run).pk},
     }
 
 
