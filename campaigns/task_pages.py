@@ -151,7 +151,7 @@ def _page(request: HttpRequest, found: StaffTask, status: int = 200, **bound: Ta
             name.replace("-", "_"): bound.get(name.replace("-", "_")) or form(prefix=name, initial=first)
             for name, form in FORMS.items()
         },
-        "crumbs": [{"label": _("Tasks"), "url": reverse("campaigns:tasks")}, {"label": found.what}],
+        "crumbs": [{"label": _("Tasks"), "url": reverse("campaigns:tasks")}, {"label": found.get_kind_display()}],
     }
     return http.page(request, "campaigns/task.html", context, status=status)
 
