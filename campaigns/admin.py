@@ -38,6 +38,8 @@ from campaigns.models import (
     Throttle,
     TrialMessage,
     Visit,
+    WebhookDelivery,
+    WebhookTarget,
 )
 
 
@@ -281,6 +283,25 @@ class StaffTaskChangeAdmin(ReadOnly):
     list_select_related = ("by",)
     raw_id_fields = ("task", "by", "assignee")
     search_fields = ("=task__id",)
+
+
+@admin.register(WebhookTarget)
+class WebhookTargetAdmin(ReadOnly):
+    """Made and changed by its own pages, which look where the address leads."""
+
+    list_display = ("name", "key", "is_active", "created_at")
+    fields = ("key", "name", "is_active", "quiet_until", "created_by")
+    search_fields = ("key__startswith",)
+    raw_id_fields = ("created_by",)
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnly):
+    list_display = ("number", "target", "customer", "state", "tries", "status", "due_at")
+    list_filter = ("state",)
+    list_select_related = ("target", "customer")
+    raw_id_fields = ("target", "run", "customer")
+    search_fields = ("=number", "=customer__id")
 
 
 @admin.register(Experiment)

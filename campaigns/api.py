@@ -15,6 +15,7 @@ from rest_framework.viewsets import GenericViewSet, ReadOnlyModelViewSet
 
 from campaigns import audience, gate, queries, runs
 from campaigns.experiments_api import ROUTES as EXPERIMENTS
+from campaigns.hooks_api import ROUTES as WEBHOOKS
 from campaigns.journeys_api import ROUTES as JOURNEYS
 from campaigns.models import Campaign, Message, Run, Template
 from campaigns.signups_api import ROUTES as SIGN_UPS
@@ -226,4 +227,5 @@ ROUTES = [
     *SIGN_UPS,
     *WHOM,
     *TASKS,
+    *WEBHOOKS,
 ]

@@ -102,8 +102,18 @@ def _journeys() -> list[str]:
 
 
 def _tasks() -> list[str]:
-    """What must be true of the tasks that journeys gave."""
+    """What must be true of the tasks that journeys gave, and of what they told other systems."""
     checks = [
+        (
+            "Journey entry {}: its history says that another system was told at {}, but there is no delivery.",
+            "SELECT s.run_id, s.step FROM campaigns_journeystep s WHERE s.outcome = 'webhook' AND NOT EXISTS "
+            "(SELECT 1 FROM campaigns_webhookdelivery d WHERE d.run_id = s.run_id AND d.step = s.step)",
+        ),
+        (
+            "Webhook delivery {} belongs to another customer than its journey entry {}.",
+            "SELECT d.id, d.run_id FROM campaigns_webhookdelivery d JOIN campaigns_journeyrun r ON r.id = d.run_id "
+            "WHERE r.customer_id <> d.customer_id",
+        ),
         (
             "Journey entry {}: its history says that a task was given at {}, but there is none.",
             "SELECT s.run_id, s.step FROM campaigns_journeystep s WHERE s.outcome = 'task' AND NOT EXISTS "

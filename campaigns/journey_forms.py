@@ -12,9 +12,9 @@ from django.db.models import Q
 from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
 
-from campaigns import texts
+from campaigns import hooks, texts
 from campaigns.journeys import reading
-from campaigns.models import Journey, StaffTask
+from campaigns.models import Journey, StaffTask, WebhookTarget
 from campaigns.task_forms import choices_of_people
 from customers.models import Segment
 from lifecycle_crm.lib import clock
@@ -33,6 +33,7 @@ KINDS: tuple[tuple[str, Any], ...] = (
     ("tag", gettext_lazy("Put on or take off a tag")),
     ("task", gettext_lazy("Give a task to somebody of the team")),
     ("task_done", gettext_lazy("Wait until a task is done")),
+    ("webhook", gettext_lazy("Tell another system")),
     ("exit", gettext_lazy("End here")),
 )
 TRIGGERS: tuple[tuple[str, Any], ...] = (
@@ -384,6 +385,32 @@ class TaskDoneStep(StepForm):
         return {"task": given["task"], "at_most": {name: given[name] for name in ("days", "hours") if given[name]}}
 
 
+class WebhookStep(StepForm):
+    target = forms.ChoiceField(label=gettext_lazy("Webhook"))
+    fields_told = forms.MultipleChoiceField(
+        label=gettext_lazy("What it is told"),
+        choices=list(hooks.FIELDS.items()),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=gettext_lazy(
+            "The numbers of the customer and the journey are always told, and nothing else without a tick."
+        ),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        rows = WebhookTarget.objects.order_by("name").values_list("key", "name")
+        self.fields["target"].choices = [("", _("Choose…")), *rows]  # type: ignore[attr-defined]
+
+    @classmethod
+    def initial_of(cls, step: Mapping[str, Any]) -> dict[str, Any]:
+        return {"target": step.get("target", ""), "fields_told": step.get("fields", [])}
+
+    def values(self) -> dict[str, Any]:
+        told = self.cleaned_data["fields_told"]
+        return {"target": self.cleaned_data["target"], **({"fields": told} if told else {})}
+
+
 class SplitStep(StepForm):
     """For each branch a segment, or a condition as JSON."""
 
@@ -465,4 +492,5 @@ STEPS: dict[str, type[StepForm]] = {
     "tag": TagStep,
     "task": TaskStep,
     "task_done": TaskDoneStep,
+    "webhook": WebhookStep,
 }

@@ -168,6 +168,7 @@ def outcome(request: HttpRequest, pk: int) -> HttpResponse:
     seen = results.of(journey)
     found = results.caused(journey)
     by_step, tasks = results.messages_by_step(journey), results.tasks_by_step(journey)
+    told = results.webhooks_by_step(journey)
     lines = lines_in_force(journey)
     people = reverse("campaigns:journey-people", args=[pk])
     groups = (
@@ -195,6 +196,7 @@ def outcome(request: HttpRequest, pk: int) -> HttpResponse:
                 **line,
                 "sent": by_step.get(line["id"], {}).get(Message.State.SENT, 0),
                 "tasks": tasks.get(line["id"]),
+                "told": told.get(line["id"]),
                 "share": round(100 * line["passed"] / seen["entered"]) if seen["entered"] else 0,
             }
             for line in lines

@@ -145,6 +145,10 @@ class ResultsOut(serializers.Serializer):
         child=serializers.DictField(child=serializers.IntegerField()),
         help_text="Tasks per state of each step with some.",
     )
+    webhooks = serializers.DictField(
+        child=serializers.DictField(child=serializers.IntegerField()),
+        help_text="Deliveries to other systems per state of each step with some.",
+    )
     caused = CausedOut()
 
 
@@ -319,6 +323,7 @@ class JourneyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVi
             **results.of(journey),
             "steps": results.steps_taken(journey),
             "tasks": results.tasks_by_step(journey),
+            "webhooks": results.webhooks_by_step(journey),
             "caused": caused,
         }
         return Response(ResultsOut(counts).data)

@@ -4,7 +4,7 @@ import logging
 
 from celery import shared_task
 
-from campaigns import outbox, tracking
+from campaigns import hooks, outbox, tracking
 from campaigns.journeys import engine
 from campaigns.signups import mailing
 
@@ -25,6 +25,14 @@ def advance_journeys() -> None:
     counts = engine.advance_due()
     if counts:
         logger.info("journeys: %s", dict(counts))
+
+
+@shared_task(name="campaigns.tasks.post_webhooks")  # type: ignore[untyped-decorator]
+def post_webhooks() -> None:
+    """Tell other systems what is due. Several may run at once: deliveries are claimed."""
+    counts = hooks.send_due()
+    if counts:
+        logger.info("webhooks: %s", dict(counts))
 
 
 @shared_task(name="campaigns.tasks.judge_visits")  # type: ignore[untyped-decorator]

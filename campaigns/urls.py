@@ -4,6 +4,7 @@ from django.urls import path, re_path
 
 from campaigns import (
     experiment_pages,
+    hook_pages,
     journey_pages,
     journey_people_pages,
     public,
@@ -85,6 +86,11 @@ urlpatterns = [
     path("journeys/<int:pk>/settings/", journey_pages.settings, name="journey-settings"),
     path("journeys/<int:pk>/try/", journey_people_pages.attempt, name="journey-try"),
     re_path(r"^journeys/(?P<pk>\d{1,18})/(?P<verb>pause|resume|end)/$", journey_pages.switch, name="journey-switch"),
+    path("webhooks/", hook_pages.hook_list, name="hooks"),
+    path("webhooks/new/", hook_pages.hook_new, name="hook-new"),
+    path("webhooks/<int:pk>/", hook_pages.hook, name="hook"),
+    path("webhooks/<int:pk>/renew/", hook_pages.hook_renew, name="hook-renew"),
+    path("webhooks/<int:pk>/again/", hook_pages.hook_again, name="hook-again"),
     path("tasks/", task_pages.task_list, name="tasks"),
     path("tasks/csv/", task_pages.tasks_csv, name="tasks-csv"),
     path("tasks/<int:pk>/", task_pages.task, name="task"),

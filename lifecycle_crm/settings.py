@@ -61,6 +61,8 @@ if IS_PRODUCTION and _site.scheme != "https":
     raise ImproperlyConfigured("SITE_URL must start with https:// in production: sign-in cookies travel over it.")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", f"{_site.hostname},localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", SITE_URL)
+# Machines of our own network, as host:port, that webhooks may tell something; every other one has to be public, over https.
+WEBHOOK_INTERNAL_HOSTS = frozenset(word.lower() for word in env.words("WEBHOOK_INTERNAL_HOSTS"))
 
 # --- The shop -------------------------------------------------------------------------------------------------------
 
@@ -378,6 +380,7 @@ SPECTACULAR_SETTINGS = {
         "JourneyRunStateEnum": "campaigns.models.JourneyRun.State",
         "JourneyRunReasonEnum": "campaigns.models.JourneyRun.Reason",
         "JourneyOutcomeEnum": "campaigns.models.JourneyStep.Outcome",
+        "WebhookStateEnum": "campaigns.models.WebhookDelivery.State",
         "TaskStateEnum": "campaigns.models.StaffTask.State",
         "TaskKindEnum": "campaigns.models.StaffTask.Kind",
         "OutcomeEnum": "feedback.models.Case.Outcome",

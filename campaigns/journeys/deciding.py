@@ -25,6 +25,7 @@ from campaigns.journeys.tree import (
     Until,
     Voucher,
     Wait,
+    Webhook,
     Window,
 )
 from campaigns.models import JourneyRun, JourneyStep, StaffTask
@@ -130,6 +131,8 @@ def advance(
             case Task():
                 passed.append(Passed(here, Outcome.TASK, {"kind": step.kind, "what": step.what}))
                 given.add(here)
+            case Webhook():
+                passed.append(Passed(here, Outcome.WEBHOOK, {"fields": list(step.fields)}))
             case TaskDone():
                 stands = known.get(task_key(step.task), StaffTask.State.OPEN if step.task in given else None)
                 began = as_of if since is None else since

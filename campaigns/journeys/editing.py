@@ -27,6 +27,7 @@ BLANK: dict[str, dict[str, Any]] = {
     "tag": {"tag": ""},
     "task": {"kind": "call", "what": "", "days": 2},
     "task_done": {"task": "", "at_most": {"days": 7}, "branches": [{"steps": []}], "else": []},
+    "webhook": {"target": ""},
     "exit": {},
 }
 """What a step of each kind is when it is added."""

@@ -20,11 +20,11 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from campaigns import gate, letters, planning, stafftasks
+from campaigns import gate, hooks, letters, planning, stafftasks
 from campaigns.journeys import plans
 from campaigns.journeys.deciding import Move, Outcome, Passed, Position, advance, task_key
 from campaigns.journeys.plans import InForce
-from campaigns.journeys.tree import Message, Task, TaskDone
+from campaigns.journeys.tree import Message, Task, TaskDone, Webhook
 from campaigns.models import Campaign, Journey, JourneyRun, StaffTask, Template
 from customers import conditions, tagging
 from customers.models import Customer
@@ -78,6 +78,8 @@ def advance_due(*, limit: int = 20_000, seconds: float = 25) -> Counter[str]:
                 break
     if told["messages"]:
         bell.ring("campaigns.tasks.send_due")
+    if told["webhooks"]:
+        bell.ring("campaigns.tasks.post_webhooks")
     return +told
 
 
@@ -171,6 +173,7 @@ def _move(one: InForce, found: list[Traveller], now: datetime) -> Counter[str]:
     passed = _give_points(passed, now, told)
     passed = _give_vouchers(passed, now, told)
     passed = _give_tasks(one, passed, now, told)
+    passed = _tell_others(one, passed, now, told)
     _tag(passed, now)
     _write_steps(passed, as_of)
     _write_runs([(who, move) for who, _before, move in moves], as_of)
@@ -352,6 +355,24 @@ def _give_tasks(one: InForce, passed: list[Taken], now: datetime, told: Counter[
     return [
         (who, Passed(step.step, Outcome.TASK_HAD, step.data))
         if step.outcome == Outcome.TASK and (who.run, step.step) in had
+        else (who, step)
+        for who, step in passed
+    ]
+
+
+def _tell_others(one: InForce, passed: list[Taken], now: datetime, told: Counter[str]) -> list[Taken]:
+    """Rows of the queue of webhooks, once per way and step."""
+    wanted = []
+    for who, step in passed:
+        if step.outcome == Outcome.WEBHOOK:
+            hook = one.plan.at[step.step]
+            assert isinstance(hook, Webhook)
+            wanted.append(hooks.Wanted(who.run, step.step, who.customer, hook.target, hook.fields))
+    had = hooks.add(wanted, at=now)
+    told["webhooks"] += len(wanted) - len(had)
+    return [
+        (who, Passed(step.step, Outcome.HOOK_HAD, step.data))
+        if step.outcome == Outcome.WEBHOOK and (who.run, step.step) in had
         else (who, step)
         for who, step in passed
     ]

@@ -17,7 +17,7 @@ from django.db.models import Count, F
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from campaigns import stafftasks
+from campaigns import hooks, stafftasks
 from campaigns.errors import NotNow
 from campaigns.gate import zone_of
 from campaigns.journeys import engine, plans, reading, shape
@@ -271,9 +271,9 @@ def end(*, journey: Journey) -> int:
             raise NotNow(_("This journey has ended already."))
         inside = take_out(journey, JourneyRun.objects.filter(journey=journey), JourneyRun.Reason.ENDED)
         # Those of people who are through already, too.
-        stafftasks.withdraw(
-            "SELECT id FROM campaigns_journeyrun WHERE journey_id = %s", [journey.pk], StaffTask.Withdrawn.ENDED
-        )
+        everybody = "SELECT id FROM campaigns_journeyrun WHERE journey_id = %s"
+        stafftasks.withdraw(everybody, [journey.pk], StaffTask.Withdrawn.ENDED)
+        hooks.withdraw(everybody, [journey.pk])
         journey.campaigns.update(state=Campaign.State.ENDED)
     journey.refresh_from_db()
     return inside
@@ -337,14 +337,16 @@ def take_out(journey: Journey, runs: Any, reason: str, **data: Any) -> int:
             for pk, _customer, _number, step in part
         )
         engine.call_off(journey, [(customer, number) for _pk, customer, number, _step in part])
-        stafftasks.withdraw(", ".join(str(pk) for pk, *_rest in part), [], reason)
+        runs = ", ".join(str(pk) for pk, *_rest in part)
+        stafftasks.withdraw(runs, [], reason)
+        hooks.withdraw(runs, [])
         count += len(part)
     return count
 
 
 def undo_night(*, business_date: date) -> dict[str, int]:
     """Take out whom a night let in and who got nothing yet: ``taken_out``; ``gone_on`` had a message, or a person of the
-    shop did a task for them, already."""
+    shop did a task for them, or another system was told, already."""
     runs = JourneyRun.objects.filter(night=business_date)
     sent = {
         pk
@@ -352,6 +354,8 @@ def undo_night(*, business_date: date) -> dict[str, int]:
             """
             SELECT r.id FROM campaigns_journeyrun r WHERE r.night = %s AND (EXISTS (
                 SELECT 1 FROM campaigns_stafftask t WHERE t.run_id = r.id AND t.state = 'done'
+            ) OR EXISTS (
+                SELECT 1 FROM campaigns_webhookdelivery d WHERE d.run_id = r.id AND d.state IN ('sending', 'delivered')
             ) OR EXISTS (
                 SELECT 1 FROM campaigns_message m JOIN campaigns_run u ON u.id = m.run_id
                 JOIN campaigns_campaign k ON k.id = u.campaign_id
@@ -368,8 +372,9 @@ def undo_night(*, business_date: date) -> dict[str, int]:
         taken += take_out(journey, mine, JourneyRun.Reason.UNDONE)
         # Who was held out, or through already without a word, was never let in either.
         rest = mine.exclude(state__in=(State.CANCELLED, State.RUNNING))
-        through = ", ".join(map(str, rest.filter(tasks__state=StaffTask.State.OPEN).values_list("pk", flat=True)))
-        if through:
-            stafftasks.withdraw(through, [], StaffTask.Withdrawn.UNDONE)
+        for part in batches.of(rest.order_by("pk").values_list("pk", flat=True), 1000):
+            runs_through = ", ".join(map(str, part))
+            stafftasks.withdraw(runs_through, [], StaffTask.Withdrawn.UNDONE)
+            hooks.withdraw(runs_through, [])
         taken += rest.update(state=State.CANCELLED, reason=JourneyRun.Reason.UNDONE, due_at=None)
     return {"taken_out": taken, "gone_on": len(sent)}

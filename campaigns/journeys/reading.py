@@ -14,7 +14,8 @@
        {"id": "s8", "do": "tag", "tag": "came back", "remove": false},
        {"id": "s9", "do": "task", "kind": "call", "what": "Ask how it went", "days": 2, "role": "support"},
        {"id": "s10", "do": "task_done", "task": "s9", "at_most": {"days": 7}, "branches": [{"steps": […]}], "else": […]},
-       {"id": "s11", "do": "exit"}]}
+       {"id": "s11", "do": "webhook", "target": "warehouse", "fields": ["stage"]},
+       {"id": "s12", "do": "exit"}]}
 
 A task is for a ``role``, for one ``person`` (the address they sign in with), or for whoever serves. ``task_done`` waits for
 the task of a step before it: the branch is for a task that was done, the rest for one that was not, or not in time.
@@ -33,6 +34,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from campaigns import hooks
 from campaigns.journeys.tree import (
     Branch,
     Exit,
@@ -48,9 +50,10 @@ from campaigns.journeys.tree import (
     Until,
     Voucher,
     Wait,
+    Webhook,
     Window,
 )
-from campaigns.models import StaffTask, Template
+from campaigns.models import StaffTask, Template, WebhookTarget
 from customers import conditions, segments, tagging
 from customers.conditions import BadCondition, Condition, Resolver, Times
 from customers.vocabulary import STAGES
@@ -77,7 +80,20 @@ TRIGGERS: dict[str, str] = {
     "birthday": "days",
 }
 """What may let somebody in, and the word that says of what."""
-KINDS = ("message", "wait", "until", "split", "share", "points", "voucher", "tag", "task", "task_done", "exit")
+KINDS = (
+    "message",
+    "wait",
+    "until",
+    "split",
+    "share",
+    "points",
+    "voucher",
+    "tag",
+    "task",
+    "task_done",
+    "webhook",
+    "exit",
+)
 WITH_WAYS = ("split", "share", "task_done")
 """Kinds of step that have steps inside."""
 TASK_DAYS = 90
@@ -257,6 +273,7 @@ class _Reader:
             "tag": {"tag", "remove"},
             "task": {"kind", "what", "days", "role", "person"},
             "task_done": {"task", "at_most", "branches", "else"},
+            "webhook": {"target", "fields"},
             "exit": set(),
         }[do]
         if extra := set(tree) - {"id", "do"} - allowed:
@@ -278,6 +295,8 @@ class _Reader:
                 return self.task(pk, tree)
             case "task_done":
                 return self.task_done(pk, tree, depth)
+            case "webhook":
+                return self.webhook(pk, tree)
             case "exit":
                 return Exit(pk)
         return self.split(pk, tree, depth, is_random=do == "share")
@@ -398,6 +417,15 @@ class _Reader:
             raise _Stop(pk, _("This step does not know %(what)s.") % {"what": ", ".join(sorted(map(str, extra)))})
         [steps], otherwise = self.ways(pk, [branches[0].get("steps", [])], tree.get("else", []), depth)
         return TaskDone(pk, task, at_most, (Branch(steps),), otherwise)
+
+    def webhook(self, pk: str, tree: Mapping[str, Any]) -> Webhook:
+        key, fields = tree.get("target"), tree.get("fields", [])
+        target = WebhookTarget.objects.filter(key=key).first() if isinstance(key, str) else None
+        if target is None:
+            raise _Stop(pk, _("Choose the webhook that is told."))
+        if not isinstance(fields, list) or any(not isinstance(one, str) or one not in hooks.FIELDS for one in fields):
+            raise _Stop(pk, _("Choose what the webhook is told from the list."))
+        return Webhook(pk, target.pk, tuple(dict.fromkeys(fields)))
 
     def deep(self, pk: str, depth: int) -> None:
         if depth >= MAX_DEPTH:

@@ -12,7 +12,7 @@ from django.db.models.fields.json import KT
 
 from campaigns import uplift
 from campaigns.journeys import reading
-from campaigns.models import Journey, JourneyRun, JourneyStep, Message, SendingRules, StaffTask
+from campaigns.models import Journey, JourneyRun, JourneyStep, Message, SendingRules, StaffTask, WebhookDelivery
 from campaigns.uplift import Group, Uplift
 from customers.facts import bool_literal
 from lifecycle_crm.lib import batches
@@ -166,6 +166,15 @@ def tasks_by_step(journey: Journey) -> dict[str, dict[str, int]]:
     """Tasks per state per step that gives one."""
     answer: dict[str, dict[str, int]] = {}
     rows = StaffTask.objects.filter(run__journey=journey).order_by()
+    for step, state, n in rows.values_list("step", "state").annotate(n=Count("pk")):
+        answer.setdefault(step, {})[state] = n
+    return answer
+
+
+def webhooks_by_step(journey: Journey) -> dict[str, dict[str, int]]:
+    """Deliveries to other systems per state per step that makes one."""
+    answer: dict[str, dict[str, int]] = {}
+    rows = WebhookDelivery.objects.filter(run__journey=journey).order_by()
     for step, state, n in rows.values_list("step", "state").annotate(n=Count("pk")):
         answer.setdefault(step, {})[state] = n
     return answer

@@ -65,6 +65,8 @@ _STEP = {
     "role": _TEXT,
     "person": _TEXT,
     "task": _TEXT,
+    "target": _TEXT,
+    "fields": _LIST,
     "branches": _LIST,
     "else": _LIST,
 }

@@ -97,6 +97,15 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """Tell the address with this id about the person: ids, and these fields."""
+
+    id: str
+    target: int
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     id: str
 
@@ -132,7 +141,7 @@ class TaskDone:
     otherwise: tuple[Step, ...] = ()
 
 
-Step = Message | Wait | Until | Points | Voucher | Tag | Task | TaskDone | Exit | Split
+Step = Message | Wait | Until | Points | Voucher | Tag | Task | TaskDone | Webhook | Exit | Split
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from babel.dates import get_day_names
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
-from campaigns.models import Journey, JourneyRun, StaffTask, Template
+from campaigns import hooks
+from campaigns.models import Journey, JourneyRun, StaffTask, Template, WebhookTarget
 from customers import conditions, segments
 from customers.models import Segment
 from customers.sentences import say
@@ -119,6 +120,8 @@ def step(tree: Mapping[str, Any], texts: Mapping[str, str] | None = None) -> str
             return (_("Takes off the tag “%(tag)s”") if tree.get("remove") else _("Puts on the tag “%(tag)s”")) % named
         case "task":
             return _task(tree)
+        case "webhook":
+            return _webhook(tree)
         case "task_done":
             most = tree.get("at_most") or {}
             return _("Waits until the task is done; at most %(length)s") % {
@@ -127,6 +130,14 @@ def step(tree: Mapping[str, Any], texts: Mapping[str, str] | None = None) -> str
         case "exit":
             return _("Ends here")
     return str(tree.get("do", ""))
+
+
+def _webhook(tree: Mapping[str, Any]) -> str:
+    name = WebhookTarget.objects.filter(key=str(tree.get("target"))).values_list("name", flat=True).first() or "…"
+    fields = [str(hooks.FIELDS[one]) for one in tree.get("fields", []) if isinstance(one, str) and one in hooks.FIELDS]
+    if not fields:
+        return _("Tells “%(name)s” about them, by their number only") % {"name": name}
+    return _("Tells “%(name)s” about them, with: %(fields)s") % {"name": name, "fields": ", ".join(fields)}
 
 
 def _task(tree: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from campaigns.models.campaign import Campaign, Run
 from campaigns.models.experiment import LABELS, Experiment, ExperimentDay, ExperimentVerdict, ExperimentVersion
+from campaigns.models.hook import WebhookDelivery, WebhookTarget
 from campaigns.models.journey import Journey, JourneyRun, JourneyStep, JourneyVersion
 from campaigns.models.limits import DeliveryEvent, Hold, SendingRules, Throttle
 from campaigns.models.message import Message, Rendering, Slot
@@ -45,6 +46,8 @@ __all__ = [
     "Throttle",
     "TrialMessage",
     "Visit",
+    "WebhookDelivery",
+    "WebhookTarget",
     "digest_of",
     "this_boot",
 ]

@@ -215,6 +215,8 @@ class JourneyStep(models.Model):
         TAGGED = "tagged", _("tag changed")
         TASK = "task", _("task given to the team")
         TASK_HAD = "task_had", _("the team had this task already")
+        WEBHOOK = "webhook", _("told another system")
+        HOOK_HAD = "hook_had", _("the other system was told this already")
         MOVED = "moved", _("the step was removed, went on")
         PLACED = "placed", _("moved by a person to")
         LEFT = "left", _("left")

@@ -64,6 +64,7 @@ GROUPS: tuple[tuple[Any, tuple[Entry, ...]], ...] = (
         _("Workshop"),
         (
             Entry(_("Imports"), "import", ("customers:import-list",), "i"),
+            Entry(_("Webhooks"), "link", ("campaigns:hooks",), "b"),
             Entry(_("Admin"), "settings", ("admin:index",), "a", staff=True),
             Entry(_("API"), "code", ("api-docs", "api:docs", "docs"), "d"),
         ),

@@ -13,6 +13,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 PORTS = {"http": 80, "https": 443}
@@ -25,6 +27,10 @@ Allowed = Callable[[str, int], bool]
 
 class NoAnswer(Exception):
     """Nobody is there, or nobody that we may ask."""
+
+
+class NotPublic(NoAnswer):
+    """Somebody may be there, but it is a machine that we may not ask."""
 
 
 def is_public(address: str, port: int) -> bool:
@@ -41,12 +47,30 @@ def is_public(address: str, port: int) -> bool:
     return ip.is_global and not ip.is_multicast and port in PORTS.values()
 
 
-def status_of(url: str, *, until: float, allowed: Allowed = is_public) -> int:
-    """The status that an address answers with. ``until`` is a moment of ``time.monotonic``. Raises ``NoAnswer``."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an address leads: the machine it was resolved to, once, and what is asked of it. ``name`` has no last dot."""
+
+    scheme: str
+    name: str
+    port: int
+    path: str
+    found: tuple[Any, ...]
+    """What ``socket.getaddrinfo`` said of the first address."""
+
+    @property
+    def host(self) -> str:
+        """For the ``Host`` header."""
+        shown = f"[{self.name}]" if ":" in self.name else self.name
+        return shown if self.port == PORTS[self.scheme] else f"{shown}:{self.port}"
+
+
+def parts_of(url: str) -> tuple[str, str, int, str]:
+    """Scheme, name as machines write it, port and path of an address. Raises ``NoAnswer`` for what is none of the web's."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
-        name = host.encode("idna").decode("ascii")
+        name = host.rstrip(".").encode("idna").decode("ascii")
     except (ValueError, UnicodeError) as problem:
         raise NoAnswer("no address") from problem
     if parts.scheme not in PORTS or not name or parts.username is not None or not re.fullmatch(r"[\w.:-]+", name):
@@ -54,27 +78,43 @@ def status_of(url: str, *, until: float, allowed: Allowed = is_public) -> int:
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._") + (
         f"?{quote(parts.query, safe='/%:@!$&()*+,;=~-._?')}" if parts.query else ""
     )
+    return parts.scheme, name, port, path
+
+
+def place_of(url: str, *, allowed: Allowed = is_public) -> Place:
+    """Where an address leads, resolved now. Raises ``NoAnswer`` when one of its machines may not be asked."""
+    scheme, name, port, path = parts_of(url)
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-        if not found or not all(allowed(str(one[4][0]), port) for one in found):
-            raise NoAnswer("not public")
-        status = _asked("HEAD", parts.scheme, name, found[0], path, until)
+    except (OSError, ValueError) as problem:
+        raise NoAnswer(str(problem)) from problem
+    if not found or not all(allowed(str(one[4][0]), port) for one in found):
+        raise NotPublic("not public")
+    return Place(scheme, name, port, path, found[0])
+
+
+def status_of(url: str, *, until: float, allowed: Allowed = is_public) -> int:
+    """The status that an address answers with. ``until`` is a moment of ``time.monotonic``. Raises ``NoAnswer``."""
+    place = place_of(url, allowed=allowed)
+    try:
+        status = _asked("HEAD", place, until)
         # Some servers know no HEAD, or say that there is nothing.
-        return status if status < 400 else _asked("GET", parts.scheme, name, found[0], path, until)
+        return status if status < 400 else _asked("GET", place, until)
     except (OSError, ValueError) as problem:
         raise NoAnswer(str(problem)) from problem
 
 
-def _asked(method: str, scheme: str, name: str, found: tuple[object, ...], path: str, until: float) -> int:
-    family, kind, protocol, _canonical, where = found
-    with socket.socket(family, kind, protocol) as plain:  # type: ignore[arg-type]
+def _asked(method: str, place: Place, until: float) -> int:
+    family, kind, protocol, _canonical, where = place.found
+    with socket.socket(family, kind, protocol) as plain:
         plain.settimeout(max(0.05, until - time.monotonic()))
-        plain.connect(where)  # type: ignore[arg-type]
-        line = plain if scheme == "http" else ssl.create_default_context().wrap_socket(plain, server_hostname=name)
+        plain.connect(where)
+        line = plain
+        if place.scheme == "https":
+            line = ssl.create_default_context().wrap_socket(plain, server_hostname=place.name)
         with line:
-            shown = f"[{name}]" if ":" in name else name
             line.sendall(
-                f"{method} {path} HTTP/1.1\r\nHost: {shown}\r\nUser-Agent: lifecycle-crm link check\r\nAccept: */*\r\n"
+                f"{method} {place.path} HTTP/1.1\r\nHost: {place.host}\r\nUser-Agent: lifecycle-crm link check\r\nAccept: */*\r\n"
                 "Connection: close\r\n\r\n".encode("ascii")
             )
             said = b""

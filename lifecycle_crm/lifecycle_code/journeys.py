@@ -22,7 +22,8 @@ _TREE = ("trigger", "steps")
 _JOURNEY = ("key", *_TERMS, *_TREE)
 _WORDS = (
     "id", "do", "on", "stage", "tier", "event", "template", "days", "hours", "window", "from", "until", "weekdays",
-    "order", "name", "percent", "when", "points", "reason", "series", "tag", "remove", "kind", "what", "role", "person", "task",
+    "order", "name", "percent", "when", "points", "reason", "series", "tag", "remove",
+    "kind", "what", "role", "person", "task", "target", "fields",
     *CONDITION, "branches", "steps", "else",
 )  # fmt: skip
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests.campaigns.receiver import Receiver
 
 
 @pytest.fixture
@@ -22,3 +26,15 @@ def text(db: None) -> str:
 
     key: str = VariantFactory().template.key
     return key
+
+
+@pytest.fixture
+def receiver(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """A system of our own network that webhooks may tell, here and in processes beside the test."""
+    server = Receiver()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    settings.WEBHOOK_INTERNAL_HOSTS = frozenset({server.host})
+    monkeypatch.setenv("WEBHOOK_INTERNAL_HOSTS", server.host)
+    yield server
+    server.shutdown()
+    server.server_close()

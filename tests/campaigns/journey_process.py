@@ -1,4 +1,4 @@
-"""A mover of journeys as a process of its own, to be killed: ``python -m tests.campaigns.journey_process safe|unsafe``.
+"""A mover of journeys as a process of its own, to be killed: ``python -m tests.campaigns.journey_process safe|unsafe|hooks``.
 
 ``unsafe`` is the negative control: it hands the message to the outbox and only then, in a commit of its own, moves the
 person on, as many systems do; a kill between the two sends twice.
@@ -42,6 +42,15 @@ def unsafe() -> None:
         JourneyRun.objects.filter(pk__in=[row.pk for row in rows]).update(step="s2", since=clock.now())
 
 
+def hooks() -> None:
+    """A sender of webhooks."""
+    from campaigns import hooks
+
+    while True:
+        if not hooks.send_due(seconds=60):
+            time.sleep(0.05)
+
+
 if __name__ == "__main__":
     django.setup()
-    {"safe": safe, "unsafe": unsafe}[sys.argv[1]]()
+    {"safe": safe, "unsafe": unsafe, "hooks": hooks}[sys.argv[1]]()

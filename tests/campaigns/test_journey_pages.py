@@ -8,7 +8,7 @@ import pytest
 from django.urls import reverse
 
 from campaigns.journeys import editing, engine, entering, publishing, reading
-from campaigns.models import Journey, JourneyRun
+from campaigns.models import Journey, JourneyRun, WebhookTarget
 from customers import segments
 from lifecycle_crm.lib import clock
 from loyalty import tiers, vouchers
@@ -109,7 +109,8 @@ def test_it_fills_in_every_kind_of_step(marketer):
     journey = publishing.create(name="Spring")
     series = vouchers.create(name="Spring", worth="percent", percent=10)
     UserFactory(role="support", email="ada@shop.example")
-    for kind in ("points", "share", "split", "until", "voucher", "tag", "tag", "task_done", "task"):
+    WebhookTarget.objects.create(key="warehouse", name="Warehouse", url="https://warehouse.shop.example/")
+    for kind in ("points", "share", "split", "until", "voucher", "tag", "tag", "task_done", "task", "webhook"):
         press(marketer, journey, "add:start", kind=kind)
     given = {
         "s4": {"what": "event", "event": "visit", "days": 9},
@@ -121,6 +122,7 @@ def test_it_fills_in_every_kind_of_step(marketer):
         "s7": {"tag": "quiet", "remove": "1"},
         "s9": {"kind": "call", "what": "Ask how it went", "days": 3, "whom": "person:ada@shop.example"},
         "s8": {"task": "s9", "days": 7},
+        "s10": {"target": "warehouse", "fields_told": ["stage", "tags"]},
     }
     for step, values in given.items():
         journey.refresh_from_db()
@@ -129,6 +131,7 @@ def test_it_fills_in_every_kind_of_step(marketer):
         assert answer.status_code == 302
     journey.refresh_from_db()
     assert journey.draft["steps"] == [
+        {"id": "s10", "do": "webhook", "target": "warehouse", "fields": ["stage", "tags"]},
         {"id": "s9", "do": "task", "kind": "call", "what": "Ask how it went", "days": 3, "person": "ada@shop.example"},
         {"id": "s8", "do": "task_done", "task": "s9", "at_most": {"days": 7}, "branches": [{"steps": []}], "else": []},
         {"id": "s7", "do": "tag", "tag": "quiet", "remove": True},

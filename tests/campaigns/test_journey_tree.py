@@ -281,7 +281,8 @@ def test_it_reads_all_kinds_of_steps():
     [
         (
             {"do": "jump"},
-            "Unknown kind of step. Use one of: message, wait, until, split, share, points, voucher, tag, task, task_done, exit.",
+            "Unknown kind of step. Use one of: message, wait, until, split, share, points, voucher, tag, task, task_done, "
+            "webhook, exit.",
         ),
         ({"do": "wait"}, "This wait has no length. Say how many days or hours."),
         ({"do": "wait", "days": 400}, "A wait is a whole number of days (up to 365) or hours."),

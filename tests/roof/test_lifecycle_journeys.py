@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 
 from campaigns.journeys import publishing, starts
-from campaigns.models import Journey
+from campaigns.models import Journey, WebhookTarget
 from customers import segments
 from lifecycle_crm import lifecycle_code
 from loyalty import vouchers
@@ -30,10 +30,12 @@ STEPS = [
         {"id": "s4", "do": "points", "points": 50, "reason": "Thanks"}]}], "else": [{"id": "s5", "do": "exit"}]},
     {"id": "s6", "do": "task", "kind": "call", "what": "Ask how it went", "days": 2, "role": "support"},
     {"id": "s7", "do": "task_done", "task": "s6", "at_most": {"days": 7}, "branches": [{"steps": []}], "else": []},
+    {"id": "s8", "do": "webhook", "target": "warehouse", "fields": ["stage"]},
 ]  # fmt: skip
 
 
 def journey(key: str = "welcome", **more: Any) -> Journey:
+    WebhookTarget.objects.get_or_create(key="warehouse", name="Warehouse", url="https://warehouse.shop.example/")
     tree = {"trigger": {"on": "stage_entered", "stage": "nurture"}, "steps": STEPS}
     return publishing.create(**{"name": "Welcome", "key": key, "tree": tree, **more})
 

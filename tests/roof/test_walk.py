@@ -13,7 +13,7 @@ import pytest
 from django.contrib import admin
 from django.urls import get_resolver, reverse
 
-from campaigns import letters, planning, stafftasks
+from campaigns import hooks, letters, planning, stafftasks
 from campaigns.experiments import asking, counting, deciding, life
 from campaigns.experiments.asking import Wanted
 from campaigns.journeys import publishing
@@ -26,6 +26,8 @@ from campaigns.models import (
     Message,
     Rendering,
     StaffTask,
+    WebhookDelivery,
+    WebhookTarget,
 )
 from campaigns.signups import asking as signing_up
 from campaigns.signups import editing as signups
@@ -82,6 +84,8 @@ ACTIONS = {
     "campaigns:journey-switch",
     "campaigns:tasks-csv",
     "campaigns:task-act",
+    "campaigns:hook-renew",
+    "campaigns:hook-again",
     "campaigns:experiment-csv",
     "campaigns:experiment-act",
     "campaigns:sign-up-act",
@@ -326,6 +330,12 @@ def _journey(person: Customer) -> dict[str, dict[str, Any]]:
     )  # fmt: skip
     wanted = stafftasks.Wanted(run.pk, "s4", person.pk, "call", "Ask how it went", 2, "support")
     stafftasks.ask([wanted], at=clock.whole_now())
+    # Not through the verb, which asks the network who is there.
+    target = WebhookTarget.objects.create(key="warehouse", name="Warehouse", url="https://warehouse.shop.example/hook")
+    hooks.add([hooks.Wanted(run.pk, "s6", person.pk, target.pk, ())], at=clock.whole_now())
+    WebhookDelivery.objects.update(
+        state="gave_up", due_at=None, settled_at=now, tries=8, status=500, error="Too many connections"
+    )
     tree["steps"][0]["days"] = 5
     tree["steps"][2]["points"] = 0
     publishing.save(journey=made, tree=tree)
@@ -335,6 +345,7 @@ def _journey(person: Customer) -> dict[str, dict[str, Any]]:
         **{f"campaigns:journey{tab}": of for tab in tabs},
         "campaigns:journey-step": {**of, "step": "s2"},
         "campaigns:journey-way": {**of, "run": run.pk},
+        "campaigns:hook": {"pk": target.pk},
         "campaigns:task": {"pk": StaffTask.objects.get(run=run).pk},
     }
 
