@@ -49,6 +49,8 @@ TRIGGERS: tuple[tuple[str, Any], ...] = (
     ("tier", gettext_lazy("Reaches a tier")),
     ("points_expiring", gettext_lazy("Has points that expire soon")),
     ("birthday", gettext_lazy("Has a birthday")),
+    ("cart_abandoned", gettext_lazy("Leaves a cart behind")),
+    ("delivery_delayed", gettext_lazy("Waits for a delivery that is late")),
 )
 EXITS: tuple[tuple[str, Any, dict[str, Any]], ...] = (
     ("unsubscribes", gettext_lazy("Does not agree to offers"), {"fact": "may_email", "op": "eq", "value": False}),
@@ -90,6 +92,10 @@ class TriggerForm(forms.Form):
     at_most = _whole(gettext_lazy("Score at most"), 0, 10, required=False)
     tier = forms.ChoiceField(label=gettext_lazy("Tier"), choices=_tiers, required=False)
     days = _whole(gettext_lazy("Days before"), 0, 90, required=False)
+    hours = _whole(
+        gettext_lazy("Hours without an order"), 1, 24, required=False,
+        help_text=gettext_lazy("For a cart that is left behind; they count from its last change."),
+    )  # fmt: skip
 
     def tree(self) -> dict[str, Any]:
         """The trigger as stored."""

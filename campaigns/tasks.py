@@ -5,7 +5,7 @@ import logging
 from celery import shared_task
 
 from campaigns import hooks, outbox, tracking
-from campaigns.journeys import engine
+from campaigns.journeys import engine, entering
 from campaigns.signups import mailing
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,13 @@ def advance_journeys() -> None:
     counts = engine.advance_due()
     if counts:
         logger.info("journeys: %s", dict(counts))
+
+
+@shared_task(name="campaigns.tasks.find_carts")  # type: ignore[untyped-decorator]
+def find_carts() -> None:
+    """Let people in whose cart was left behind for as long as a journey says."""
+    if count := entering.for_carts():
+        logger.info("carts: %s", count)
 
 
 @shared_task(name="campaigns.tasks.post_webhooks")  # type: ignore[untyped-decorator]

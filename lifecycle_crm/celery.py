@@ -38,6 +38,7 @@ app.conf.beat_schedule = {
     "outbox": every(10, "campaigns.tasks.send_due"),
     "journeys": every(30, "campaigns.tasks.advance_journeys"),
     "sign-ups": every(30, "campaigns.tasks.mail_sign_ups"),
+    "carts": every(60, "campaigns.tasks.find_carts"),
     "webhooks": every(10, "campaigns.tasks.post_webhooks"),
     "visits": every(30, "campaigns.tasks.judge_visits"),
     "imports": every(30, "customers.tasks.run_imports"),

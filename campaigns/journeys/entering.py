@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.db import connection
@@ -32,6 +32,9 @@ GUARD_SHARE_PERCENT = 20
 """A night that would let in more than this share of all customers is not let in: the journey stops and asks."""
 
 HOLDOUT = "journey-holdout:"
+CART = "cart"
+"""Name of the event by which a shop says that somebody has put something into a cart, or changed what is in it; an index of
+the events knows it too."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ def holdout(journey: Journey, customer_id: int) -> bool:
 
 
 # --- The causes ---------------------------------------------------------------------------------------------------------
+
+
+_EVENT = "SELECT e.customer_id, 'event:' || CAST(e.id AS text) AS cause, e.occurred_at AS moment FROM customers_event e"
 
 
 def _ids(ids: Sequence[int]) -> str:
@@ -80,13 +86,44 @@ def for_orders(ids: Sequence[int]) -> int:
 
 
 def for_events(ids: Sequence[int]) -> int:
+    """Events of the name that a journey begins with. A delay lets nobody in whose parcel came meanwhile."""
+
     def of(one: InForce) -> Causes | None:
-        if one.plan.trigger.on != "event":
+        on = one.plan.trigger.on
+        if on not in ("event", "delivery_delayed"):
+            return None
+        happened = f"{_EVENT} WHERE e.id IN ({_ids(ids)}) AND e.name = %s AND e.is_history = {bool_literal(False)}"
+        if on == "event":
+            return Causes(happened, (one.plan.trigger.subject,))
+        came = (
+            " AND NOT EXISTS (SELECT 1 FROM customers_event d WHERE d.customer_id = e.customer_id AND d.name = %s "
+            "AND d.occurred_at >= e.occurred_at)"
+        )
+        return Causes(happened + came, (gate.DELAYED, gate.DELIVERED))
+
+    return _let_in(of)
+
+
+def for_carts() -> int:
+    """Carts that somebody left behind: so many hours without an order or another change of the cart; how many let in.
+
+    Time makes these, not news, so they are looked for. A cart is found for two days after it was filled, however often one
+    looks; its event is the key, so it lets in once.
+    """
+    now = clock.whole_now()
+
+    def of(one: InForce) -> Causes | None:
+        trigger = one.plan.trigger
+        if trigger.on != "cart_abandoned":
             return None
         return Causes(
-            "SELECT e.customer_id, 'event:' || CAST(e.id AS text) AS cause, e.occurred_at AS moment "
-            f"FROM customers_event e WHERE e.id IN ({_ids(ids)}) AND e.name = %s AND e.is_history = {bool_literal(False)}",
-            (one.plan.trigger.subject,),
+            f"{_EVENT} WHERE e.name = '{CART}' AND e.occurred_at >= %s AND e.occurred_at <= %s "
+            f"AND e.is_history = {bool_literal(False)} "
+            "AND NOT EXISTS (SELECT 1 FROM customers_event l WHERE l.customer_id = e.customer_id AND l.name = e.name "
+            "AND (l.occurred_at > e.occurred_at OR (l.occurred_at = e.occurred_at AND l.id > e.id))) "
+            "AND NOT EXISTS (SELECT 1 FROM customers_order o WHERE o.customer_id = e.customer_id "
+            "AND o.placed_at >= e.occurred_at)",
+            (parameter(now - gate.STALE_AFTER), parameter(now - timedelta(hours=int(trigger.subject)))),
         )
 
     return _let_in(of)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
+from campaigns import gate
 from campaigns.journeys import reading
 from campaigns.journeys.tree import Plan
 from campaigns.models import Journey, JourneyVersion
@@ -105,6 +106,8 @@ def event_names() -> list[str]:
     for one in live():
         if one.plan.trigger.on == "event":
             names.add(one.plan.trigger.subject)
+        elif one.plan.trigger.on == "delivery_delayed":
+            names.add(gate.DELAYED)
         atoms = [atom for condition in one.plan.conditions() for atom in condition.atoms()]
         names.update(atom.name for atom in atoms if isinstance(atom, Times) and atom.kind == "did")
         kind, name = reading.goal_of(one.journey.goal)

@@ -22,7 +22,8 @@ the task of a step before it: the branch is for a task that was done, the rest f
 
 Triggers: ``stage_entered`` and ``stage_left`` (``stage``), ``segment_entered`` and ``segment_left`` (``segment``),
 ``event`` (``event``), ``order``, ``first_order``, ``answer`` (``at_least``, ``at_most``: a score), ``tier`` (``tier``),
-``points_expiring`` (``days`` before), ``birthday`` (``days`` before, 0: on the day).
+``points_expiring`` (``days`` before), ``birthday`` (``days`` before, 0: on the day), ``cart_abandoned`` (``hours`` without an
+order or a change of the cart), ``delivery_delayed``.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ TRIGGERS: dict[str, str] = {
     "tier": "tier",
     "points_expiring": "days",
     "birthday": "days",
+    "cart_abandoned": "hours",
+    "delivery_delayed": "",
 }
 """What may let somebody in, and the word that says of what."""
 KINDS = (
@@ -232,6 +235,9 @@ class _Reader:
             return None
         if on == "birthday" and not _is_whole(subject, 0, 30):
             self.wrong("", _("Say how many days before the birthday: 0 to 30."))
+            return None
+        if on == "cart_abandoned" and not _is_whole(subject, 1, 24):
+            self.wrong("", _("Say after how many hours a cart is left behind: 1 to 24."))
             return None
         limits = [tree.get(name) for name in ("at_least", "at_most")] if on == "answer" else [None, None]
         if any(one is not None and not _is_whole(one, 0, 10) for one in limits):

@@ -41,6 +41,7 @@ _TRIGGER = {
     "event": _TEXT,
     "tier": _TEXT,
     "days": _WHOLE,
+    "hours": _WHOLE,
     "at_least": _WHOLE,
     "at_most": _WHOLE,
 }

@@ -60,6 +60,13 @@ def trigger(tree: Any) -> str:
             return ngettext("Has their birthday in %(n)s day", "Has their birthday in %(n)s days", days) % {
                 "n": num(days)
             }
+        case "cart_abandoned" if tree.get("hours"):
+            hours = _n(tree["hours"])
+            return ngettext(
+                "Left a cart behind for %(n)s hour", "Left a cart behind for %(n)s hours", hours
+            ) % {"n": num(hours)}  # fmt: skip
+        case "delivery_delayed":
+            return _("Waits for a delivery that is late")
     return _("Nothing lets people in yet")
 
 

@@ -31,6 +31,8 @@ class Event(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["customer", "name", "occurred_at"], name="customers_event_facts"),
+            # Carts that were left behind are looked for every minute, by time.
+            models.Index(fields=["occurred_at", "id"], condition=Q(name="cart"), name="customers_event_cart"),
             # Of most names nothing follows, so only some are ever drained: the name comes first.
             models.Index(
                 fields=["name", "occurred_at", "id"], condition=Q(reacted_at=None), name="customers_event_to_react"
