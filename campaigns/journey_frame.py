@@ -12,7 +12,8 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from campaigns import texts
-from campaigns.journey_forms import KINDS, STEPS
+from campaigns.journey_forms import KINDS
+from campaigns.journey_step_forms import STEPS
 from campaigns.journeys import publishing, reading, results, words
 from campaigns.models import Campaign, Journey, Template
 from lifecycle_crm.accounts.callers import may

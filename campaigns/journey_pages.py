@@ -15,8 +15,9 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from campaigns import playbooks
-from campaigns.journey_forms import KINDS, STEPS, NameForm, SettingsForm, TriggerForm
+from campaigns.journey_forms import KINDS, NameForm, SettingsForm, TriggerForm
 from campaigns.journey_frame import PAGE, Lines, crumbs, frame, journey_of, share
+from campaigns.journey_step_forms import STEPS
 from campaigns.journeys import editing, publishing, results, words
 from campaigns.models import Journey
 from lifecycle_crm.accounts.callers import may, need, only, person
