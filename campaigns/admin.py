@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from campaigns import rendering
 from campaigns.errors import BrokenTemplate
@@ -22,7 +23,9 @@ from campaigns.models import (
     JourneyVersion,
     Link,
     Message,
+    Outage,
     Rendering,
+    Reply,
     Run,
     Sender,
     SendingRules,
@@ -95,8 +98,9 @@ class VariantInline(admin.TabularInline):
 
 @admin.register(Template)
 class TemplateAdmin(admin.ModelAdmin):
-    list_display = ("name", "key", "purpose", "archived_at")
-    list_filter = ("purpose",)
+    list_display = ("name", "key", "purpose", "channel", "archived_at")
+    list_filter = ("purpose", "channel")
+    readonly_fields = ("channel",)
     search_fields = ("key__startswith",)
     show_full_result_count = False
     inlines = (VariantInline,)
@@ -125,15 +129,30 @@ class TrialMessageAdmin(ReadOnly):
     raw_id_fields = ("template", "customer", "sent_by")
 
 
+class CampaignForm(forms.ModelForm):
+    """The channel follows from the template, once: what was planned for telephones is not sent to mailboxes."""
+
+    def clean_template(self) -> Template:
+        template: Template = self.cleaned_data["template"]
+        if self.instance.pk is None:
+            self.instance.channel = template.channel
+        elif template.channel != self.instance.channel:
+            raise forms.ValidationError(
+                _("“%(name)s” is for another channel. Choose a text of the same channel.") % {"name": template.name}
+            )
+        return template
+
+
 @admin.register(Campaign)
 class CampaignAdmin(admin.ModelAdmin):
-    list_display = ("name", "kind", "purpose", "state", "holdout_percent")
-    list_filter = ("kind", "state")
+    form = CampaignForm
+    list_display = ("name", "kind", "purpose", "channel", "state", "holdout_percent")
+    list_filter = ("kind", "channel", "state")
     search_fields = ("key__startswith",)
     list_select_related = ("template",)
     raw_id_fields = ("template", "created_by")
     # State moves through its verbs, so that what is queued is paused or made due with it.
-    readonly_fields = ("state", "created_at")
+    readonly_fields = ("channel", "state", "created_at")
     show_full_result_count = False
 
 
@@ -173,11 +192,22 @@ class SenderAdmin(ReadOnly):
     list_display = ("owner", "since")
 
 
+@admin.register(Outage)
+class OutageAdmin(ReadOnly):
+    list_display = ("channel", "said", "since")
+
+
+@admin.register(Reply)
+class ReplyAdmin(ReadOnly):
+    list_display = ("received_at", "phone", "text", "is_stop", "source")
+    search_fields = ("=phone",)
+
+
 @admin.register(Suppression)
 class SuppressionAdmin(admin.ModelAdmin):
-    list_display = ("email_key", "reason", "diagnostic", "created_at")
-    list_filter = ("reason",)
-    search_fields = ("email_key__startswith",)
+    list_display = ("channel", "address_key", "reason", "diagnostic", "created_at")
+    list_filter = ("channel", "reason")
+    search_fields = ("address_key__startswith",)
     show_full_result_count = False
 
 
@@ -191,7 +221,7 @@ class ThrottleAdmin(admin.ModelAdmin):
 @admin.register(SendingRules)
 class SendingRulesAdmin(admin.ModelAdmin):
     show_full_result_count = False
-    list_display = ("__str__", "approve_above", "cost_per_thousand_minor")
+    list_display = ("__str__", "approve_above", "cost_per_thousand_minor", "cost_per_thousand_parts_minor")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return not SendingRules.objects.exists()

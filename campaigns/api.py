@@ -75,7 +75,7 @@ class MessageOut(serializers.ModelSerializer):
         model = Message
         fields = [
             "id", "run", "campaign", "customer", "channel", "version", "state", "reason", "reason_text", "verdict", "consent",
-            "address", "language", "tries", "due_at", "sent_at", "transport", "message_id", "error", "created_at",
+            "address", "language", "tries", "due_at", "sent_at", "parts", "transport", "message_id", "error", "created_at",
         ]  # fmt: skip
 
     def to_representation(self, message: Message) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class GateOut(serializers.Serializer):
 class CampaignFilter(django_filters.FilterSet):
     class Meta:
         model = Campaign
-        fields = ["kind", "state", "purpose"]
+        fields = ["kind", "state", "purpose", "channel"]
 
 
 class RunFilter(django_filters.FilterSet):
@@ -128,7 +128,7 @@ class MessageFilter(OfCustomer):
 
     class Meta:
         model = Message
-        fields = ["state", "reason"]
+        fields = ["state", "reason", "channel"]
 
 
 @extend_schema_view(

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
-from campaigns import gate, planning, runs
-from campaigns.errors import NotNow
-from campaigns.models import Campaign, Message, Run, Template
+from campaigns import gate, letters, planning, runs
+from campaigns.channels import sms
+from campaigns.errors import BrokenTemplate, NotNow
+from campaigns.models import Campaign, Channel, Message, Run, Template, TemplateVariant
 from customers import conditions, segments
 from customers.models import Customer, CustomerFacts
 from customers.vocabulary import STAGES
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.errors import InvalidInput
 
+WEIGHED = 200
+"""So many texts of SMS are made to say how many parts a send takes."""
 LOOKED_AT = 2_000
 """So many people the dry run of the gate looks at one by one; beyond that the counts are for these and say so."""
 
@@ -65,6 +70,7 @@ def draft(
         name=name.strip()[:120],
         kind=Campaign.Kind.BROADCAST,
         purpose=template.purpose,
+        channel=template.channel,
         template=template,
         audience=audience,
         holdout_percent=holdout_percent,
@@ -72,10 +78,22 @@ def draft(
     )
 
 
+def may_leave(channel: str) -> None:
+    """Raises ``NotNow``, saying what to set, when nothing can be sent over a channel at all."""
+    if channel == Channel.SMS and not sms.is_set_up():
+        raise NotNow(
+            _(
+                "No SMS provider is set up, so no SMS can be sent. Set SMS_URL to your account with one, then try again."
+            ),
+            code="no_provider",
+        )
+
+
 def send(*, campaign: Campaign) -> Run:
     """Freeze the audience as it is now and start sending. Once: a second press raises ``NotNow``."""
     if campaign.kind != Campaign.Kind.BROADCAST:
         raise NotNow("A win-back is sent by the night. It cannot be sent by hand.")
+    may_leave(campaign.channel)
     with transaction.atomic():
         started = Campaign.objects.filter(pk=campaign.pk, state=Campaign.State.DRAFT).update(
             state=Campaign.State.ACTIVE
@@ -103,6 +121,10 @@ class Forecast:
     looked_at: int
     counts: list[tuple[str, str, int]]
     samples: list[tuple[int, str, str]]
+    parts: int | None = None
+    """Parts of SMS that ``to_send`` people would take; ``None`` for another channel, or with nobody to look at. Worked out
+    from the texts of the first ``parts_of`` of them."""
+    parts_of: int = 0
 
     @property
     def is_complete(self) -> bool:
@@ -122,6 +144,7 @@ def forecast(campaign: Campaign, as_of: datetime | None = None) -> Forecast:
     policy = gate.Policy.of(campaign)
     counts: Counter[tuple[str, str]] = Counter()
     samples: dict[tuple[str, str], list[int]] = {}
+    getting: list[int] = []
     for some in batches.of(ids, 500):
         for pk, candidate in gate.candidates(some, policy, as_of).items():
             verdict = gate.verdict(candidate, policy, as_of)
@@ -132,14 +155,39 @@ def forecast(campaign: Campaign, as_of: datetime | None = None) -> Forecast:
             if is_out and (verdict.outcome != gate.SKIPPED or may_change):
                 key = ("held_out", Message.Reason.HOLDOUT.value)
             counts[key] += 1
+            if key[0] in (gate.SEND, gate.HELD) and len(getting) < WEIGHED:
+                getting.append(pk)
             if len(samples.setdefault(key, [])) < 3:
                 samples[key].append(pk)
+    to_send = sum(n for (outcome, _reason), n in counts.items() if outcome in (gate.SEND, gate.HELD))
+    parts, parts_of = _parts(campaign, getting, to_send, as_of)
     return Forecast(
         audience=total,
         looked_at=len(ids),
+        parts=parts,
+        parts_of=parts_of,
         counts=sorted(((*key, n) for key, n in counts.items()), key=lambda row: -row[2]),
         samples=[(pk, *key) for key, pks in samples.items() for pk in pks if key[0] != gate.SEND],
     )
+
+
+def _parts(campaign: Campaign, ids: list[int], to_send: int, as_of: datetime) -> tuple[int | None, int]:
+    """(parts that so many people take, how many texts that is worked out from). Whose text cannot be made is left out."""
+    if campaign.channel != Channel.SMS or not ids:
+        return None, 0
+    texts = letters.texts_of(campaign)
+    variants = TemplateVariant.objects.select_related("template").in_bulk(texts.values())
+    found = []
+    for known in letters.values_of(ids, as_of).values():
+        language = known["customer"]["language"]
+        chosen = letters.variant_for(texts, language)
+        if chosen is None:
+            continue
+        values = letters.general(letters.the_shop(), language) if campaign.is_general else known
+        with suppress(BrokenTemplate):
+            measured = letters.made_of(variants[chosen], values).measured
+            found.append(measured.parts if measured else 0)
+    return (-(-sum(found) * to_send // len(found)), len(found)) if found else (None, 0)
 
 
 def examples(campaign: Campaign, limit: int = 5) -> list[Customer]:

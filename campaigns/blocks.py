@@ -25,6 +25,8 @@ MOST = 60
 """Blocks in one text that is being written. What is stored already is sent as it is."""
 SUBJECT = -1
 """Stands for the subject where a block is named by its place."""
+WORDS = -2
+"""Stands for the one text of an SMS."""
 
 
 @dataclass(frozen=True)

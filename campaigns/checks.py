@@ -21,10 +21,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from campaigns import blocks as blocklist
-from campaigns import letters, rendering, texts
-from campaigns.blocks import SUBJECT
+from campaigns import letters, parts, rendering, texting, texts
+from campaigns.blocks import SUBJECT, WORDS
 from campaigns.errors import BrokenTemplate
-from campaigns.models import Purpose, Template, TemplateVariant
+from campaigns.models import Channel, Purpose, Template, TemplateVariant
 from campaigns.vocabulary import OTHER_NAMES, VALUES
 from customers.models import Customer
 from lifecycle_crm.lib import batches, clock, outward
@@ -64,7 +64,8 @@ class Finding:
         """The place in words; "" for the whole text."""
         if self.block is None:
             return ""
-        words = _("Subject") if self.block == SUBJECT else _("Block %(number)d") % {"number": self.block + 1}
+        named = {SUBJECT: _("Subject"), WORDS: _("Text")}
+        words = named.get(self.block) or _("Block %(number)d") % {"number": self.block + 1}
         if self.line is None:
             return words
         place = {"where": words, "line": self.line, "column": self.column}
@@ -81,10 +82,13 @@ class Readers:
     speak: dict[str, int]
 
 
-def readers(purpose: str) -> Readers:
+def readers(purpose: str, channel: str = Channel.EMAIL) -> Readers:
     """Counted over the newest customers, so that it takes no longer in a large shop."""
     may = "f.may_email" if connection.vendor == "postgresql" else "f.may_email = 1"
-    reach = f"c.email_key IS NOT NULL{f' AND {may}' if purpose == Purpose.MARKETING else ''}"
+    if channel == Channel.SMS:
+        reach = "substr(c.phone, 1, 1) = '+'"
+    else:
+        reach = f"c.email_key IS NOT NULL{f' AND {may}' if purpose == Purpose.MARKETING else ''}"
     asked = [one for one in VALUES.values() if one.missing]
     sums = ", ".join(f"sum(CASE WHEN {one.missing} THEN 1 ELSE 0 END)" for one in asked)
     rows = batches.rows(
@@ -114,7 +118,9 @@ def find(
 ) -> list[Finding]:  # fmt: skip
     """Everything there is to say about a text in one language; worst first, then in its order. ``customer`` is whom it is
     tried on."""
-    known = known or readers(template.purpose)
+    known = known or readers(template.purpose, template.channel)
+    if template.channel == Channel.SMS:
+        return _of_sms(template, subject, blocks, language, customer, known)
     values = letters.values_of([customer.pk], clock.now())[customer.pk] if customer else None
     found: list[Finding] = []
     if not subject.strip():
@@ -139,6 +145,57 @@ def find(
         found += _whole(template, subject, blocks, language, customer)
     order = {BAD: 0, WARN: 1, INFO: 2}
     return sorted(found, key=lambda one: (order[one.level], -2 if one.block is None else one.block))
+
+
+def _of_sms(
+    template: Template, subject: str, blocks: Sequence[Mapping[str, Any]], language: str, customer: Customer | None,
+    known: Readers,
+) -> list[Finding]:  # fmt: skip
+    if not blocks:
+        return [Finding(BAD, "no_words", _("Write the text."), WORDS, "text")]
+    try:
+        words = texting.read(subject=subject, blocks=blocks)
+    except BrokenTemplate as problem:
+        return [Finding(BAD, "no_sms", problem.message, WORDS, "text")]
+    found = _of_piece(words, WORDS, "text", known)
+    for url in dict.fromkeys(texting.urls_of(words)):
+        if "{" not in url and (wrong := link_problem(url)):
+            found.append(Finding(wrong[0], "link", wrong[1] % {"url": url[:80]}, WORDS, "text"))
+    if not any(one.level == BAD for one in found):
+        found += _of_parts(template, words, language, customer)
+    order = {BAD: 0, WARN: 1, INFO: 2}
+    return sorted(found, key=lambda one: order[one.level])
+
+
+def _of_parts(template: Template, words: str, language: str, customer: Customer | None) -> list[Finding]:
+    variant = TemplateVariant(template=template, language=language, subject="", blocks=texting.stored(words))
+    try:
+        if customer is None:
+            measured = letters.made_of(variant, letters.sms_example(language)).measured
+        else:
+            measured = letters.shown(variant=variant, customer=customer).measured
+    except BrokenTemplate as problem:
+        return [Finding(BAD, "render", problem.message, WORDS, "text")]
+    assert measured is not None
+    found = [Finding(INFO, "parts", said_of(measured))]
+    if measured.encoding == parts.UCS:
+        signs = " ".join(measured.forced_by[:8])
+        sentence = _(
+            "Not in the alphabet of SMS: %(signs)s. With it a part holds 70 characters instead of 160, so the text may cost "
+            "twice as much."
+        )
+        found.append(Finding(WARN, "alphabet", sentence % {"signs": signs}, WORDS, "text"))
+    return found
+
+
+def said_of(measured: parts.Measured) -> str:
+    """What a text takes, as a sentence."""
+    sentence = ngettext(
+        "Takes %(parts)s part (%(units)s places, %(encoding)s).",
+        "Takes %(parts)s parts (%(units)s places, %(encoding)s).",
+        measured.parts,
+    )
+    return sentence % {"parts": num(measured.parts), "units": num(measured.units), "encoding": measured.encoding}
 
 
 # --- One piece of Liquid ----------------------------------------------------------------------------------------------
@@ -334,7 +391,7 @@ def unwritten(template: Template, known: Readers | None = None) -> list[Finding]
     written = texts.written_in(template)
     if not written:
         return []
-    known = known or readers(template.purpose)
+    known = known or readers(template.purpose, template.channel)
     found = []
     for code in texts.LANGUAGES:
         if code in written:

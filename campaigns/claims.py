@@ -16,8 +16,8 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from campaigns import gate, limits, rendering
-from campaigns.models import Campaign, Message, Purpose, Run, Sender, Slot, this_boot
+from campaigns import gate, letters, limits, rendering
+from campaigns.models import Campaign, Channel, Message, Purpose, Run, Sender, Slot, this_boot
 from lifecycle_crm.lib import batches, clock
 from lifecycle_crm.lib.moments import parameter, placeholder
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 CLAIM_SECONDS = 300
 """How long a claimed batch is one sender's; what it has not begun by then goes back."""
 SENDING_SECONDS = 600
-"""Longer than the slowest answer of a mail server: who is over it is dead."""
+"""Longer than the slowest answer of a server: who is over it is dead."""
 BACK_OFF_MINUTES = (1, 5, 15, 60, 240)
 
 State, Reason = Message.State, Message.Reason
@@ -41,7 +41,7 @@ class Work:
     tries: int
     run_id: int
     campaign: Campaign
-    prepared: rendering.Prepared | None
+    prepared: letters.Prepared | None
     language: str
     context: dict[str, Any]
     candidate: gate.Candidate
@@ -54,17 +54,26 @@ class Work:
     to: str = ""
     way_out: str = ""
     links: dict[str, int] = field(default_factory=dict)
+    parts: int = 0
     verdict: gate.Verdict | None = None
 
 
-def claim_due(*, limit: int, owner: str) -> list[int]:
-    """Make up to ``limit`` due messages ours until the lease ends, in one statement; their ids, first due first."""
+def is_running(channel: str) -> bool:
+    """Whether anything may be sent over this channel now."""
+    return bool(_running(channel))
+
+
+def _running(channel: str) -> list[int]:
+    live = Run.objects.filter(state=Run.State.SENDING, campaign__state=Campaign.State.ACTIVE, campaign__channel=channel)
+    return list(live.values_list("pk", flat=True))
+
+
+def claim_due(*, limit: int, owner: str, channel: str = Channel.EMAIL) -> list[int]:
+    """Make up to ``limit`` due messages of a channel ours until the lease ends, in one statement; their ids, first due first."""
     now = clock.now()
     if limits.standing():
         return []
-    running = list(
-        Run.objects.filter(state=Run.State.SENDING, campaign__state=Campaign.State.ACTIVE).values_list("pk", flat=True)
-    )
+    running = _running(channel)
     if not running:
         return []
     ids = ", ".join(str(pk) for pk in running)
@@ -223,11 +232,11 @@ def _begins(_vendor: str, asks: bool) -> batches.Statement:
     without statistics would otherwise join whole tables for one row."""
     sql = f"""
         UPDATE campaigns_message SET state = 'sending', lease_until = %s, address = %s, verdict = %s, consent_id = %s,
-            transport = %s, message_id = %s, reason = '', error = ''
+            transport = %s, message_id = %s, parts = %s, reason = '', error = ''
         WHERE id = %s AND state = 'claimed' AND owner = %s AND attempt = %s AND lease_until > %s
           AND EXISTS (SELECT 1 FROM campaigns_run r JOIN campaigns_campaign k ON k.id = r.campaign_id
                       WHERE r.id = %s AND r.state = 'sending' AND k.state = 'active')
-          AND NOT EXISTS (SELECT 1 FROM campaigns_suppression s WHERE s.email_key = %s
+          AND NOT EXISTS (SELECT 1 FROM campaigns_suppression s WHERE s.channel = %s AND s.address_key = %s
                           AND (s.reason <> 'unsubscribed' OR (s.created_at >= {placeholder()} AND %s)))
     """
     if asks:
@@ -252,12 +261,14 @@ def _beginning(
         candidate.consent_id,
         transport,
         identity,
+        work.parts,
         work.pk,
         owner,
         work.attempt,
         parameter(now),
         work.run_id,
-        candidate.email_key,
+        policy.channel,
+        candidate.address_key,
         agreed,
         asks,
     )

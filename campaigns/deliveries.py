@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 
 from campaigns import breaker
-from campaigns.models import DeliveryEvent, Message, Suppression
+from campaigns.models import Channel, DeliveryEvent, Message, Suppression, address_key
 from customers import consent
 from customers.models import email_key
 from lifecycle_crm.lib import clock
@@ -37,14 +37,16 @@ def newest_to(address: str) -> Message | None:
     key = email_key(address)
     if not key:
         return None
-    gone = Message.objects.filter(customer__email_key=key, state__in=("sent", "in_doubt"), created_at__gt=since)
+    gone = Message.objects.filter(
+        channel=Channel.EMAIL, customer__email_key=key, state__in=("sent", "in_doubt"), created_at__gt=since
+    )
     return gone.order_by("-pk").first()
 
 
-def refused(*, message_id: int, diagnostic: str) -> None:
-    """A mail server told us in the conversation itself that the mailbox does not exist: a hard bounce to the breaker."""
+def refused(*, message_id: int, source: str, diagnostic: str) -> None:
+    """A server told us in the conversation itself that the address does not exist: a hard bounce to the breaker."""
     DeliveryEvent.objects.get_or_create(
-        source="smtp",
+        source=source,
         source_id=str(message_id),
         defaults={
             "message_id": message_id,
@@ -81,9 +83,9 @@ def record(
             state=Message.State.SENT, reason="", sent_at=min(occurred_at, now)
         )
         reason = _STOPS.get(Kind(kind))
-        key = email_key(message.address)
+        key = address_key(message.channel, message.address)
         if reason and key:
-            Suppression.add(email_key=key, reason=reason, diagnostic=diagnostic, at=now)
+            Suppression.add(channel=message.channel, address_key=key, reason=reason, diagnostic=diagnostic, at=now)
         purpose = message.run.campaign.purpose
         if kind in (Kind.COMPLAINT, Kind.UNSUBSCRIBED) and purpose != "service":
             said = consent.current([message.customer_id], purpose=purpose, channel=message.channel)

@@ -10,11 +10,18 @@ from campaigns.models import Template
 from stages.models import StageKey
 
 
+class TextField(forms.ModelChoiceField):
+    """Templates to choose from, each with the way it is sent."""
+
+    def label_from_instance(self, obj: Template) -> str:
+        return f"{obj.name} · {obj.get_channel_display()}"
+
+
 class BroadcastForm(forms.Form):
     """The fields of ``audience.draft`` as a person fills them in: the audience is a choice of stages."""
 
     name = forms.CharField(label=_("Name"), max_length=120, help_text=_("Only your team sees it."))
-    template = forms.ModelChoiceField(label=_("Text"), queryset=Template.objects.none(), empty_label=None)
+    template = TextField(label=_("Text"), queryset=Template.objects.none(), empty_label=None)
     stages = forms.MultipleChoiceField(
         label=_("Who gets it"),
         choices=StageKey.choices,

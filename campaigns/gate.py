@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.conf import settings
 
-from campaigns.models import Campaign, Message, Purpose, Suppression
+from campaigns.models import Campaign, Channel, Message, Purpose, Suppression, address_key
 from customers.models import Customer, Refund
 from lifecycle_crm.lib import batches
 from lifecycle_crm.lib.moments import moment, parameter
@@ -42,7 +42,7 @@ given ends the wait for one too."""
 TROUBLE_LASTS = timedelta(days=30)
 
 Reason = Message.Reason
-NEVER_MEANT = "('no_address', 'no_consent', 'unsubscribed', 'bounced', 'complained', 'manual')"
+NEVER_MEANT = "('no_address', 'no_phone', 'no_consent', 'unsubscribed', 'bounced', 'complained', 'manual')"
 """Reasons, as SQL, for which somebody is skipped when planned: no message could have reached them, so they tell nothing."""
 
 
@@ -78,14 +78,20 @@ class Policy:
     def is_promotion(self) -> bool:
         return self.purpose == Purpose.MARKETING
 
+    @property
+    def no_address(self) -> Reason:
+        """Why somebody without an address of this channel is not written to."""
+        return Reason.NO_PHONE if self.channel == Channel.SMS else Reason.NO_ADDRESS
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the gate looks at for one customer. Instants are aware; ``slots`` are their recent marketing messages."""
+    """What the gate looks at for one customer and channel. Instants are aware; ``slots`` are their recent marketing messages
+    on whatever channel; ``address_key`` is what their address is known by on the stop list."""
 
     customer_id: int
     address: str = ""
-    email_key: str | None = None
+    address_key: str | None = None
     time_zone: str = ""
     consent_id: int | None = None
     consent_granted: bool = False
@@ -225,7 +231,7 @@ def checks(
         return Verdict(HELD, reason, until, {**evidence, **more})
 
     yield Reason.INACTIVE, None if policy.is_live else skipped(Reason.INACTIVE)
-    yield Reason.NO_ADDRESS, None if candidate.email_key else skipped(Reason.NO_ADDRESS)
+    yield policy.no_address, None if candidate.address_key else skipped(policy.no_address)
     stopped = _suppressed(candidate, policy)
     yield Reason.UNSUBSCRIBED, skipped(stopped) if stopped else None
     if policy.purpose != Purpose.SERVICE:
@@ -283,10 +289,11 @@ def answers(customer_id: int, campaign: Campaign, as_of: datetime) -> tuple[Verd
 # --- What is known ----------------------------------------------------------------------------------------------------
 
 
-Person = tuple[int, str, str | None, str, int | None, int | None, datetime | None, str | None, datetime | None]
-"""Id, address, its key, time zone, open cases, last NPS answer, when, stage, last order: the columns of ``PERSON``."""
+Person = tuple[int, str, str | None, str, str, int | None, int | None, datetime | None, str | None, datetime | None]
+"""Id, e-mail address, its key, phone, time zone, open cases, last NPS answer, when, stage, last order: the columns of
+``PERSON``."""
 PERSON = (
-    "pk", "email", "email_key", "time_zone", "facts__open_cases", "facts__nps_score", "facts__answered_at",
+    "pk", "email", "email_key", "phone", "time_zone", "facts__open_cases", "facts__nps_score", "facts__answered_at",
     "facts__stage", "facts__last_order_at",
 )  # fmt: skip
 
@@ -320,23 +327,26 @@ def judgeable(people: Iterable[Person], policy: Policy, as_of: datetime) -> dict
         for pk, day, at in recent:
             slots[pk].append((date.fromisoformat(day) if isinstance(day, str) else day, moment(at)))
     stops: dict[str, list[tuple[str, datetime]]] = defaultdict(list)
-    keys = [row[2] for row in people if row[2]]
+    is_sms = policy.channel == Channel.SMS
+    reach = {row[0]: (row[3], _phone_key(row[3])) if is_sms else (row[1], row[2]) for row in people}
+    keys = [key for _address, key in reach.values() if key]
     stopped = batches.rows(
-        "SELECT email_key, reason, created_at FROM campaigns_suppression "
-        f"WHERE email_key IN ({', '.join(['%s'] * len(keys)) or 'NULL'})",
-        keys,
+        "SELECT address_key, reason, created_at FROM campaigns_suppression "
+        f"WHERE channel = %s AND address_key IN ({', '.join(['%s'] * len(keys)) or 'NULL'})",
+        [policy.channel, *keys],
     )
     for of, reason, since in stopped:
         stops[of].append((reason, moment(since)))
     answer = {}
     troubles = _troubles(ids, as_of) if policy.is_promotion and customers else {}
-    for pk, email, key, zone, open_cases, nps_score, answered_at, stage, last_order_at in people:
+    for pk, _email, _key, _phone, zone, open_cases, nps_score, answered_at, stage, last_order_at in people:
+        address, key = reach[pk]
         refund_since, delayed_since = troubles.get(pk, (None, None))
         consent_id, is_granted, said_at = statements.get(pk, (None, False, None))
         answer[pk] = Candidate(
             customer_id=pk,
-            address=email,
-            email_key=key,
+            address=address,
+            address_key=key,
             time_zone=zone,
             consent_id=consent_id,
             consent_granted=is_granted,
@@ -352,6 +362,10 @@ def judgeable(people: Iterable[Person], policy: Policy, as_of: datetime) -> dict
             delayed_since=delayed_since,
         )
     return answer
+
+
+def _phone_key(phone: str) -> str | None:
+    return address_key(Channel.SMS, phone) or None
 
 
 def _troubles(ids: str, as_of: datetime) -> dict[int, tuple[datetime | None, datetime | None]]:
@@ -400,8 +414,19 @@ def standing_sql(policy: Policy, as_of: datetime) -> tuple[str, str, list[Any]]:
         params = [policy.purpose, policy.channel, parameter(as_of)]
         counts = "(s.reason <> 'unsubscribed' OR NOT (coalesce(k.is_granted, false) AND k.occurred_at > s.created_at))"
         otherwise = f"CASE WHEN coalesce(k.is_granted, false) THEN '' ELSE '{Reason.NO_CONSENT.value}' END"
-    stopped = f"SELECT min(s.reason) FROM campaigns_suppression s WHERE s.email_key = c.email_key AND {counts}"
-    reason = (
-        f"CASE WHEN c.email_key IS NULL THEN '{Reason.NO_ADDRESS.value}' ELSE coalesce(({stopped}), {otherwise}) END"
+    key, has_none = (
+        ("c.phone", "substr(c.phone, 1, 1) <> '+'")
+        if policy.channel == Channel.SMS
+        else ("c.email_key", "c.email_key IS NULL")
     )
+    stopped = (
+        f"SELECT min(s.reason) FROM campaigns_suppression s WHERE s.channel = '{Channel(policy.channel).value}' "
+        f"AND s.address_key = {key} AND {counts}"
+    )
+    reason = f"CASE WHEN {has_none} THEN '{policy.no_address.value}' ELSE coalesce(({stopped}), {otherwise}) END"
     return reason, joins, params
+
+
+def address_sql(channel: str) -> str:
+    """The address of this channel, over alias ``c`` of ``customers_customer``."""
+    return "c.phone" if channel == Channel.SMS else "c.email"

@@ -10,9 +10,9 @@ from typing import Any
 
 from django.conf import settings
 
-from campaigns import rendering
+from campaigns import links, rendering, texting
 from campaigns.errors import BrokenTemplate
-from campaigns.models import Campaign, Purpose, Template, TemplateVariant
+from campaigns.models import Campaign, Channel, Purpose, Template, TemplateVariant
 from customers.models import Customer
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.moments import DAY
@@ -20,6 +20,11 @@ from lifecycle_crm.lib.moments import seconds as whole_seconds
 
 NO_WAY_OUT = "/p/u/preview/"
 """The way out of a message that nobody got: the page behind it says that the link is not valid."""
+
+
+def has_way_out(purpose: str) -> bool:
+    """Whether a message of this purpose says how to get no more of them. A service notice follows from the contract."""
+    return purpose != Purpose.SERVICE
 
 
 def texts_of(campaign: Campaign) -> dict[str, int]:
@@ -32,15 +37,24 @@ def newest_of(template: Template) -> dict[str, int]:
     return dict(template.variants.order_by("version").values_list("language", "pk"))
 
 
+Prepared = rendering.Prepared | texting.Prepared
+
+
 @lru_cache(maxsize=256)
-def _compiled(language: str, subject: str, blocks: str, has_foot: bool) -> rendering.Prepared:
-    return rendering.Prepared(language=language, subject=subject, blocks=json.loads(blocks), has_foot=has_foot)
+def _compiled(is_sms: bool, language: str, subject: str, blocks: str, has_foot: bool) -> Prepared:
+    make = texting.Prepared if is_sms else rendering.Prepared
+    return make(language=language, subject=subject, blocks=json.loads(blocks), has_foot=has_foot)
 
 
-def prepared(variant: TemplateVariant) -> rendering.Prepared:
+def prepared(variant: TemplateVariant) -> Prepared:
     """The compiled text, compiled once per process; known by its content, so no other text can be taken for it."""
+    template = variant.template
     return _compiled(
-        variant.language, variant.subject, json.dumps(variant.blocks), variant.template.purpose != Purpose.SERVICE
+        template.channel == Channel.SMS,
+        variant.language,
+        variant.subject,
+        json.dumps(variant.blocks),
+        has_way_out(template.purpose),
     )
 
 
@@ -117,6 +131,11 @@ def general(shop: dict[str, Any], language: str) -> dict[str, Any]:
     return values(0, shop, "", "", "", "", "", language, 0, None, "", 0)
 
 
+def sms_example(language: str) -> dict[str, Any]:
+    """What is known of nobody in particular, with a way out as long as those that are sent."""
+    return {**general(the_shop(), language), "unsubscribe_url": links.short_example()}
+
+
 def preview(*, campaign: Campaign, customer: Customer) -> rendering.Made:
     """The message as this customer would get it now, made by the code that sends. Nothing is written; the way out in it
     leads nowhere. Raises ``BrokenTemplate``."""
@@ -134,4 +153,14 @@ def shown(*, variant: TemplateVariant, customer: Customer, is_general: bool = Fa
         known = general(the_shop(), customer.speaks())
     else:
         known = values_of([customer.pk], clock.now())[customer.pk]
-    return prepared(variant).make({**known, "unsubscribe_url": f"{settings.SITE_URL}{NO_WAY_OUT}"})
+    return made_of(variant, known)
+
+
+def made_of(variant: TemplateVariant, known: Mapping[str, Any]) -> rendering.Made:
+    """A text with these values. The way out in it leads nowhere. Raises ``BrokenTemplate``."""
+    made = prepared(variant)
+    if isinstance(made, texting.Prepared):
+        # As long as the links that will stand there, so that the parts are those that are paid for.
+        example = links.short_example()
+        return made.make({**known, "unsubscribe_url": example}, lambda url: example if made.leads(url) else url)
+    return made.make({**known, "unsubscribe_url": f"{settings.SITE_URL}{NO_WAY_OUT}"})

@@ -14,9 +14,9 @@ from django.db import transaction
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from campaigns.models import Message, Purpose, Suppression
+from campaigns.models import Channel, Message, Purpose, Suppression, address_key
 from customers import consent
-from customers.models import Consent, Customer, email_key
+from customers.models import Consent, Customer
 from lifecycle_crm.lib import clock
 from lifecycle_crm.lib.errors import Gone
 
@@ -66,6 +66,60 @@ def unsign_visit(token: str) -> tuple[int, int] | None:
         return None
     message_id, _sep, link_id = value.partition("-")
     return int(message_id, 16), int(link_id, 16)
+
+
+_SHORT = "campaigns.short"
+_EXAMPLE = "fffffff-fff-0000000000000"
+
+
+def short_url(*, message_id: int, link_id: int) -> str:
+    """The address of a stored link in one SMS, or (``link_id`` 0) of the way out of it: every character is paid for, and all
+    are such as telephones take for a part of an address."""
+    value = f"{message_id:x}-{link_id:x}"
+    return f"{_before_short(settings.ROOT_URLCONF, settings.SITE_URL)}{value}-{_shortest(value)}"
+
+
+def short_example() -> str:
+    """As long as the address of a stored link, and leads nowhere."""
+    return f"{_before_short(settings.ROOT_URLCONF, settings.SITE_URL)}{_EXAMPLE}"
+
+
+@lru_cache(maxsize=16)
+def _before_short(_urlconf: str, site: str) -> str:
+    return site + reverse("campaigns:short", args=["TOKEN"]).removesuffix("TOKEN")
+
+
+def _shortest(value: str) -> str:
+    """64 bits of a signature: who wants to guess one has to ask us 2^63 times."""
+    proof = hmac.digest(_salted(_SHORT, settings.SECRET_KEY), value.encode(), "sha256")[:8]
+    return base64.b32encode(proof).rstrip(b"=").decode().lower()
+
+
+def unsign_short(token: str) -> tuple[int, int] | None:
+    """(message id, link id or 0) of a token that we wrote; ``None`` for any other."""
+    value, _sep, proof = token.rpartition("-")
+    if not hmac.compare_digest(proof.encode(), _shortest(value).encode()):
+        return None
+    message_id, _sep, link_id = value.partition("-")
+    return int(message_id, 16), int(link_id, 16)
+
+
+_REPORT = "campaigns.report"
+
+
+def report_url(*, message_id: int) -> str:
+    """Where a provider tells what became of an SMS; "" while it could not reach us."""
+    if not settings.SITE_URL.startswith("https://"):
+        return ""
+    value = f"{message_id:x}"
+    address = reverse("campaigns:sms-report", args=[f"{value}~{_short(_REPORT, value)}"])
+    return f"{settings.SITE_URL}{address}"
+
+
+def unsign_report(token: str) -> int | None:
+    """The message id of a token that we wrote; ``None`` for any other."""
+    value, _sep, proof = token.partition("~")
+    return int(value, 16) if hmac.compare_digest(proof.encode(), _short(_REPORT, value).encode()) else None
 
 
 def place_of(ip: str) -> str:
@@ -131,16 +185,22 @@ def unsubscribe(*, token: str, ip: str | None = None) -> bool:
     again since can take it back again.
     """
     way = find(token)
-    key = email_key(way.address) or way.customer.email_key or f"customer-{way.customer.pk}"
+    own = way.customer.phone if way.channel == Channel.SMS else way.customer.email_key or ""
+    key = address_key(way.channel, way.address) or own or f"customer-{way.customer.pk}"
     with transaction.atomic():
         now = clock.now()
-        is_ours = Suppression.add(email_key=key, reason=Suppression.Reason.UNSUBSCRIBED, diagnostic="link", at=now)
+        is_ours = Suppression.add(
+            channel=way.channel, address_key=key, reason=Suppression.Reason.UNSUBSCRIBED, diagnostic="link", at=now
+        )
         said = consent.current([way.customer.pk], purpose=way.purpose, channel=way.channel, as_of=now)
         last = said.get(way.customer.pk)
         if not is_ours and last is not None and last.is_granted:
             is_ours = bool(
                 Suppression.objects.filter(
-                    email_key=key, reason=Suppression.Reason.UNSUBSCRIBED, created_at__lt=last.occurred_at
+                    channel=way.channel,
+                    address_key=key,
+                    reason=Suppression.Reason.UNSUBSCRIBED,
+                    created_at__lt=last.occurred_at,
                 ).update(created_at=now)
             )
         if not is_ours:

@@ -20,13 +20,13 @@ from datetime import datetime, timedelta
 
 from django.db import InterfaceError, OperationalError, transaction
 
-from campaigns import breaker, claims, deliveries, gate, letters, limits, links, rendering, runs, tracking
-from campaigns.channels import email
+from campaigns import breaker, claims, deliveries, gate, letters, limits, rendering, runs, texting, tracking
+from campaigns.carriers import CARRIERS, Carrier, Session, fill
+from campaigns.channels import answers, email
 from campaigns.claims import Reason, State, Work
 from campaigns.errors import BrokenTemplate
-from campaigns.layout import Filled
-from campaigns.models import Campaign, ExperimentVersion, Run, Suppression, TemplateVariant
-from campaigns.pace import Pace
+from campaigns.layout import Filled as Letter
+from campaigns.models import Campaign, Channel, ExperimentVersion, Outage, Run, Suppression, TemplateVariant
 from lifecycle_crm.lib import batches, clock, leases
 from lifecycle_crm.lib.moments import epoch, from_seconds, seconds
 
@@ -37,8 +37,12 @@ ENOUGH_REFUSALS = 5
 """After so many "later" in a row the server wants fewer: we stop until the next ring."""
 PATIENCE = 10
 """Seconds that a sender waits by itself for a server that finds it too fast; a longer pause is left to a later ring."""
-PACE = Pace()
-"""What this process knows of the server's speed, from ring to ring."""
+ENOUGH_DOUBTS = 3
+"""After so many messages in a row of which nobody knows whether they arrived, the rest of them waits."""
+DOUBT_REST = timedelta(minutes=15)
+"""For so long: a provider that is broken must not get a whole audience into doubt."""
+
+Filled = Letter | texting.Filled
 
 
 def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
@@ -48,7 +52,7 @@ def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
         SELECT m.id, m.attempt, m.tries, m.run_id, m.customer_id, m.language, m.context, {epoch("m.created_at")},
                {epoch("m.due_at")}, c.email_key, c.time_zone, f.open_cases, f.nps_score, f.answered_at, f.stage,
                c.given_name, c.name, c.email, c.city, c.country, c.language, f.orders, f.last_order_at, f.tier, f.points,
-               m.reason, m.version_id
+               m.reason, m.version_id, c.phone
         FROM campaigns_message m JOIN customers_customer c ON c.id = m.customer_id
         LEFT JOIN customers_customerfacts f ON f.customer_id = m.customer_id
         WHERE m.id IN ({", ".join(str(int(pk)) for pk in ids) or "NULL"}) AND m.owner = %s AND m.state = 'claimed'
@@ -62,14 +66,14 @@ def load(ids: Sequence[int], owner: str, as_of: datetime) -> list[Work]:
     for row in rows:
         answered_at = None if row[13] is None else from_seconds(row[13])
         bought_at = None if row[22] is None else from_seconds(row[22])
-        person = (row[4], row[17], row[9], row[10], row[11], row[12], answered_at, row[14], bought_at)
+        person = (row[4], row[17], row[9], row[27], row[10], row[11], row[12], answered_at, row[14], bought_at)
         by_campaign.setdefault(runs_at_hand[row[3]].campaign_id, []).append(person)
     versions = ExperimentVersion.objects.in_bulk({row[26] for row in rows if row[26]})
     texts = {(pk, None): run.variants for pk, run in runs_at_hand.items()}
     texts |= {(row[3], row[26]): versions[row[26]].variants for row in rows if row[26]}
     named = {pk for variants in texts.values() for pk in variants.values()}
     variants = TemplateVariant.objects.select_related("template").filter(pk__in=named)
-    prepared: dict[int | None, rendering.Prepared] = {one.pk: letters.prepared(one) for one in variants}
+    prepared: dict[int | None, letters.Prepared] = {one.pk: letters.prepared(one) for one in variants}
     campaigns = {run.campaign_id: run.campaign for run in runs_at_hand.values()}
     host, now, shop = email.host(), seconds(as_of), letters.the_shop()
     known = {
@@ -119,28 +123,49 @@ def _words(text: str) -> str:
 
 
 def send_due(*, limit: int = 2_000, seconds: float = 50, owner: str | None = None) -> dict[str, int]:
-    """Send what is due, at most ``limit`` messages or for about so many seconds; how many ended in which state.
+    """Send what is due over every channel, at most ``limit`` messages each or for about so many seconds together; how many
+    ended in which state.
 
     Any number of senders may run at once, in any number of processes.
     """
     counts: Counter[str] = Counter({name: n for name, n in claims.sweep().items() if n})
     owner = owner or leases.new_owner()
-    end = time.monotonic() + seconds
-    session = email.open_session()
+    begun = time.monotonic()
+    waiting = [one for one in CARRIERS if claims.is_running(one.channel)]
+    # Where nothing is to be sent, nothing keeps it from being sent.
+    Outage.objects.exclude(channel__in=[one.channel for one in waiting]).delete()
+    for number, carrier in enumerate(waiting):
+        # What one channel does not use, the next one may.
+        share = (begun + seconds - time.monotonic()) / (len(waiting) - number)
+        _send_over(carrier, owner, counts, limit, time.monotonic() + share)
+    runs.finish_runs()
+    return {str(name): n for name, n in counts.items()}
+
+
+def _send_over(carrier: Carrier, owner: str, counts: Counter[str], limit: int, end: float) -> None:
+    """Send what is due over one channel. What keeps it from sending is written down, and no other channel minds."""
+    session: Session | None = None
     taken, is_known = 0, True
     try:
+        session = carrier.open_session()
         while taken < limit and time.monotonic() < end:
             breaker.check()
-            at_hand = min(BATCH, limit - taken, PACE.worth(end - time.monotonic()))
-            ids = claims.claim_due(limit=at_hand, owner=owner)
+            at_hand = min(BATCH, limit - taken, carrier.pace.worth(end - time.monotonic()))
+            ids = claims.claim_due(limit=at_hand, owner=owner, channel=carrier.channel)
             if not ids:
                 break
             taken += len(ids)
-            if not _send_batch(ids, owner, session, counts, end):
+            sent = counts[State.SENT]
+            is_going_on = _send_batch(ids, owner, carrier, session, counts, end)
+            if counts[State.SENT] > sent:
+                Outage.over(carrier.channel)
+            if not is_going_on:
                 break
-    except email.Unreachable as problem:
-        counts["postponed"] += claims.release(owner, timedelta(minutes=1))
-        logger.error("Mail cannot be sent, %d messages wait: %s", counts["postponed"], problem)
+    except answers.Unreachable as problem:
+        waits = claims.release(owner, timedelta(minutes=1))
+        counts["postponed"] += waits
+        Outage.seen(carrier.channel, str(problem))
+        logger.error("Nothing can be sent by %s, %d messages wait: %s", carrier.channel, waits, problem)
     except claims.NotWritten:
         # Some of what looks claimed has left. It stays ours until the lease is over, and is in doubt then.
         is_known = False
@@ -148,12 +173,13 @@ def send_due(*, limit: int = 2_000, seconds: float = 50, owner: str | None = Non
     finally:
         if is_known:
             claims.release_after_all(owner)
-        session.close()
-    runs.finish_runs()
-    return {str(name): n for name, n in counts.items()}
+        if session is not None:
+            session.close()
 
 
-def _send_batch(ids: list[int], owner: str, session: email.Session, counts: Counter[str], end: float) -> bool:
+def _send_batch(
+    ids: list[int], owner: str, carrier: Carrier, session: Session, counts: Counter[str], end: float
+) -> bool:
     """Judge, render and send one batch. False when the server wants us to stop for now."""
     now = clock.now()
     works = load(ids, owner, now)
@@ -166,12 +192,13 @@ def _send_batch(ids: list[int], owner: str, session: email.Session, counts: Coun
             aside.append((work, work.verdict))
             continue
         try:
-            made = _fill(work)
-        except (BrokenTemplate, email.BadAddress) as problem:
+            made = fill(carrier, work)
+        except (BrokenTemplate, answers.BadAddress) as problem:
             broken.append((work, problem))
         else:
             ready.append((work, made))
-    aside += _too_fast(ready, now)
+    if carrier.channel == Channel.EMAIL:
+        aside += _too_fast(ready, now)
     if aside:
         late_ones = {work.pk for work, _verdict in aside}
         ready = [(work, made) for work, made in ready if work.pk not in late_ones]
@@ -193,7 +220,7 @@ def _send_batch(ids: list[int], owner: str, session: email.Session, counts: Coun
     taken: list[claims.Taken] = []
     try:
         try:
-            return _send_ready(ready, owner, session, counts, end, done, taken)
+            return _send_ready(ready, owner, carrier, session, counts, end, done, taken)
         finally:
             claims.settle_sent(done, owner)
     except (OperationalError, InterfaceError):
@@ -262,7 +289,8 @@ def _keep(ready: list[tuple[Work, Filled]]) -> None:
 def _send_ready(
     ready: list[tuple[Work, Filled]],
     owner: str,
-    session: email.Session,
+    carrier: Carrier,
+    session: Session,
     counts: Counter[str],
     end: float,
     done: list[claims.Taken],
@@ -271,110 +299,84 @@ def _send_ready(
     """``done`` is what the server took and nobody wrote down yet, ``taken`` all it took of this batch."""
     if not ready:
         return True
-    refusals = 0
+    refusals = doubts = 0
     stop_claims_at = time.monotonic() + claims.CLAIM_SECONDS - 30
-    sender = email.sender()
+    sender, pace = carrier.sender(), carrier.pace
     nexts = [(sender, work.to) for work, _made in ready[1:]]
     for (work, made), following in zip(ready, [*nexts, None], strict=True):
         if time.monotonic() > min(stop_claims_at, end + 30):
             return False  # the rest goes back in ``send_due``
-        PACE.wait()
-        state = _send_one(work, made, owner, session, done, None if PACE.is_slow else following)
+        pace.wait()
+        state = _send_one(work, made, owner, carrier, session, done, None if pace.is_slow else following)
         counts[state] += 1
         if state == State.SENT:
             taken.append(done[-1])
-            PACE.took()
-        if PACE.pause > PATIENCE:
-            counts["postponed"] += claims.release(owner, timedelta(seconds=PACE.pause))
-            logger.warning("The mail server finds us too fast; sending goes on in %d s.", PACE.pause)
+            pace.took()
+        if pace.pause > PATIENCE:
+            counts["postponed"] += claims.release(owner, timedelta(seconds=pace.pause))
+            logger.warning("The server for %s finds us too fast; sending goes on in %d s.", carrier.channel, pace.pause)
             return False
         refusals = refusals + 1 if state == State.RETRY else 0
+        doubts = doubts + 1 if state == State.IN_DOUBT else 0
         if refusals >= ENOUGH_REFUSALS:
             counts["postponed"] += claims.release(owner, timedelta(minutes=1))
-            logger.warning("The mail server asks for later; sending goes on in a minute.")
+            logger.warning("The server for %s asks for later; sending goes on in a minute.", carrier.channel)
+            return False
+        if doubts >= ENOUGH_DOUBTS:
+            counts["postponed"] += claims.release(owner, DOUBT_REST)
+            Outage.seen(carrier.channel, f"{doubts} messages in a row got no answer that decides. The others wait.")
+            logger.error("The server for %s leaves us in doubt; sending goes on in 15 minutes.", carrier.channel)
             return False
     return True
-
-
-def _fill(work: Work) -> Filled:
-    """Address and text of one message. Raises ``BrokenTemplate`` or ``BadAddress``."""
-    work.to = email.envelope_address(work.candidate.address)
-    if work.prepared is None:
-        raise BrokenTemplate("The template has no text.")
-    work.way_out = links.unsubscribe_url(
-        customer_id=work.candidate.customer_id, message_id=work.pk, purpose=work.policy.purpose
-    )
-    return work.prepared.fill({**work.values, **work.context, "unsubscribe_url": work.way_out})
-
-
-def _bytes(work: Work, made: Filled) -> bytes:
-    headers = {
-        "Feedback-ID": f"{work.run_id}:{work.policy.purpose}:{email.host()}",
-        "Auto-Submitted": "auto-generated",
-    }
-    if work.way_out:
-        headers |= {
-            "List-Id": work.list_id,
-            "List-Unsubscribe": f"<{work.way_out}>",
-            "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
-        }
-    known = work.links
-
-    def link(url: str) -> str:
-        pk = known.get(url)
-        return url if pk is None else links.click_url(message_id=work.pk, link_id=pk)
-
-    picture = ""
-    if work.way_out:
-        picture = f'<img src="{links.open_url(message_id=work.pk)}" width="1" height="1" alt="">'
-    text, page = made.wire(link, picture)
-    return email.build(
-        to=work.to,
-        to_name=rendering.one_line(str(work.values.get("customer", {}).get("name", "")))[:60],
-        subject=made.subject,
-        html=page,
-        text=text,
-        message_id=email.message_id(work.pk),
-        date=clock.now(),
-        headers=headers,
-    )
 
 
 def _send_one(
     work: Work,
     made: Filled,
     owner: str,
-    session: email.Session,
+    carrier: Carrier,
+    session: Session,
     done: list[claims.Taken],
     following: tuple[str, str] | None,
 ) -> str:
-    """One message through the phases; the state it ended in."""
+    """One message through the phases; the state it ended in. Raises ``Unreachable``, with the message as it was."""
+    pace, is_begun = carrier.pace, False
     try:
-        body = _bytes(work, made)
-        session.address(email.sender(), work.to)
-        refusal = claims.begin(work, owner, session.transport, email.message_id(work.pk), done)
+        body = carrier.body(work, made)
+        session.address(carrier.sender(), work.to)
+        refusal = claims.begin(work, owner, session.transport, carrier.identity(work.pk), done)
         if refusal is not None:
             session.forget()
             return refusal
+        is_begun = True
         answer = session.deliver(body, following)
-    except email.BadAddress as problem:
+    except answers.Unreachable as problem:
+        if is_begun:
+            claims.slow_down(work, owner, str(problem), 60)
+        raise
+    except BrokenTemplate as problem:
+        return claims.settle(work, owner, State.FAILED, reason=Reason.RENDER, error=str(problem))
+    except answers.BadAddress as problem:
         return claims.settle(work, owner, State.FAILED, reason=Reason.ADDRESS, error=str(problem))
-    except email.Dropped as problem:
+    except answers.Dropped as problem:
         if problem.is_too_fast:
-            return claims.slow_down(work, owner, str(problem), PACE.too_fast())
+            return claims.slow_down(work, owner, str(problem), pace.too_fast())
         return claims.try_again(work, owner, str(problem))
-    except email.InDoubt as problem:
+    except answers.InDoubt as problem:
         return claims.settle(work, owner, State.IN_DOUBT, reason=Reason.NO_ANSWER, error=str(problem))
-    except email.Refused as problem:
+    except answers.Refused as problem:
         if problem.is_too_fast:
-            return claims.slow_down(work, owner, str(problem), PACE.too_fast())
+            return claims.slow_down(work, owner, str(problem), pace.too_fast(problem.wait))
         if not problem.is_permanent:
             return claims.try_again(work, owner, str(problem))
-        if problem.is_hard and work.candidate.email_key:
+        if problem.is_hard and work.candidate.address_key:
             Suppression.add(
-                email_key=work.candidate.email_key, reason=Suppression.Reason.BOUNCED, diagnostic=str(problem)
+                channel=work.policy.channel,
+                address_key=work.candidate.address_key,
+                reason=Suppression.Reason.BOUNCED,
+                diagnostic=str(problem),
             )
-            deliveries.refused(message_id=work.pk, diagnostic=str(problem))
+            deliveries.refused(message_id=work.pk, source=session.transport, diagnostic=str(problem))
         return claims.settle(work, owner, State.FAILED, reason=Reason.REFUSED, error=str(problem))
     done.append(claims.Taken(work, answer, clock.now()))
     return State.SENT

@@ -23,7 +23,9 @@ LEAST = 0.05
 MOST = 500.0
 """Messages a second above which there is nothing to wait for."""
 LONGEST = 60.0
-"""Seconds: the longest pause."""
+"""Seconds: the longest pause that we think of ourselves."""
+LONGEST_WANTED = 3600.0
+"""The longest that a server may ask for."""
 
 
 class Pace:
@@ -65,14 +67,16 @@ class Pace:
             if self.rate > MOST:
                 self.rate = None
 
-    def too_fast(self) -> float:
-        """The server asked for less. How many seconds it is left alone now."""
+    def too_fast(self, wanted: float | None = None) -> float:
+        """The server asked for less, and perhaps for so many seconds of rest. How many seconds it is left alone now."""
         now = self._now()
         seen = sum(one > now - WINDOW for one in self._taken) / WINDOW
         # What it took in the last second is its limit, more or less. Where it says no again, that was too much as well.
         known = [speed for speed in (self.rate, seen if not self.pause else 0) if speed]
         self.rate = max(min(known, default=1.0) * (LESS if not self.pause else 0.5), 1 / LONGEST)
         self.pause = min(max(2 * self.pause, WINDOW), LONGEST)
+        if wanted is not None:
+            self.pause = max(self.pause, min(wanted, LONGEST_WANTED))
         self._next = now + self.pause
         return self.pause
 

@@ -140,10 +140,10 @@ def _freeze(campaign: Campaign, run: Run, select: str, params: list[Any]) -> int
             CASE WHEN x.reason <> '' THEN 'skipped' WHEN x.bucket < %s THEN 'held_out' ELSE 'queued' END,
             CASE WHEN x.reason <> '' THEN x.reason WHEN x.bucket < %s THEN 'holdout' ELSE '' END,
             CASE WHEN x.reason = '' AND x.bucket >= %s THEN {version_sql(versions, "x.id")} END,
-            '{{}}', x.consent_id, '{{}}', x.email,
+            '{{}}', x.consent_id, '{{}}', x.address,
             CASE WHEN x.language <> '' THEN x.language ELSE %s END, '', 0, 0, {moment}, '', '', '', {moment}
         FROM (
-            SELECT c.id, c.email, c.language, k.id AS consent_id, {reason} AS reason,
+            SELECT c.id, {gate.address_sql(campaign.channel)} AS address, c.language, k.id AS consent_id, {reason} AS reason,
                    {bucket_sql(f"holdout:{campaign.pk}", "c.id")} AS bucket
             FROM ({select}) a JOIN customers_customer c ON c.id = a.customer_id {joins}
             ORDER BY c.id  -- inside, so that PostgreSQL works each reason out once and not wherever it is named

@@ -48,6 +48,20 @@ def click(request: HttpRequest, token: str) -> HttpResponse:
 
 @public
 @require_safe
+def short(request: HttpRequest, token: str) -> HttpResponse:
+    """A link of an SMS: a visit that is written down, or the page with the button that stops us."""
+    message, link = tracking.find_short(token)
+    if link is None:
+        way_out = links.unsubscribe_url(
+            customer_id=message.customer_id, message_id=message.pk, purpose=message.run.campaign.purpose
+        )
+        return _fresh(HttpResponseRedirect(way_out)) if way_out else HttpResponse(status=404)
+    _visited(request, message, link)
+    return _fresh(HttpResponseRedirect(link.url))
+
+
+@public
+@require_safe
 def opened(request: HttpRequest, token: str) -> HttpResponse:
     """A picture of one transparent dot."""
     message, _link = tracking.find(token)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Subquery, Sum
 from django.urls import reverse
 from django.utils.translation import gettext_lazy
 
-from campaigns.models import Campaign, Experiment, Journey, JourneyVersion, Message, Run
+from campaigns.models import Campaign, Experiment, Journey, JourneyVersion, Message, Outage, Run
 from customers.conditions import named_segments
 from customers.usage import Use
 from lifecycle_crm.lib import batches, clock
@@ -130,6 +130,17 @@ def orders_after(campaign: Campaign) -> dict[str, int]:
         [campaign.credit_days * DAY, campaign.pk],
     )
     return {"people": people, "orders": orders, "revenue_minor": int(revenue)}
+
+
+def parts_of_campaign(campaign: Campaign) -> int:
+    """Parts of SMS that left or may have left: what is paid."""
+    gone = Message.objects.filter(run__campaign=campaign, state__in=("sent", "sending", "in_doubt"))
+    return int(gone.aggregate(n=Sum("parts"))["n"] or 0)
+
+
+def outages() -> list[Outage]:
+    """Channels over which nothing leaves just now, with what was said."""
+    return list(Outage.objects.order_by("channel"))
 
 
 def reasons_of_campaign(campaign: Campaign) -> list[tuple[str, str, int]]:

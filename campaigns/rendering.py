@@ -25,6 +25,7 @@ from campaigns import blocks as blocklist
 from campaigns import layout
 from campaigns.errors import BrokenTemplate
 from campaigns.layout import MARK, Filled, Row, row
+from campaigns.parts import Measured
 
 SOURCE_LIMIT = 30_000
 """Characters of Liquid in one variant."""
@@ -105,18 +106,20 @@ def one_line(text: str) -> str:
 
 @dataclass(frozen=True)
 class Made:
-    """One message, ready: subject in one line, a whole HTML page, and the same in plain text."""
+    """One message, ready: subject in one line, a whole HTML page, and the same in plain text. An SMS is its text alone, and
+    ``measured`` is what that takes."""
 
     subject: str
     html: str
     text: str
+    measured: Measured | None = None
 
 
-def parse(source: str, *, where: str, block: int | None = None) -> Any:
-    """A piece of Liquid, compiled; a subject (``block`` is ``blocks.SUBJECT``) is no HTML. Raises ``BrokenTemplate`` with
-    ``line`` and ``column`` (from 1) of what is wrong."""
+def parse(source: str, *, where: str, block: int | None = None, is_plain: bool = False) -> Any:
+    """A piece of Liquid, compiled; a subject (``block`` is ``blocks.SUBJECT``) and what ``is_plain`` are no HTML. Raises
+    ``BrokenTemplate`` with ``line`` and ``column`` (from 1) of what is wrong."""
     try:
-        return (_plain if block == blocklist.SUBJECT else _markup).from_string(source)
+        return (_plain if is_plain or block == blocklist.SUBJECT else _markup).from_string(source)
     except (LiquidError, RecursionError) as problem:
         place: dict[str, Any] = {} if block is None else {"block": block}
         sentence = f"{where} has a mistake: {one_line(str(problem))}"[:300]

@@ -8,10 +8,10 @@ from django import forms
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
-from campaigns import blocks
-from campaigns.blocks import KINDS, OPS, SUBJECT, Block
+from campaigns import blocks, parts, texting
+from campaigns.blocks import KINDS, OPS, SUBJECT, WORDS, Block
 from campaigns.errors import BrokenTemplate
-from campaigns.models import Purpose
+from campaigns.models import Channel, Purpose
 from campaigns.texts import LANGUAGES, language_name
 from campaigns.vocabulary import IN_THE_MENU, OF_THE_CUSTOMER, VALUES
 
@@ -38,6 +38,13 @@ class TemplateForm(forms.Form):
         label=_("Why we write"),
         choices=Purpose.choices,
         help_text=_("Offers and questions go only to those who agreed to them. It cannot be changed later."),
+    )
+    channel = forms.ChoiceField(
+        label=_("How it is sent"),
+        choices=Channel.choices,
+        initial=Channel.EMAIL,
+        widget=forms.RadioSelect,
+        help_text=_("A campaign is sent the way its text is. It cannot be changed later."),
     )
     language = forms.ChoiceField(label=_("Language to begin with"))
 
@@ -84,6 +91,7 @@ class SubjectForm(_Inserting):
 
     field_order = ("subject", "insert_value", "insert_fallback")
     place = SUBJECT
+    verb = "subject"
 
     @property
     def main(self) -> list[forms.BoundField]:
@@ -94,8 +102,44 @@ class SubjectForm(_Inserting):
         return "subject"
 
 
+class SmsForm(_Inserting):
+    """The one text of an SMS. The page counts its parts while it is typed, with the same alphabet as the server."""
+
+    text = forms.CharField(
+        label=_("Text"),
+        max_length=texting.SOURCE_LIMIT,
+        strip=False,
+        help_text=_("Plain words. Web addresses become short links, and how to stop is put at the end by itself."),
+        widget=forms.Textarea(
+            attrs={
+                "rows": 6, "data-parts": "sms-parts", "data-basic": "".join(sorted(parts.BASIC)),
+                "data-extension": "".join(sorted(parts.EXTENSION)),
+            }
+        ),
+    )  # fmt: skip
+
+    field_order = ("text", "insert_value", "insert_fallback")
+    place = WORDS
+    verb = "words"
+
+    @property
+    def main(self) -> list[forms.BoundField]:
+        return [self["text"]]
+
+    @property
+    def first(self) -> str:
+        return "text"
+
+    def words(self) -> list[Block]:
+        """As it is stored. Raises ``BrokenTemplate``."""
+        blocks_of = texting.stored(self.cleaned_data["text"])
+        return texting.stored(texting.read(subject="", blocks=blocks_of))
+
+
 class BlockForm(_Inserting):
     """The fields of one kind of block, and when it is shown."""
+
+    verb = "block"
 
     when_value = forms.ChoiceField(label=_("Shown"), required=False)
     when_op = forms.ChoiceField(label=_("Comparison"), required=False)

@@ -17,10 +17,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from campaigns import blocks, checks, texts
-from campaigns.blocks import KINDS, SUBJECT
+from campaigns.blocks import KINDS, SUBJECT, WORDS
 from campaigns.errors import BrokenTemplate
-from campaigns.models import Purpose, Template
-from campaigns.template_forms import BlockForm, SubjectForm, TemplateForm
+from campaigns.models import Channel, Purpose, Template
+from campaigns.template_forms import BlockForm, SmsForm, SubjectForm, TemplateForm
 from campaigns.template_preview_pages import beside, crumbs, editor, reader_of, whole
 from customers.models import Customer
 from lifecycle_crm.accounts.callers import may, need, only, person
@@ -74,11 +74,12 @@ def template_new(request: HttpRequest) -> HttpResponse:
         status = 422
         if form.is_valid():
             try:
-                made = texts.create(name=form.cleaned_data["name"], purpose=form.cleaned_data["purpose"])
+                values = form.cleaned_data
+                made = texts.create(name=values["name"], purpose=values["purpose"], channel=values["channel"])
             except DomainError as problem:
                 form.add_error(None, problem.message)
             else:
-                return redirect(editor(made, form.cleaned_data["language"]))
+                return redirect(editor(made, values["language"]))
     context = {"form": form, "crumbs": crumbs((_("New template"), ""))}
     return http.page(request, "campaigns/template_new.html", context, status=status)
 
@@ -117,7 +118,7 @@ def template(request: HttpRequest, key: str, language: str) -> HttpResponse:
         return _page(request, one, code, form=_opened(request, one, code))
     need(request, User.may_steer)
     verb, _sep, rest = request.POST.get("do", "").partition(":")
-    if verb in ("block", "insert", "subject"):
+    if verb in ("block", "insert", "subject", "words"):
         return _typed(request, one, code, verb)
     if verb == "try_links":
         pace.take("template-links", request.user.pk, most=6)
@@ -173,6 +174,9 @@ def _opened(request: HttpRequest, one: Template, code: str) -> tuple[Any, int, b
     if not may(request, User.may_steer):
         return None
     text = texts.current(one, code)
+    if one.channel == Channel.SMS:
+        is_open = request.GET.get("edit") == "words" or not text.blocks
+        return (SmsForm(initial={"text": _words(text)}), WORDS, False) if is_open else None
     edit, add = request.GET.get("edit", ""), request.GET.get("add", "")
     if edit == "subject":
         return SubjectForm(initial={"subject": text.subject}), SUBJECT, False
@@ -184,6 +188,11 @@ def _opened(request: HttpRequest, one: Template, code: str) -> tuple[Any, int, b
         if block.get("type") in KINDS:
             return _block_form(block["type"], block), place, False
     return None
+
+
+def _words(text: texts.Text) -> str:
+    """The text of an SMS."""
+    return str(text.blocks[0].get("text", "")) if text.blocks else ""
 
 
 def _block_form(kind: str, block: dict[str, Any] | None, *, new: bool = False) -> BlockForm:
@@ -199,19 +208,25 @@ def _typed(request: HttpRequest, one: Template, code: str, verb: str) -> HttpRes
     same: dict[str, Any] = {"template": one, "language": code, "revision": revision, "actor": person(request)}
     kind, is_new = request.POST.get("kind", ""), request.POST.get("new") == "1"
     place = whole(request.POST.get("place"), SUBJECT)
-    form: SubjectForm | BlockForm
-    form = BlockForm(request.POST, kind=kind) if kind in KINDS else SubjectForm(request.POST)
-    place = place if isinstance(form, BlockForm) else SUBJECT
+    form: SubjectForm | BlockForm | SmsForm
+    if one.channel == Channel.SMS:
+        form = SmsForm(request.POST)
+    else:
+        form = BlockForm(request.POST, kind=kind) if kind in KINDS else SubjectForm(request.POST)
+    place = place if isinstance(form, BlockForm) else form.place
     try:
         if verb == "insert":
             form.is_valid()
             values = form.inserted(form.first)
-            form = BlockForm(values, kind=kind) if isinstance(form, BlockForm) else SubjectForm(values)
+            form = BlockForm(values, kind=kind) if isinstance(form, BlockForm) else type(form)(values)
             return _page(request, one, code, form=(form, place, is_new))
         if form.is_valid():
             if isinstance(form, SubjectForm):
                 texts.change(**same, subject=form.cleaned_data["subject"])
                 return redirect(f"{editor(one, code, request)}#subject")
+            if isinstance(form, SmsForm):
+                texts.change(**same, blocks=form.words())
+                return redirect(f"{editor(one, code, request)}#words")
             block = form.block()
             changed = blocks.added(text.blocks, block, place) if is_new else blocks.changed(text.blocks, place, block)
             texts.change(**same, blocks=changed)
@@ -238,16 +253,18 @@ def _page(
     tried: list[checks.Finding] | None = None,
 ) -> HttpResponse:
     text = texts.current(one, code)
-    known = checks.readers(one.purpose)
+    known = checks.readers(one.purpose, one.channel)
     reader = reader_of(request, one, code)
     found = _findings(text, known, reader) + (tried or [])
     # A form that is sent is not the page's address: what it was opened with may not open it again.
-    is_editing, place, is_new = form or (None, SUBJECT - 1, False)
+    is_editing, place, is_new = form or (None, WORDS - 1, False)
     context = {
         "template": one,
         "language": code,
         "language_name": texts.language_name(code),
         "text": text,
+        "is_sms": one.channel == Channel.SMS,
+        "words_chips": blocks.chips(_words(text)) if one.channel == Channel.SMS else [],
         "subject_chips": blocks.chips(text.subject),
         "lines": [_block_line(block, at, found) for at, block in enumerate(text.blocks)],
         "form": is_editing,
@@ -257,7 +274,7 @@ def _page(
         "tabs": _tabs(one, code, request),
         "findings": found,
         "all_answer": tried == [] and not any(problem.code == "link" for problem in found),
-        "has_links": bool(checks.links_of(text.blocks)),
+        "has_links": one.channel != Channel.SMS and bool(checks.links_of(text.blocks)),
         "unwritten": checks.unwritten(one, known),
         "others": [(other, texts.language_name(other)) for other in texts.written_in(one) if other != code],
         "fallback": texts.language_name(texts.falls_back_to(one, code)) if not text.variant else "",

@@ -10,17 +10,18 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.contrib import messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from campaigns import blocks, letters, texts, trials
+from campaigns import blocks, checks, letters, texts, trials
+from campaigns.channels import sms
 from campaigns.errors import BrokenTemplate
 from campaigns.frames import framed
-from campaigns.models import Purpose, Template, TemplateVariant
+from campaigns.models import Channel, Purpose, Template, TemplateVariant
 from customers import finding
 from customers.models import Customer
 from lifecycle_crm.accounts.callers import may, need, only, person, sees_contacts, signed_in
@@ -58,6 +59,8 @@ def editor(template: Template, code: str, request: HttpRequest | None = None, **
 
 
 def _reachable(one: Template) -> QuerySet[Customer]:
+    if one.channel == Channel.SMS:
+        return Customer.objects.exclude(phone="")
     rows = Customer.objects.exclude(email_key=None)
     return rows.filter(facts__may_email=True) if one.purpose == Purpose.MARKETING else rows
 
@@ -98,6 +101,8 @@ def beside(
         ],
         "trials": trials.of(one)[:3],
         "is_local": settings.EMAIL["kind"] == "local",
+        "has_provider": sms.is_set_up(),
+        "sender": sms.sender() or settings.SHOP_NAME,
     }
     if reader is None:
         return context
@@ -109,7 +114,8 @@ def beside(
         pk = rows.values_list("pk", flat=True).first()
         context[name] = editor(one, text.language, request, customer=pk) if pk else ""
     context["speaks"] = texts.language_name(reader.speaks()) if reader.speaks() != text.language else ""
-    if text.subject and text.blocks:
+    is_sms = one.channel == Channel.SMS
+    if text.blocks and (text.subject or is_sms):
         try:
             made = letters.shown(variant=text.variant_like(), customer=reader)
         except BrokenTemplate as problem:
@@ -118,6 +124,7 @@ def beside(
         else:
             address = reverse("campaigns:template-preview", args=[one.key, text.language])
             context["made"] = made
+            context["measured"] = checks.said_of(made.measured) if made.measured else ""
             context["snippet"] = " ".join(made.text.partition("\n-- \n")[0].split())[:120]
             context["frame"] = f"{address}?customer={reader.pk}&r={text.revision}-{text.base}"
     return context
@@ -133,6 +140,8 @@ def template_preview(request: HttpRequest, key: str, language: str) -> HttpRespo
     variant: TemplateVariant = (
         texts.numbered(one, code, version) if version else texts.current(one, code).variant_like()
     )
+    if one.channel == Channel.SMS:
+        raise Http404  # it is shown as it is, without a frame
     return framed(request, letters.shown(variant=variant, customer=customer).html)
 
 
@@ -142,7 +151,12 @@ def template_try(request: HttpRequest, key: str, language: str) -> HttpResponse:
     """Send it to oneself as one customer would get it."""
     one, code = texts.get(key), texts.language(language)
     customer = get_object_or_404(Customer, pk=whole(request.POST.get("customer")))
-    row = trials.send(variant=texts.current(one, code).variant_like(), customer=customer, user=signed_in(request))
+    row = trials.send(
+        variant=texts.current(one, code).variant_like(),
+        customer=customer,
+        user=signed_in(request),
+        phone=request.POST.get("phone", ""),
+    )
     if row.transport == "local":
         messages.info(
             request, _("The test was made and kept here: no mail server is set up. The preview shows the same.")
@@ -183,7 +197,7 @@ def template_versions(request: HttpRequest, key: str, language: str) -> HttpResp
                 if older
                 else [("same", variant.subject)],
                 "changes": blocks.diff(older.blocks, variant.blocks) if older else [],
-                "frame": f"{frame}&customer={reader.pk}" if reader else "",
+                "frame": f"{frame}&customer={reader.pk}" if reader and one.channel != Channel.SMS else "",
             }
         )
     context = {
@@ -191,6 +205,7 @@ def template_versions(request: HttpRequest, key: str, language: str) -> HttpResp
         "language": code,
         "language_name": texts.language_name(code),
         "lines": lines,
+        "is_sms": one.channel == Channel.SMS,
         "show": whole(request.GET.get("show")),
         "tabs": [
             {

@@ -20,7 +20,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from campaigns import checks, letters, texts
 from campaigns.blocks import KINDS
-from campaigns.models import Purpose, Template, TemplateVariant
+from campaigns.models import Channel, Purpose, Template, TemplateVariant
 from customers.models import Customer
 from lifecycle_crm.accounts.callers import need, sees_contacts
 from lifecycle_crm.accounts.models import ApiKey, User
@@ -30,7 +30,8 @@ from lifecycle_crm.lib.numbers import row_number
 
 _BLOCKS = (
     'A list in order, such as [{"type": "text", "text": "Hello {{ customer.given_name | default: \'friend\' }}", '
-    '"when": {"value": "points", "op": "more", "than": 0}}]. Types: ' + ", ".join(KINDS) + "."
+    '"when": {"value": "points", "op": "more", "than": 0}}]. Types: ' + ", ".join(KINDS) + ". An SMS is one block "
+    "of type text, plain words that are always shown."
 )
 
 
@@ -39,7 +40,7 @@ class TemplateOut(serializers.ModelSerializer):
 
     class Meta:
         model = Template
-        fields = ["id", "key", "name", "purpose", "languages", "archived_at"]
+        fields = ["id", "key", "name", "purpose", "channel", "languages", "archived_at"]
         read_only_fields = fields
 
     def get_languages(self, template: Template) -> list[str]:
@@ -72,11 +73,15 @@ class TemplateDetailOut(TemplateOut):
 class TemplateBody(serializers.Serializer):
     name = serializers.CharField(max_length=120)
     purpose = serializers.ChoiceField(choices=Purpose.choices, default=Purpose.MARKETING)
+    channel = serializers.ChoiceField(choices=Channel.choices, default=Channel.EMAIL)
     key = serializers.CharField(default="", allow_blank=True, max_length=60, help_text="Left out: made from the name.")
 
 
 class TemplateChangeBody(serializers.Serializer):
     name = serializers.CharField(required=False, max_length=120)
+    channel = serializers.ChoiceField(
+        required=False, choices=Channel.choices, help_text="Refused with 409 once the template has words."
+    )
     archived = serializers.BooleanField(
         required=False, help_text="True: nobody can choose it any more; refused with 409 while something is to say it."
     )
@@ -84,7 +89,9 @@ class TemplateChangeBody(serializers.Serializer):
 
 class TemplateTextBody(serializers.Serializer):
     language = serializers.ChoiceField(choices=settings.LANGUAGES)
-    subject = serializers.CharField(max_length=200, help_text="Liquid.")
+    subject = serializers.CharField(
+        max_length=200, default="", allow_blank=True, help_text="Liquid. An e-mail needs one; an SMS has none."
+    )
     blocks = serializers.JSONField(help_text=_BLOCKS)
     note = serializers.CharField(default="", allow_blank=True, max_length=200)
     base = serializers.IntegerField(
@@ -105,7 +112,9 @@ class TemplateFindingOut(serializers.Serializer):
     level = serializers.CharField(help_text="bad (cannot be saved or sent so), warn or info.")
     code = serializers.CharField()
     text = serializers.CharField(help_text="In the language of the request.")
-    block = serializers.IntegerField(allow_null=True, help_text="From 0; -1 is the subject; null is the whole.")
+    block = serializers.IntegerField(
+        allow_null=True, help_text="From 0; -1 is the subject, -2 the text of an SMS; null is the whole."
+    )
     field = serializers.CharField(allow_blank=True)
     line = serializers.IntegerField(allow_null=True, help_text="From 1.")
     column = serializers.IntegerField(allow_null=True, help_text="From 1.")
@@ -118,9 +127,11 @@ class TemplateFindingsOut(serializers.Serializer):
 class TemplateRenderedOut(serializers.Serializer):
     language = serializers.CharField()
     version = serializers.IntegerField()
-    subject = serializers.CharField()
-    html = serializers.CharField()
+    subject = serializers.CharField(help_text="Empty for an SMS.")
+    html = serializers.CharField(help_text="Empty for an SMS.")
     text = serializers.CharField()
+    parts = serializers.IntegerField(allow_null=True, help_text="Of an SMS: how many short messages it takes.")
+    encoding = serializers.CharField(allow_null=True, help_text="Of an SMS: GSM-7 or UCS-2.")
 
 
 class TemplateFilter(django_filters.FilterSet):
@@ -130,7 +141,7 @@ class TemplateFilter(django_filters.FilterSet):
 
     class Meta:
         model = Template
-        fields = ["key", "purpose"]
+        fields = ["key", "purpose", "channel"]
 
 
 _LANGUAGE = OpenApiParameter("language", str, enum=list(texts.LANGUAGES), description="One of ours.")
@@ -180,6 +191,8 @@ class TemplateViewSet(mixins.ListModelMixin, GenericViewSet):
         with transaction.atomic():
             if "archived" in given:
                 template = (texts.archive if given["archived"] else texts.bring_back)(template=template)
+            if "channel" in given:
+                template = texts.change_channel(template=template, channel=given["channel"])
             if "name" in given:
                 template = texts.rename(template=template, name=given["name"])
         return Response(TemplateOut(template).data)
@@ -237,7 +250,8 @@ class TemplateViewSet(mixins.ListModelMixin, GenericViewSet):
         made = letters.shown(variant=found, customer=customer)
         answer = {
             "language": found.language, "version": found.version, "subject": made.subject, "html": made.html,
-            "text": made.text,
+            "text": made.text, "parts": made.measured.parts if made.measured else None,
+            "encoding": made.measured.encoding if made.measured else None,
         }  # fmt: skip
         return Response(TemplateRenderedOut(answer).data)
 
@@ -256,7 +270,7 @@ class TemplateViewSet(mixins.ListModelMixin, GenericViewSet):
             _may_see_customers(request)
             customer = get_object_or_404(Customer, pk=given["customer"])
         newest = texts.newest(template, given["language"])
-        known = checks.readers(template.purpose)
+        known = checks.readers(template.purpose, template.channel)
         found = checks.find(
             template=template,
             language=given["language"],

@@ -18,11 +18,20 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from campaigns import letters, queries, rendering
+from campaigns import letters, queries, rendering, texting
 from campaigns.blocks import MOST, SUBJECT, Block, read
 from campaigns.blocks import texts as written
 from campaigns.errors import BrokenTemplate, NotNow
-from campaigns.models import Campaign, Experiment, ExperimentVersion, Purpose, Template, TemplateDraft, TemplateVariant
+from campaigns.models import (
+    Campaign,
+    Channel,
+    Experiment,
+    ExperimentVersion,
+    Purpose,
+    Template,
+    TemplateDraft,
+    TemplateVariant,
+)
 from campaigns.rendering import one_line
 from lifecycle_crm.accounts.models import User
 from lifecycle_crm.lib import clock, keys
@@ -170,25 +179,46 @@ def _name(name: str) -> str:
     return name
 
 
-def create(*, name: str, purpose: str = Purpose.MARKETING, key: str = "") -> Template:
+def create(*, name: str, purpose: str = Purpose.MARKETING, channel: str = Channel.EMAIL, key: str = "") -> Template:
     """A template without words. Raises ``InvalidInput``, or ``Conflict`` when the key is taken."""
     name = _name(name)
     if purpose not in Purpose.values:
         raise InvalidInput(_("Choose why we write: offers, a service notice or a question."), field="purpose")
+    _channel(channel)
     if key and (slugify(key) != key or len(key) > 60):
         raise InvalidInput(_("A key is small letters, digits and hyphens, at most 60."), field="key")
     try:
         with transaction.atomic():
             free = key or keys.free(Template.objects.all(), name, "template")
-            return Template.objects.create(key=free, name=name, purpose=purpose)
+            return Template.objects.create(key=free, name=name, purpose=purpose, channel=channel)
     except IntegrityError:
         raise Conflict(_("There is a template with this key already. Choose another.")) from None
+
+
+def _channel(channel: str) -> None:
+    if channel not in Channel.values:
+        raise InvalidInput(_("Choose how it is sent: by e-mail or by SMS."), field="channel")
+
+
+def change_channel(*, template: Template, channel: str) -> Template:
+    """Send it another way. Raises ``NotNow`` once there are words, which are made for their channel."""
+    _channel(channel)
+    if channel != template.channel:
+        if Template.objects.filter(pk=template.pk, variants=None, drafts=None).update(channel=channel) != 1:
+            raise NotNow(
+                _("“%(name)s” has words already, and they are made for its channel. Make another template.")
+                % {"name": template.name},
+                code="has_words",
+                field="channel",
+            )
+        template.refresh_from_db()
+    return template
 
 
 def copy(*, template: Template, name: str, actor: User | None = None) -> Template:
     """Another template with the newest words of every language as its first versions."""
     with transaction.atomic():
-        made = create(name=name, purpose=template.purpose)
+        made = create(name=name, purpose=template.purpose, channel=template.channel)
         for code in written_in(template):
             if (text := newest(template, code)) is not None:
                 write(template=made, language=code, subject=text.subject, blocks=text.blocks, actor=actor,
@@ -263,6 +293,8 @@ def complete(*, template: Template, language: str, subject: str, blocks: Any) ->
     """The blocks as they are stored, of a text that can be sent. Raises ``BrokenTemplate``."""
     if language not in LANGUAGES:
         raise InvalidInput(_("We do not write in “%(code)s”. Choose one of the languages.") % {"code": language})
+    if template.channel == Channel.SMS:
+        return _complete_sms(template, language, subject, blocks)
     if not one_line(subject):
         raise BrokenTemplate(_("Write a subject."), block=SUBJECT, field="subject")
     if len(one_line(subject)) > 200:
@@ -276,6 +308,18 @@ def complete(*, template: Template, language: str, subject: str, blocks: Any) ->
         for _field, text in written(block):
             rendering.strict(text, where=_("Block %(number)d") % {"number": place + 1}, block=place)
     return checked
+
+
+def _complete_sms(template: Template, language: str, subject: str, blocks: Any) -> list[Block]:
+    words = texting.read(subject=subject, blocks=blocks)
+    rendering.strict(words, where=_("The text"), block=0)
+    made = texting.Prepared(
+        language=language, subject="", blocks=blocks, has_foot=letters.has_way_out(template.purpose)
+    )
+    if "{" not in words:
+        # The same for everybody, so it can be told now.
+        made.make(letters.sms_example(language))
+    return texting.stored(words)
 
 
 def go_back(*, variant: TemplateVariant, actor: User | None = None) -> TemplateVariant:

@@ -88,10 +88,18 @@ def addresses(campaign: Campaign, urls: Iterable[str]) -> dict[str, int]:
 
 def find(token: str) -> tuple[Message, Link | None]:
     """What a tracked link or picture names. Raises ``Http404`` for one that we did not write."""
-    named = links.unsign_visit(token)
+    return _named(links.unsign_visit(token))
+
+
+def find_short(token: str) -> tuple[Message, Link | None]:
+    """The same of a link in an SMS; no link is the way out."""
+    return _named(links.unsign_short(token))
+
+
+def _named(named: tuple[int, int] | None) -> tuple[Message, Link | None]:
     if named is None:
         raise Http404
-    message = Message.objects.filter(pk=named[0]).first()
+    message = Message.objects.filter(pk=named[0]).select_related("run__campaign").first()
     link = Link.objects.filter(pk=named[1]).first() if named[1] else None
     if message is None or (named[1] and link is None):
         raise Http404

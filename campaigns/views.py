@@ -13,12 +13,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from campaigns import audience, gate, letters, limits, queries, reactivation, runs, uplift
+from campaigns import audience, checks, gate, letters, limits, queries, reactivation, runs, uplift
+from campaigns.channels import sms
 from campaigns.errors import BrokenTemplate
 from campaigns.experiments import asking
 from campaigns.forms import BroadcastForm
 from campaigns.frames import framed
-from campaigns.models import Campaign, Experiment, Message, Rendering, Run
+from campaigns.models import Campaign, Channel, Experiment, Message, Rendering, Run
 from customers.models import Customer
 from customers.queries import initials
 from lifecycle_crm.accounts.callers import may, need, only, sees_contacts
@@ -87,6 +88,7 @@ def campaign_list(request: HttpRequest) -> HttpResponse:
         "lines": lines,
         "waiting": reactivation.runs_waiting(),
         "hold": limits.standing(),
+        "outages": queries.outages(),
         "is_local": settings.EMAIL["kind"] == "local",
         "may_send": may(request, User.may_steer),
     }
@@ -135,6 +137,9 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "box_url": f"{reverse('campaigns:outbox')}?campaign={campaign.pk}&",
         "hold": limits.standing(),
         "alarm": _alarm(campaign),
+        "outages": [one for one in queries.outages() if one.channel == campaign.channel],
+        "needs_provider": campaign.channel == Channel.SMS and not sms.is_set_up(),
+        "parts": queries.parts_of_campaign(campaign) if campaign.channel == Channel.SMS and not is_draft else None,
         "runs": [_run_line(run, states.get(run.pk, {})) for run in runs],
         "sums": queries.sums(totals),
         "total": sum(totals.values()),
@@ -150,7 +155,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
         "chosen": chosen,
         "preview": _preview_head(campaign, chosen) if sees_contacts(request) else {"hidden": True},
         "stages": campaign.audience.get("value", []) if campaign.audience.get("fact") == "stage" else [],
-        "is_local": settings.EMAIL["kind"] == "local",
+        "is_local": campaign.channel == Channel.EMAIL and settings.EMAIL["kind"] == "local",
         "may_send": may(request, User.may_steer),
         "experiments": (found := list(campaign.experiments.order_by("-id")[:3])),
         "may_test": may(request, User.may_steer)
@@ -163,7 +168,9 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 def _after(campaign: Campaign) -> dict[str, Any]:
     """Who opened and pressed, told apart from machines, and what was ordered in the days of credit."""
     seen = queries.visits_of_campaign(campaign)
-    names = {"click": _("Pressed a link"), "open": _("Opened")}
+    names = {"click": _("Pressed a link")}
+    if campaign.channel == Channel.EMAIL:
+        names["open"] = _("Opened")
     return {
         "visits": [
             {
@@ -221,7 +228,8 @@ def _preview_head(campaign: Campaign, customer: Customer | None) -> dict[str, st
     except BrokenTemplate as problem:
         return {"problem": problem.message}
     address = reverse("campaigns:preview", args=[campaign.pk])
-    return {"subject": made.subject, "text": made.text, "url": f"{address}?customer={customer.pk}"}
+    takes = checks.said_of(made.measured) if made.measured else ""
+    return {"subject": made.subject, "text": made.text, "takes": takes, "url": f"{address}?customer={customer.pk}"}
 
 
 def _forecast(request: HttpRequest, campaign: Campaign) -> dict[str, Any]:
@@ -236,6 +244,8 @@ def _forecast(request: HttpRequest, campaign: Campaign) -> dict[str, Any]:
     return {
         "audience": seen.audience,
         "looked_at": seen.looked_at,
+        "parts": seen.parts,
+        "parts_of": seen.parts_of,
         "is_complete": seen.is_complete,
         "to_send": seen.to_send,
         "rows": [
@@ -392,6 +402,7 @@ def outbox_page(request: HttpRequest) -> HttpResponse:
         "total": sum(counts.values()),
         "is_narrow": bool(state or kept),
         "hold": limits.standing(),
+        "outages": queries.outages(),
         "may_send": may(request, User.may_steer),
         "state": state,
         "is_local": settings.EMAIL["kind"] == "local",
@@ -432,7 +443,8 @@ def message(request: HttpRequest, pk: int) -> HttpResponse:
         "rendering": getattr(row, "rendering", None),
         "is_hidden": not sees_contacts(request),
         "evidence": _facts(row.verdict),
-        "is_local": row.transport == "local" or (not row.transport and settings.EMAIL["kind"] == "local"),
+        "is_local": row.transport == "local"
+        or (row.channel == Channel.EMAIL and not row.transport and settings.EMAIL["kind"] == "local"),
     }
     return page(request, "campaigns/message.html", context)
 
@@ -465,12 +477,13 @@ def _facts(verdict: dict[str, Any]) -> list[tuple[str, str]]:
 @require_GET
 def message_html(request: HttpRequest, pk: int) -> HttpResponse:
     need(request, User.sees_contacts)  # it calls them by their name
-    return framed(request, get_object_or_404(Rendering, pk=pk).html)
+    return framed(request, get_object_or_404(Rendering.objects.exclude(html=""), pk=pk).html)
 
 
 @require_GET
 def preview(request: HttpRequest, pk: int) -> HttpResponse:
     need(request, User.sees_contacts)
-    campaign = get_object_or_404(Campaign.objects.select_related("template"), pk=pk)
+    by_mail = Campaign.objects.filter(channel=Channel.EMAIL)
+    campaign = get_object_or_404(by_mail.select_related("template"), pk=pk)
     customer = get_object_or_404(Customer, pk=row_number(request.GET.get("customer")) or 0)
     return framed(request, letters.preview(campaign=campaign, customer=customer).html)

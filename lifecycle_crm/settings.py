@@ -15,7 +15,7 @@ import dj_database_url
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from lifecycle_crm.lib import env
+from lifecycle_crm.lib import env, smsurl
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.load_dotenv(BASE_DIR / ".env")
@@ -239,6 +239,11 @@ if EMAIL["kind"] == "smtp":
 else:
     EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 
+# Whose account sends text messages: "" sends none. The whole address is never kept: it holds a password.
+SMS = smsurl.read(env.text("SMS_URL", ""))
+# What the provider has to put into the address it calls with replies; without it there is no such address.
+SMS_WEBHOOK_SECRET = smsurl.secret(env.text("SMS_WEBHOOK_SECRET", ""))
+
 ANYMAIL = {
     # "user:password" that an e-mail provider has to give when it calls /p/webhooks/<provider>/.
     "WEBHOOK_SECRET": env.text("MAIL_WEBHOOK_SECRET", ""),
@@ -372,10 +377,9 @@ SPECTACULAR_SETTINGS = {
         "CustomerKindEnum": "customers.models.Customer.Kind",
         "SegmentKindEnum": "customers.models.Segment.Kind",
         "ConsentPurposeEnum": "customers.models.Consent.Purpose",
-        "ConsentChannelEnum": "customers.models.Consent.Channel",
+        "ChannelEnum": "customers.models.Consent.Channel",
         "MeasureEnum": "loyalty.models.Ladder.Measure",
         "MessagePurposeEnum": "campaigns.models.Purpose",
-        "MessageChannelEnum": "campaigns.models.Channel",
         "JourneyStateEnum": "campaigns.models.Journey.State",
         "JourneyRunStateEnum": "campaigns.models.JourneyRun.State",
         "JourneyRunReasonEnum": "campaigns.models.JourneyRun.Reason",

@@ -26,7 +26,7 @@ from django.conf import settings
 
 from tests import network, servers
 
-pytest_plugins = ["tests.fixtures"]
+pytest_plugins = ["tests.fixtures", "tests.sms_provider"]
 
 DATABASE = os.environ.get("TEST_DATABASE", "sqlite")
 if DATABASE not in ("sqlite", "postgresql"):
@@ -60,6 +60,8 @@ os.environ.update(
     CELERY_BROKER_URL=f"sqla+sqlite:///{_var / 'broker.sqlite3'}",
     EMAIL_URL="local:",
     EMAIL_FROM="Test shop <hello@shop.example>",
+    SMS_URL="",
+    SMS_WEBHOOK_SECRET="",
     CSRF_TRUSTED_ORIGINS="http://127.0.0.1:8000",
     NIGHT_HOUR="2",
     SHOP_NAME="Test shop",

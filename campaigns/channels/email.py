@@ -28,14 +28,15 @@ from typing import Any, NoReturn
 
 from django.conf import settings
 
+from campaigns.channels import answers
+from campaigns.channels.answers import BadAddress as BadAddress
+from campaigns.channels.answers import InDoubt as InDoubt
+from campaigns.channels.answers import Unreachable as Unreachable
+
 TIMEOUT = 30
 """Seconds for a connection and each answer."""
 ANSWER_TIMEOUT = 120
 """Seconds for the answer to the final dot: many servers scan the message before they give it."""
-
-
-class Unreachable(Exception):
-    """No conversation at all: host, password or sender address. It says nothing about the message."""
 
 
 _TOO_FAST = re.compile(
@@ -45,40 +46,25 @@ _TOO_FAST = re.compile(
 """How providers say it: none of it is about one mailbox, as "quota exceeded" is."""
 
 
-class Dropped(Exception):
+class Dropped(answers.Dropped):
     """The connection ended before the message was complete. It was not accepted."""
 
     @property
     def is_too_fast(self) -> bool:
-        """The server hung up because we send faster than it likes."""
         return bool(_TOO_FAST.search(str(self)))
 
 
-class InDoubt(Exception):
-    """The message was complete and the answer never came. It may have been accepted."""
-
-
-class Refused(Exception):
-    """The server said no. ``is_permanent`` for 5xx; ``is_hard`` when the mailbox itself is the reason."""
+class Refused(answers.Refused):
+    """The server said no. Permanent for 5xx."""
 
     def __init__(self, code: int, text: str, *, at_recipient: bool) -> None:
-        super().__init__(f"{code} {text}")
-        self.code, self.text = code, text
-        self.is_permanent = code >= 500
+        is_too_fast = code < 500 and bool(_TOO_FAST.search(text))
+        super().__init__(code, text, is_permanent=code >= 500, is_too_fast=is_too_fast)
         enhanced = re.match(r"5\.(\d+)\.(\d+)", text)
         if enhanced:
             self.is_hard = self.is_permanent and enhanced.group(1) == "1"
         else:
             self.is_hard = at_recipient and code in (550, 551, 553)
-
-    @property
-    def is_too_fast(self) -> bool:
-        """It says nothing about the message, only that we send faster than the server likes."""
-        return not self.is_permanent and bool(_TOO_FAST.search(self.text))
-
-
-class BadAddress(ValueError):
-    """The address cannot stand on an envelope."""
 
 
 _ADDRESS = re.compile(r"[^@\s<>,;:\"\x00-\x20\x7f]+@[^@\s<>,;:\"\x00-\x20\x7f]+")

@@ -184,6 +184,11 @@ def _wrong_with(one: ExperimentVersion, campaign: Campaign) -> DomainError | Non
               "need the same.") % named,
             code="other_purpose", field=field,
         )  # fmt: skip
+    if one.template.channel != campaign.channel:
+        return InvalidInput(
+            _("%(version)s says “%(text)s”, which is sent another way. Both texts need the same channel.") % named,
+            code="other_channel", field=field,
+        )  # fmt: skip
     if one.hour is not None and not 0 <= one.hour <= 23:
         return InvalidInput(_("An hour is a number from 0 to 23."), code="bad_hour", field=f"hour_{one.label.lower()}")
     quiet = gate.is_quiet_hour(one.hour, campaign.quiet_from, campaign.quiet_until) if one.hour is not None else False

@@ -239,6 +239,7 @@ def campaign_of(journey: Journey, step: Message) -> Campaign:
             "name": f"{journey.name}: {template.name}"[:120],
             "kind": Campaign.Kind.JOURNEY,
             "purpose": template.purpose,
+            "channel": template.channel,
             "holdout_percent": 0,
             "state": Campaign.State.ACTIVE,
             "created_by": journey.created_by,

@@ -17,7 +17,7 @@ from django.db.models import Count, F
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from campaigns import hooks, stafftasks
+from campaigns import audience, hooks, stafftasks
 from campaigns.errors import NotNow
 from campaigns.gate import zone_of
 from campaigns.journeys import engine, plans, reading, shape
@@ -227,7 +227,7 @@ def publish(*, journey: Journey, actor: User | None = None, note: str = "", edit
         # From now on each text of the journey is in use, whether or not somebody has come to its step.
         for step in reading.plan_of(journey.draft).walk():
             if isinstance(step, Message):
-                engine.campaign_of(journey, step)
+                audience.may_leave(engine.campaign_of(journey, step).channel)
         if concerned:
             JourneyRun.objects.filter(journey=journey, state=State.RUNNING, step__in=concerned).update(
                 due_at=clock.whole_now()

@@ -7,12 +7,22 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.fields.json import KT
+from django.db.models.functions import Coalesce
 
 from campaigns import uplift
 from campaigns.journeys import reading
-from campaigns.models import Journey, JourneyRun, JourneyStep, Message, SendingRules, StaffTask, WebhookDelivery
+from campaigns.models import (
+    Channel,
+    Journey,
+    JourneyRun,
+    JourneyStep,
+    Message,
+    SendingRules,
+    StaffTask,
+    WebhookDelivery,
+)
 from campaigns.uplift import Group, Uplift
 from customers.facts import bool_literal
 from lifecycle_crm.lib import batches
@@ -117,13 +127,15 @@ def caused(journey: Journey) -> Caused:
         for is_out, n, reached, spent, squares, *_t in rows
     }
     entered = [moment for *_numbers, first, last in rows for moment in (first, last)]
-    messages = Message.objects.filter(run__campaign__journey=journey, state=Message.State.SENT).count()
+    sent = Message.objects.filter(run__campaign__journey=journey, state=Message.State.SENT)
+    by_mail = Count("id", filter=Q(channel=Channel.EMAIL))
+    told = sent.aggregate(messages=Count("id"), by_mail=by_mail, parts=Coalesce(Sum("parts"), 0))
     points = _points(journey)
     programme = Programme.current()
     return Caused(
         uplift.compare(groups.get(0, Group()), groups.get(1, Group())),
-        messages,
-        SendingRules.current().cost_of(messages),
+        told["messages"],
+        SendingRules.current().cost_of(told["by_mail"], parts=told["parts"]),
         points,
         points * programme.value_minor_per_100 // 100 if programme else 0,
         from_seconds(min(entered)) if entered else None,

@@ -97,12 +97,13 @@ def _tried(plan: Plan, customer: Customer, passed: Any, tree: Mapping[str, Any],
     if passed.outcome != Outcome.MESSAGE:
         return Tried(passed.step, at, passed.outcome, passed.data, tree, asked)
     template = Template.objects.get(key=passed.data["template"])
-    campaign = Campaign(template=template, purpose=template.purpose, kind=Campaign.Kind.JOURNEY)
+    campaign = Campaign(
+        template=template, purpose=template.purpose, channel=template.channel, kind=Campaign.Kind.JOURNEY
+    )
     verdict, _asked = gate.answers(customer.pk, campaign, at)
     try:
         made = letters.preview(campaign=campaign, customer=customer)
     except BrokenTemplate as problem:
         return Tried(passed.step, at, passed.outcome, passed.data, tree, problem=problem.message, verdict=verdict)
-    return Tried(
-        passed.step, at, passed.outcome, passed.data, tree, subject=made.subject, text=made.text, verdict=verdict
-    )
+    subject = made.subject or made.text[:60]
+    return Tried(passed.step, at, passed.outcome, passed.data, tree, subject=subject, text=made.text, verdict=verdict)

@@ -4,12 +4,13 @@ from campaigns.models.campaign import Campaign, Run
 from campaigns.models.experiment import LABELS, Experiment, ExperimentDay, ExperimentVerdict, ExperimentVersion
 from campaigns.models.hook import WebhookDelivery, WebhookTarget
 from campaigns.models.journey import Journey, JourneyRun, JourneyStep, JourneyVersion
-from campaigns.models.limits import DeliveryEvent, Hold, SendingRules, Throttle
+from campaigns.models.limits import DeliveryEvent, Hold, Outage, SendingRules, Throttle
 from campaigns.models.message import Message, Rendering, Slot
+from campaigns.models.reply import Reply
 from campaigns.models.sender import Sender, this_boot
 from campaigns.models.signup import SignUp, SignUpForm
 from campaigns.models.stafftask import StaffTask, StaffTaskChange
-from campaigns.models.suppression import Suppression
+from campaigns.models.suppression import Suppression, address_key
 from campaigns.models.template import Channel, Purpose, Template, TemplateDraft, TemplateVariant, TrialMessage
 from campaigns.models.tracking import Link, Visit, digest_of
 
@@ -29,8 +30,10 @@ __all__ = [
     "JourneyVersion",
     "Link",
     "Message",
+    "Outage",
     "Purpose",
     "Rendering",
+    "Reply",
     "Run",
     "Sender",
     "SendingRules",
@@ -48,6 +51,7 @@ __all__ = [
     "Visit",
     "WebhookDelivery",
     "WebhookTarget",
+    "address_key",
     "digest_of",
     "this_boot",
 ]

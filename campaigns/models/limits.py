@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from campaigns.models.template import Channel
 from lifecycle_crm.lib import clock
 
 
@@ -61,6 +62,32 @@ class Hold(models.Model):
         return self.reason
 
 
+class Outage(models.Model):
+    """Why nothing leaves over a channel just now: its server cannot be reached, or lets us send nothing. The row goes when
+    something is sent again."""
+
+    channel = models.CharField(_("channel"), max_length=8, choices=Channel.choices, primary_key=True)
+    said = models.CharField(_("what was said"), max_length=500)
+    since = models.DateTimeField(_("since"), default=clock.now)
+
+    class Meta:
+        verbose_name = _("outage of a channel")
+        verbose_name_plural = _("outages of channels")
+
+    def __str__(self) -> str:
+        return f"{self.channel}: {self.said}"
+
+    @classmethod
+    def seen(cls, channel: str, said: str) -> None:
+        """Nothing can be sent; since when it has been so is kept."""
+        cls.objects.update_or_create(channel=channel, defaults={"said": " ".join(said.split())[:500]})
+
+    @classmethod
+    def over(cls, channel: str) -> None:
+        """Something was sent."""
+        cls.objects.filter(channel=channel).delete()
+
+
 class SendingRules(models.Model):
     """What holds for every send of the shop. One row."""
 
@@ -78,6 +105,12 @@ class SendingRules(models.Model):
         ),
     )
 
+    cost_per_thousand_parts_minor = models.PositiveIntegerField(
+        _("what 1,000 parts of SMS cost"),
+        default=0,
+        help_text=_("In hundredths (minor units) of the shop's currency. A long SMS is sent, and paid, in parts."),
+    )
+
     class Meta:
         verbose_name = _("rules of sending")
         verbose_name_plural = _("rules of sending")
@@ -89,9 +122,9 @@ class SendingRules(models.Model):
     def current(cls) -> SendingRules:
         return cls.objects.order_by("pk").first() or cls()
 
-    def cost_of(self, messages: int) -> int:
-        """What so many messages cost, in minor units, rounded up."""
-        return -(-messages * self.cost_per_thousand_minor // 1000)
+    def cost_of(self, messages: int, *, parts: int = 0) -> int:
+        """What so many e-mail messages and so many parts of SMS cost, in minor units, rounded up."""
+        return -(-(messages * self.cost_per_thousand_minor + parts * self.cost_per_thousand_parts_minor) // 1000)
 
 
 class DeliveryEvent(models.Model):

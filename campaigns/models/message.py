@@ -41,6 +41,7 @@ class Message(models.Model):
 
     class Reason(models.TextChoices):
         NO_ADDRESS = "no_address", _("has no e-mail address")
+        NO_PHONE = "no_phone", _("has no phone number")
         NO_CONSENT = "no_consent", _("has not agreed to this")
         UNSUBSCRIBED = "unsubscribed", _("has unsubscribed")
         BOUNCED = "bounced", _("address cannot receive")
@@ -59,8 +60,8 @@ class Message(models.Model):
         INACTIVE = "inactive", _("the campaign was stopped")
         RENDER = "render", _("the text could not be made")
         ADDRESS = "bad_address", _("address cannot be written on an envelope")
-        REFUSED = "refused", _("the mail server refused it")
-        LATER = "later", _("the mail server asked for later")
+        REFUSED = "refused", _("the server refused it")
+        LATER = "later", _("the server asked for later")
         GAVE_UP = "gave_up", _("still refused after the last try")
         NO_ANSWER = "no_answer", _("handed over, but the answer got lost")
         SENDER_DIED = "sender_died", _("the sender stopped while it was on its way")
@@ -93,8 +94,11 @@ class Message(models.Model):
     due_at = models.DateTimeField(_("due"))
     sent_at = models.DateTimeField(_("sent"), null=True, blank=True)
     transport = models.CharField(_("sent by"), max_length=8, blank=True)
+    parts = models.PositiveSmallIntegerField(
+        _("parts"), default=0, db_default=0, help_text=_("Of an SMS: how many short messages are paid for.")
+    )
     message_id = models.CharField(_("message id"), max_length=120, blank=True)
-    error = models.CharField(_("answer of the mail server"), max_length=500, blank=True)
+    error = models.CharField(_("answer of the server"), max_length=500, blank=True)
     created_at = models.DateTimeField(default=clock.now, editable=False)
 
     class Meta:

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from customers.models import Consent
 from lifecycle_crm.lib import clock
 
 
@@ -19,8 +20,8 @@ class Purpose(models.TextChoices):
     SURVEY = "survey", _("Question about an experience")
 
 
-class Channel(models.TextChoices):
-    EMAIL = "email", _("E-mail")
+Channel = Consent.Channel
+"""How a message is sent: each way has a consent of its own."""
 
 
 class Template(models.Model):
@@ -29,6 +30,10 @@ class Template(models.Model):
     key = models.SlugField(_("key"), max_length=60, unique=True)
     name = models.CharField(_("name"), max_length=120)
     purpose = models.CharField(_("purpose"), max_length=12, choices=Purpose.choices, default=Purpose.MARKETING)
+    channel = models.CharField(
+        _("channel"), max_length=8, choices=Channel.choices, default=Channel.EMAIL,
+        help_text=_("What a campaign says it over. It never changes."),
+    )  # fmt: skip
     archived_at = models.DateTimeField(_("archived"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=clock.now, editable=False)
 
@@ -46,13 +51,13 @@ class TemplateVariant(models.Model):
 
     ``blocks`` is the stored form, a list of ``{"type": "text", "text": …}`` in order; what kinds there are and what each
     holds is said in ``campaigns/blocks.py``. Texts and addresses are Liquid. HTML and plain text are made from it
-    (``campaigns/rendering.py``).
+    (``campaigns/rendering.py``). An SMS has no subject and one block of text, which is plain (``campaigns/sms_text.py``).
     """
 
     template = models.ForeignKey(Template, on_delete=models.PROTECT, related_name="variants", db_index=False)
     language = models.CharField(_("language"), max_length=5, choices=settings.LANGUAGES)
     version = models.PositiveIntegerField(_("version"), default=1)
-    subject = models.CharField(_("subject"), max_length=200)
+    subject = models.CharField(_("subject"), max_length=200, blank=True)
     blocks = models.JSONField(_("blocks"))
     note = models.CharField(_("note"), max_length=200, blank=True, help_text=_("Why there is this version."))
     created_by = models.ForeignKey(
@@ -119,13 +124,13 @@ class TrialMessage(models.Model):
     customer = models.ForeignKey(
         "customers.Customer", null=True, blank=True, on_delete=models.SET_NULL, related_name="+", db_index=False
     )
-    sent_to = models.EmailField(_("sent to"))
+    sent_to = models.CharField(_("sent to"), max_length=254)
     sent_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+", db_index=False
     )
     state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.SENDING)
     transport = models.CharField(_("sent by"), max_length=8, blank=True)
-    error = models.CharField(_("answer of the mail server"), max_length=500, blank=True)
+    error = models.CharField(_("answer of the server"), max_length=500, blank=True)
     created_at = models.DateTimeField(_("created"), default=clock.now, editable=False)
 
     class Meta:

@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from campaigns import letters, limits, texts
 from campaigns.channels import email
 from campaigns.errors import BrokenTemplate
-from campaigns.models import Purpose, SignUp, Suppression, Template, TemplateVariant
+from campaigns.models import Channel, Purpose, SignUp, Suppression, Template, TemplateVariant
 from campaigns.rendering import Made, clean, one_line
 from campaigns.signups.asking import KEPT, confirm_url, words
 from lifecycle_crm.lib import batches, clock, leases
@@ -163,8 +163,8 @@ def _send(row: SignUp, session: email.Session) -> str:
 
 def _stopped(row: SignUp) -> str:
     """Why this address is not written to; who unsubscribed may ask again."""
-    stops = Suppression.objects.filter(email_key=row.email_key).exclude(reason=Suppression.Reason.UNSUBSCRIBED)
-    found = stops.order_by("reason").first()
+    stops = Suppression.objects.filter(channel=Channel.EMAIL, address_key=row.email_key)
+    found = stops.exclude(reason=Suppression.Reason.UNSUBSCRIBED).order_by("reason").first()
     return str(found.get_reason_display()) if found is not None else ""
 
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from lifecycle_crm.lib import clock
@@ -67,6 +68,7 @@ class Customer(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["name", "id"], name="customers_customer_name"),
             models.Index(fields=["country", "id"], name="customers_customer_country"),
+            models.Index(fields=["phone"], condition=~Q(phone=""), name="customers_customer_phone"),
         ]
 
     def __str__(self) -> str:

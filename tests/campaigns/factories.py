@@ -60,6 +60,34 @@ class CampaignFactory(factory.django.DjangoModelFactory):
     audience = factory.LazyFunction(lambda: {"fact": "stage", "op": "in", "value": ["retain"]})
 
 
+def sms_campaign(text: str = "Hi {{ customer.given_name | default: 'friend' }}", **fields: Any) -> Campaign:
+    """A campaign over SMS, for any hour of the day."""
+    template = TemplateFactory(channel="sms", purpose=fields.get("purpose", "marketing"))
+    VariantFactory(template=template, subject="", blocks=[{"type": "text", "text": text}])
+    made: Campaign = CampaignFactory(
+        **{"template": template, "channel": "sms", "quiet_from": 0, "quiet_until": 0, **fields}
+    )
+    return made
+
+
+def reachable(n: int, **same: Any) -> list[Customer]:
+    """Many customers with a phone number who agreed to offers by SMS."""
+    made = CustomerFactory.build_batch(n, **same)
+    for number, one in enumerate(made):
+        one.phone = f"+4670{number:07d}"
+        one.prepare()
+    made = Customer.objects.bulk_create(made)
+    CustomerFacts.objects.bulk_create([CustomerFacts(customer=one, stage="retain") for one in made])
+    at = datetime(2025, 6, 1, tzinfo=UTC)
+    Consent.objects.bulk_create(
+        [
+            Consent(customer=one, purpose="marketing", channel="sms", is_granted=True, source="test", occurred_at=at)
+            for one in made
+        ]
+    )
+    return made
+
+
 def person(
     *, stage: str = "retain", agrees: bool | None = True, facts: dict[str, Any] | None = None, **fields: Any
 ) -> Customer:
@@ -72,12 +100,17 @@ def person(
 
 
 def agree(
-    customer: Customer, *, is_granted: bool = True, at: datetime | None = None, purpose: str = "marketing"
+    customer: Customer,
+    *,
+    is_granted: bool = True,
+    at: datetime | None = None,
+    purpose: str = "marketing",
+    channel: str = "email",
 ) -> Consent:
     return Consent.objects.create(
         customer=customer,
         purpose=purpose,
-        channel="email",
+        channel=channel,
         is_granted=is_granted,
         source="test",
         occurred_at=at or datetime(2025, 6, 1, tzinfo=UTC),

@@ -23,7 +23,7 @@ AGREED = datetime(2026, 1, 1, tzinfo=UTC)
 FINE = Candidate(
     customer_id=1,
     address="a@example.com",
-    email_key="a@example.com",
+    address_key="a@example.com",
     time_zone="Europe/Stockholm",
     consent_id=7,
     consent_granted=True,
@@ -39,7 +39,8 @@ WIN_BACK = Policy(is_reactivation=True)
     [
         (FINE, PLAIN, SEND, ""),
         (FINE, replace(PLAIN, is_live=False), SKIPPED, "inactive"),
-        (replace(FINE, email_key=None), PLAIN, SKIPPED, "no_address"),
+        (replace(FINE, address_key=None), PLAIN, SKIPPED, "no_address"),
+        (replace(FINE, address_key=None), replace(PLAIN, channel="sms"), SKIPPED, "no_phone"),
         (replace(FINE, consent_granted=False), PLAIN, SKIPPED, "no_consent"),
         (replace(FINE, consent_granted=False), replace(PLAIN, purpose="service"), SEND, ""),
         (replace(FINE, suppressions=(("bounced", NOON),)), PLAIN, SKIPPED, "bounced"),
@@ -174,26 +175,36 @@ def test_it_ends_every_kind_of_quiet_hours(start, until, minutes, name):
 
 
 @pytest.mark.django_db
-def test_it_says_the_same_in_sql_when_planning_as_in_python_when_sending():
-    """What no hour changes is judged set-based when planned; both judges must agree, for every purpose."""
+@pytest.mark.parametrize(
+    ("channel", "missing", "none"), [("email", {"email": ""}, "no_address"), ("sms", {"phone": ""}, "no_phone")]
+)
+def test_it_says_the_same_in_sql_when_planning_as_in_python_when_sending(channel, missing, none):
+    """What no hour changes is judged set-based when planned; both judges must agree, for every purpose and channel. What
+    was said and stopped on the other channel counts on neither."""
+    other = "email" if channel == "sms" else "sms"
     before, after = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
     everybody = []
     for agrees in (None, True, False, "again"):
         for stops in ((), ("bounced",), ("unsubscribed",), ("unsubscribed", "manual"), ("complained",)):
-            for email in (True, False):
-                customer = person(agrees=None, **({} if email else {"email": ""}))
+            for has_one in (True, False):
+                phone = f"+4670{len(everybody):07d}"
+                customer = person(agrees=None, **{"phone": phone, **({} if has_one else missing)})
+                agree(customer, is_granted=not agrees, at=after, channel=other)
                 if agrees is not None:
-                    agree(customer, is_granted=bool(agrees), at=before)
-                    agree(customer, is_granted=bool(agrees), at=before, purpose="survey")
+                    agree(customer, is_granted=bool(agrees), at=before, channel=channel)
+                    agree(customer, is_granted=bool(agrees), at=before, purpose="survey", channel=channel)
                 if agrees == "again":
-                    agree(customer, at=after)
+                    agree(customer, at=after, channel=channel)
+                keys = {"email": customer.email_key, "sms": customer.phone}
                 for reason in stops:
-                    if customer.email_key:
-                        at = before + timedelta(days=3)
-                        Suppression.add(email_key=customer.email_key, reason=reason, at=at)
+                    at = before + timedelta(days=3)
+                    if keys[channel]:
+                        Suppression.add(channel=channel, address_key=keys[channel], reason=reason, at=at)
+                if not stops and keys[other]:
+                    Suppression.add(channel=other, address_key=keys[other], reason="bounced", at=before)
                 everybody.append(customer)
     for purpose in ("marketing", "survey", "service"):
-        campaign = CampaignFactory(purpose=purpose, quiet_from=0, quiet_until=0)
+        campaign = CampaignFactory(purpose=purpose, channel=channel, quiet_from=0, quiet_until=0)
         run = planned(everybody, campaign)
         sql = dict(Message.objects.filter(run=run).values_list("customer_id", "reason"))
         policy = Policy.of(campaign)
@@ -202,7 +213,12 @@ def test_it_says_the_same_in_sql_when_planning_as_in_python_when_sending():
             for pk, one in gate.candidates([one.pk for one in everybody], policy, NOON + timedelta(days=3000)).items()
         }
         assert sql == python
-        assert {"no_address", "bounced", ""} <= set(sql.values())
+        assert {none, "bounced", ""} <= set(sql.values())
+        cited = dict(Message.objects.filter(run=run).values_list("customer_id", "consent__channel"))
+        assert set(cited.values()) == ({None} if purpose == "service" else {None, channel})
+        addresses = dict(Message.objects.filter(run=run).values_list("customer_id", "address"))
+        field = "phone" if channel == "sms" else "email"
+        assert addresses == {one.pk: getattr(one, field) for one in everybody}
 
 
 @pytest.mark.parametrize(

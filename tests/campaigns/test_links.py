@@ -36,7 +36,7 @@ def test_it_takes_one_click_from_a_mail_program_that_brings_no_cookie(message):
     assert "set-cookie" not in {name.lower() for name in answer.headers}
     said = consent.current([message.customer_id], purpose="marketing", channel="email")[message.customer_id]
     assert (said.is_granted, said.source) == (False, "unsubscribe")
-    assert Suppression.objects.get().email_key == message.customer.email_key
+    assert Suppression.objects.get().address_key == message.customer.email_key
     assert outbox.send_due() == {"skipped": 1}
 
 

@@ -30,7 +30,7 @@ def test_it_freezes_an_audience_into_one_row_each_with_a_reason_for_who_cannot_b
     silent = person(agrees=None)
     refused = person(agrees=False)
     bounced = person()
-    Suppression.add(email_key=bounced.email_key, reason="bounced")
+    Suppression.add(channel="email", address_key=bounced.email_key, reason="bounced")
     run = planned([fine, nobody, silent, refused, bounced])
 
     assert run.audience == 5
@@ -179,7 +179,7 @@ def test_it_stops_an_address_that_does_not_exist_for_every_later_run(smtp):
     message = Message.objects.get(run=run)
     assert (message.state, message.reason, message.error) == ("failed", "refused", "550 5.1.1 No such user")
     stop = Suppression.objects.get()
-    assert (stop.email_key, stop.reason, stop.diagnostic) == (customer.email_key, "bounced", "550 5.1.1 No such user")
+    assert (stop.address_key, stop.reason, stop.diagnostic) == (customer.email_key, "bounced", "550 5.1.1 No such user")
     assert states(planned([customer], key="test:2")) == {"skipped": 1}
 
 

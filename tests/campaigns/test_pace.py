@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from campaigns import outbox
+from campaigns import carriers, outbox
 from campaigns.channels import email
 from campaigns.models import Message
 from campaigns.pace import Pace
@@ -128,7 +128,7 @@ def test_it_tells_too_fast_from_what_is_about_one_mailbox(said: str, is_too_fast
 @pytest.mark.django_db(transaction=True)
 def test_it_slows_down_for_a_server_with_a_limit_and_delivers_to_everybody(smtp, monkeypatch) -> None:
     """Nobody is dropped, nobody's tries are used up, and nothing is called finished while somebody waits."""
-    monkeypatch.setattr(outbox, "PACE", Pace())
+    monkeypatch.setattr(carriers.CARRIERS[-1], "pace", Pace())
     server = Server(40, 1)
     asked = Counter()
 

@@ -117,7 +117,7 @@ def test_an_archived_form_takes_nobody_and_who_was_asked_can_still_confirm(form)
 
 def test_who_complained_or_cannot_receive_is_not_written_to_and_who_unsubscribed_may_ask_again(form, smtp):
     for name, reason in (("a", "complained"), ("b", "bounced"), ("c", "manual"), ("d", "unsubscribed")):
-        Suppression.objects.create(email_key=f"{name}@shop.example", reason=reason)
+        Suppression.objects.create(address_key=f"{name}@shop.example", reason=reason)
         ask(form, f"{name}@shop.example")
     assert mailing.send_due() == {"stopped": 3, "asked": 1}
     assert [one.recipients for one in smtp.messages] == [["d@shop.example"]]
@@ -226,7 +226,7 @@ def test_who_had_unsubscribed_may_be_written_to_again_after_their_yes(form):
     known = CustomerFactory(email="eva@shop.example")
     campaign = CampaignFactory()
     Suppression.objects.create(
-        email_key="eva@shop.example", reason="unsubscribed", created_at=clock.now() - timedelta(1)
+        address_key="eva@shop.example", reason="unsubscribed", created_at=clock.now() - timedelta(1)
     )
     assert gate.answers(known.pk, campaign, clock.now())[0].reason == "unsubscribed"
     asking.confirm(token=token(ask(form)))

@@ -43,7 +43,10 @@ HELLO = [{"type": "heading", "text": "Hello"}, {"type": "text", "text": "One."},
 
 def test_it_writes_a_template_from_nothing_with_plain_forms(marketer):
     who = person(given_name="Åsa", facts={"points": 7})
-    made = marketer.post(reverse("campaigns:template-new"), {"name": "News", "purpose": "marketing", "language": "en"})
+    made = marketer.post(
+        reverse("campaigns:template-new"),
+        {"name": "News", "purpose": "marketing", "channel": "email", "language": "en"},
+    )
     template = Template.objects.get(name="News")
     assert (template.key, made.url) == ("news", editor(template))
     assert "No subject yet" in page(marketer, made.url)
@@ -348,7 +351,10 @@ def test_who_may_not_steer_looks_and_changes_nothing(client, role):
     for address, body in (
         (editor(template), {"do": "remove:0", "revision": 0}),
         (editor(template), {"do": "subject", "revision": 0, "subject": "X"}),
-        (reverse("campaigns:template-new"), {"name": "X", "purpose": "marketing", "language": "en"}),
+        (
+            reverse("campaigns:template-new"),
+            {"name": "X", "purpose": "marketing", "channel": "email", "language": "en"},
+        ),
         (reverse("campaigns:template-act", args=[template.key]), {"do": "archive"}),
         (reverse("campaigns:template-versions", args=[template.key, "en"]), {"version": 1}),
         (reverse("campaigns:template-test", args=[template.key, "en"]), {"customer": who.pk}),

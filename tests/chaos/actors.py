@@ -19,6 +19,7 @@
 ``signal``    ``{"name": "SIGTERM", "at": 3, "after": 0.0001, "is_caught": true}``: so long after its n-th commit began;
               caught, it raises, as a server's worker does, and exits with ``CAUGHT``; else it ends the process
 ``email``     in place of ``settings.EMAIL``: the mail server of a test
+``sms``       in place of ``settings.SMS``: the SMS provider of a test
 ``unsafe``    which guard to take away (``UNSAFE``)
 """
 
@@ -163,6 +164,8 @@ def _work(order: dict[str, Any]) -> None:
     night.TRIES = order.get("tries", night.TRIES)
     if email := order.get("email"):
         settings.EMAIL = email
+    if provider := order.get("sms"):
+        settings.SMS = provider
     if unsafe := order.get("unsafe"):
         UNSAFE[unsafe]()
     if seconds := order.get("nap"):
@@ -357,6 +360,7 @@ def _mark_after() -> None:
     from django.conf import settings
 
     from campaigns import outbox
+    from campaigns.channels import sms
     from campaigns.models import Message
     from lifecycle_crm.lib import clock
 
@@ -364,7 +368,12 @@ def _mark_after() -> None:
         import smtplib
 
         rows = list(Message.objects.filter(state="queued").order_by("pk").values_list("pk", flat=True)[:limit])
-        if rows:
+        if rows and settings.SMS["kind"]:
+            session = sms.open_session()
+            for pk in rows:
+                session.address("Shop", "+46700000000")
+                session.deliver(sms.form(to=f"+4670{pk:07d}", text="x"))
+        elif rows:
             with smtplib.SMTP(settings.EMAIL["host"], settings.EMAIL["port"]) as server:
                 for pk in rows:
                     server.sendmail("shop@shop.example", [f"{pk}@example.com"], "Subject: x\r\n\r\nx\r\n")

@@ -229,7 +229,8 @@ NOT_BY_A_NIGHT: dict[str, str] = {
     "feedback.Survey campaigns.Template campaigns.TemplateVariant campaigns.TemplateDraft "
     "campaigns.TrialMessage campaigns.JourneyVersion campaigns.SendingRules": "written by people",
     "campaigns.Rendering campaigns.Slot campaigns.Link campaigns.Throttle campaigns.Hold campaigns.Sender "
-    "campaigns.DeliveryEvent campaigns.Suppression campaigns.Visit": "written when a message is sent or read, after the night",
+    "campaigns.DeliveryEvent campaigns.Suppression campaigns.Visit campaigns.Reply "
+    "campaigns.Outage": "written when a message is sent or read, after the night",
     "campaigns.SignUpForm campaigns.SignUp": "made by people, and by strangers",
     "campaigns.Experiment campaigns.ExperimentVersion": "set up, started and ended by people",
     "campaigns.JourneyStep": "written when somebody goes on, after the night",

@@ -18,10 +18,11 @@ from campaigns import audit, outbox, queries
 from campaigns.models import Message, Run
 from lifecycle_crm.lib import bell, clock
 from tests import servers
-from tests.campaigns.factories import CampaignFactory, people, planned
+from tests.campaigns.factories import CampaignFactory, people, planned, reachable, sms_campaign
 from tests.chaos import plan
 from tests.chaos.actors import Stage
 from tests.fixtures import MailServer, wait_until
+from tests.sms_provider import Provider
 
 pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 
@@ -109,6 +110,34 @@ def test_its_unsafe_twin_that_marks_after_sending_does_send_twice(
     too_many = sum(n - 1 for n in arrived(smtp).values())
     tell(sent_twice=too_many)
     assert too_many >= at_least
+
+
+@pytest.mark.parametrize("unsafe", ["", "mark_after"])
+def test_senders_of_sms_that_are_killed_are_no_different(
+    stage: Stage, texts: Provider, tell: Callable[..., None], unsafe: str
+) -> None:
+    """1 and 2 by SMS: at most one in doubt for each kill, and nobody asked for twice; its unsafe twin asks again."""
+    texts.slow = 0.004
+    size, part = 60, 20
+    run = planned(reachable(size), sms_campaign())
+    order = {"sms": texts.options, "at_once": part, "unsafe": unsafe}
+    victim = stage.start("send", **order)
+    wait_until(lambda: len(texts.messages) >= part + SENT_BEFORE_KILL, seconds=60)
+    stage.kill(victim)
+    left = Message.objects.filter(run=run, owner__contains=f":{victim}:", lease_until__isnull=False)
+    left.update(lease_until=clock.now() - timedelta(seconds=1))
+    assert stage.wait(stage.start("send", **order)) == 0
+    asked = Counter(one.to for one in texts.messages)
+    too_many = sum(n - 1 for n in asked.values())
+    found = states(run)
+    tell(messages=size, sent_twice=too_many, in_doubt=found["in_doubt"])
+    if unsafe:
+        assert too_many >= SENT_BEFORE_KILL
+        return
+    assert too_many == 0
+    assert found["in_doubt"] <= 1
+    assert found["sent"] + found["in_doubt"] == size == found.total()
+    assert audit.problems() == []
 
 
 def test_eight_senders_share_a_run_and_send_each_message_once(
