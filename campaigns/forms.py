@@ -14,7 +14,7 @@ class TextField(forms.ModelChoiceField):
     """Templates to choose from, each with the way it is sent."""
 
     def label_from_instance(self, obj: Template) -> str:
-        return f"{obj.name} · {obj.get_channel_display()}"
+        return texts.label(obj)
 
 
 class BroadcastForm(forms.Form):

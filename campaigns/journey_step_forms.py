@@ -42,7 +42,7 @@ class MessageStep(StepForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        rows = texts.choosable().order_by("name").values_list("key", "name")
+        rows = [(one.key, texts.label(one)) for one in texts.choosable().order_by("name")]
         self.fields["template"].choices = [("", _("Choose…")), *rows]  # type: ignore[attr-defined]
 
     def values(self) -> dict[str, Any]:

@@ -60,6 +60,11 @@ def get(key: str) -> Template:
     return template
 
 
+def label(template: Template) -> str:
+    """As a list to choose from says it: with the way it is sent."""
+    return f"{template.name} · {template.get_channel_display()}"
+
+
 def language(code: str) -> str:
     """One of the languages we write in. Raises ``UnknownTemplate``."""
     if code not in LANGUAGES:

@@ -85,14 +85,19 @@ def ask(
         "language": code, "consent_text": agreed, "wording": wording(form, agreed), "source": source, "ip": ip,
     }  # fmt: skip
     now = clock.now()
+    open_ones = SignUp.objects.exclude(state=SignUp.State.CONFIRMED).filter(form=form, email_key=email_key(address))
     with transaction.atomic():
         bell.ring(_ring)
-        try:
-            with transaction.atomic():
-                return SignUp.objects.create(form=form, email=address, created_at=now, due_at=now, **values)
-        except IntegrityError:
-            open_ones = SignUp.objects.exclude(state=SignUp.State.CONFIRMED)
-            return _again(open_ones.get(form=form, email_key=email_key(address)), values, now)
+        for is_last in (False, True):
+            if (row := open_ones.first()) is not None:
+                return _again(row, values, now)
+            try:
+                with transaction.atomic():
+                    return SignUp.objects.create(form=form, email=address, created_at=now, due_at=now, **values)
+            except IntegrityError:  # Somebody else was quicker with the same address.
+                if is_last:
+                    raise
+    raise AssertionError("Never reached: the last round returns or raises.")
 
 
 def _again(row: SignUp, values: dict[str, Any], now: datetime) -> SignUp:

@@ -102,7 +102,10 @@ def shown(row: SignUp) -> Made:
     known = letters.general(letters.the_shop(), row.language)
     known["customer"] |= {"given_name": clean(row.given_name), "email": clean(row.email)}
     about = {"title": clean(words(row.form, row.language)["title"]), "confirm_url": confirm_url(row)}
-    return letters.prepared(variant).make({**known, "sign_up": about})
+    made = letters.prepared(variant).make({**known, "sign_up": about})
+    if about["confirm_url"] not in made.text:
+        raise BrokenTemplate(_("The mail has no link to confirm with. Put {{ sign_up.confirm_url }} into its button."))
+    return made
 
 
 def _words() -> tuple[str, list[dict[str, Any]]]:

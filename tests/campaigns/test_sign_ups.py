@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
-from campaigns import gate, limits
+from campaigns import gate, limits, texts
 from campaigns.models import SignUp, SignUpForm, Suppression, Template
 from campaigns.signups import asking, editing, mailing, reading
 from customers.models import Consent, Customer, Event
@@ -183,6 +183,15 @@ def test_what_a_dead_worker_left_on_its_way_is_in_doubt_and_pressing_again_mails
     ask(form)
     assert mailing.send_due() == {"asked": 1}
     assert len(smtp.messages) == 1
+
+
+def test_a_mail_whose_button_was_taken_out_is_not_sent_and_says_so(form, smtp):
+    texts.write(template=mailing.template(), language="sv", subject="Hej", blocks=[{"type": "text", "text": "Hej."}])
+    row = ask(form)
+    assert mailing.send_due() == {"failed": 1}
+    row.refresh_from_db()
+    assert row.error.startswith("The mail has no link to confirm with.")
+    assert smtp.messages == []
 
 
 # --- Confirming -------------------------------------------------------------------------------------------------------
