@@ -23,6 +23,7 @@ from typing import Any
 import django
 import pytest
 from django.conf import settings
+from django.utils import translation
 
 from tests import network, servers
 
@@ -236,6 +237,11 @@ def _flush_append_only_tables() -> None:
         plain(self, [*drop, *sql_list, *(sql for _name, sql in triggers)])
 
     DatabaseOperations.execute_sql_flush = execute_sql_flush
+
+
+def pytest_runtest_setup() -> None:
+    """Nobody has asked for a language yet: a page leaves that of its reader behind in the thread."""
+    translation.deactivate()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

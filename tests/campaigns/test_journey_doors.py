@@ -239,6 +239,7 @@ def test_it_is_made_checked_published_paused_and_ended_over_rest(text):
     )
     assert numbers == {
         "entered": 1, "reached": 0, "held_out": 0, "held_out_reached": 0, "states": {"running": 1}, "steps": {"s1": 1},
+        "tasks": {}, "webhooks": {},
     }  # fmt: skip
     assert api.post(f"{at}pause/").json()["state"] == "paused"
     assert api.post(f"{at}pause/").status_code == 409

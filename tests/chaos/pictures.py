@@ -186,7 +186,7 @@ TABLES: dict[str, tuple[type[models.Model], str]] = {
     "messages": (
         Message,
         "run__key customer__email_key channel version__label state reason address language context tries verdict "
-        "consent__occurred_at transport error",
+        "consent__occurred_at transport parts error",
     ),
     # What chance decided, and what came of it.
     "experiment days": (
@@ -227,13 +227,14 @@ NOT_BY_A_NIGHT: dict[str, str] = {
     "loyalty.WalletCard loyalty.Household loyalty.HouseholdMember loyalty.Merge loyalty.MergedThing loyalty.Extension "
     "loyalty.ExtendedLot loyalty.Grant loyalty.GrantPerson loyalty.SignOff loyalty.CodeMail": "made by people",
     "feedback.Survey campaigns.Template campaigns.TemplateVariant campaigns.TemplateDraft "
-    "campaigns.TrialMessage campaigns.JourneyVersion campaigns.SendingRules": "written by people",
+    "campaigns.TrialMessage campaigns.JourneyVersion campaigns.SendingRules campaigns.WebhookTarget": "written by people",
     "campaigns.Rendering campaigns.Slot campaigns.Link campaigns.Throttle campaigns.Hold campaigns.Sender "
     "campaigns.DeliveryEvent campaigns.Suppression campaigns.Visit campaigns.Reply "
     "campaigns.Outage": "written when a message is sent or read, after the night",
     "campaigns.SignUpForm campaigns.SignUp": "made by people, and by strangers",
     "campaigns.Experiment campaigns.ExperimentVersion": "set up, started and ended by people",
-    "campaigns.JourneyStep": "written when somebody goes on, after the night",
+    "campaigns.JourneyStep campaigns.StaffTask campaigns.StaffTaskChange campaigns.WebhookDelivery": "written when "
+    "somebody goes on, after the night",
 }
 """Apps or models no night writes, and why; ``tests/chaos/test_pictures.py`` watches real nights to see that it is so."""
 
