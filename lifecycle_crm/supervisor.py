@@ -54,10 +54,13 @@ class Child:
 class Lock:
     """One supervisor per ``var/`` folder. The file also remembers the children, for the start after a power cut."""
 
+    WIDTH = 200
+    """Characters, spaces at the end: more than so many children ever take."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("a+", encoding="utf-8")
+        self.file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+", encoding="utf-8")
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -72,9 +75,9 @@ class Lock:
             return []
 
     def remember(self, pids: Sequence[int]) -> None:
+        """One write over what was there: whoever reads, or a power cut, finds the old ones or the new ones."""
         self.file.seek(0)
-        self.file.truncate()
-        self.file.write(json.dumps(list(pids)))
+        self.file.write(json.dumps(list(pids)).ljust(self.WIDTH))
         self.file.flush()
 
     def release(self) -> None:
