@@ -161,7 +161,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded now stays until the end: not looked through again for garbage, which took a tenth of a run."""
+    """What is loaded now stays until the end: not looked through again for garbage, which took 11 % of the CPU
+    of 373 tests."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)

@@ -51,7 +51,7 @@ class TemplateVariant(models.Model):
 
     ``blocks`` is the stored form, a list of ``{"type": "text", "text": …}`` in order; what kinds there are and what each
     holds is said in ``campaigns/blocks.py``. Texts and addresses are Liquid. HTML and plain text are made from it
-    (``campaigns/rendering.py``). An SMS has no subject and one block of text, which is plain (``campaigns/sms_text.py``).
+    (``campaigns/rendering.py``). An SMS has no subject and one block of text, which is plain (``campaigns/texting.py``).
     """
 
     template = models.ForeignKey(Template, on_delete=models.PROTECT, related_name="variants", db_index=False)

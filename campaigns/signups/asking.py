@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core import signing
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import F
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -85,19 +85,15 @@ def ask(
         "language": code, "consent_text": agreed, "wording": wording(form, agreed), "source": source, "ip": ip,
     }  # fmt: skip
     now = clock.now()
-    open_ones = SignUp.objects.exclude(state=SignUp.State.CONFIRMED).filter(form=form, email_key=email_key(address))
+    open_ones = SignUp.objects.exclude(state=SignUp.State.CONFIRMED)
     with transaction.atomic():
         bell.ring(_ring)
-        for is_last in (False, True):
-            if (row := open_ones.first()) is not None:
-                return _again(row, values, now)
-            try:
-                with transaction.atomic():
-                    return SignUp.objects.create(form=form, email=address, created_at=now, due_at=now, **values)
-            except IntegrityError:  # Somebody else was quicker with the same address.
-                if is_last:
-                    raise
-    raise AssertionError("Never reached: the last round returns or raises.")
+        row, is_new = open_ones.get_or_create(
+            form=form,
+            email_key=email_key(address),
+            defaults={"email": address, "created_at": now, "due_at": now, **values},
+        )
+        return row if is_new else _again(row, values, now)
 
 
 def _again(row: SignUp, values: dict[str, Any], now: datetime) -> SignUp:
